@@ -1,0 +1,69 @@
+"""The one table of metric names: what each means, how it is estimated, its unit and which way is better.
+
+``Run.log`` refuses a name that is not here; docs, reports and the explorer print from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One logged quantity."""
+
+    meaning: str
+    estimator: str
+    unit: str
+    better: Literal["up", "down", "none"]
+
+
+def _m(meaning: str, estimator: str, unit: str, better: Literal["up", "down", "none"]) -> Metric:
+    return Metric(meaning, estimator, unit, better)
+
+
+METRICS: dict[str, Metric] = {
+    # every method
+    "loss": _m("Training objective of the step", "sum over the batch / global count", "nats", "down"),
+    "learning_rate": _m("AdamW's learning rate at this step", "schedule", "1", "none"),
+    "grad_norm": _m("Global L2 norm of the gradient before clipping", "exact", "1", "none"),
+    "skipped_steps": _m("Updates skipped so far because loss or gradient was not finite", "count", "steps", "down"),
+    "tokens": _m("Tokens that carried loss in this step", "count", "tokens", "none"),
+    "epoch": _m("Passes over the training data at this step", "steps / steps per epoch", "epochs", "none"),
+    # SFT
+    "nll": _m("Negative log-likelihood of completion tokens", "token mean", "nats/token", "down"),
+    "token_accuracy": _m("Share of completion tokens that are the arg-max", "token mean", "share", "up"),
+    "heldout_nll": _m("Negative log-likelihood on held-out data", "token mean", "nats/token", "down"),
+    # preferences (reward model and DPO family)
+    "accuracy": _m("Share of pairs with chosen above rejected, ties half", "mean over pairs", "share", "up"),
+    "strict_accuracy": _m("Share of pairs with chosen strictly above rejected", "mean over pairs", "share", "up"),
+    "margin": _m("Chosen minus rejected reward (implicit reward for DPO)", "mean over pairs", "reward", "up"),
+    "chosen_reward": _m("Reward of the chosen response", "mean over pairs", "reward", "up"),
+    "rejected_reward": _m("Reward of the rejected response", "mean over pairs", "reward", "down"),
+    "chosen_logratio": _m("log policy - log reference of chosen; falling means displacement", "mean", "nats", "up"),
+    "rejected_logratio": _m("log policy - log reference of rejected", "mean", "nats", "down"),
+    "heldout_loss": _m("Objective on held-out pairs", "mean over pairs", "nats", "down"),
+    "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs", "share", "up"),
+    "heldout_margin": _m("Held-out margin", "mean over pairs", "reward", "up"),
+    "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
+    # PPO
+    "score": _m("Reward model score of sampled completions, before penalties", "mean over rollouts", "reward", "up"),
+    "reward": _m("Score minus all penalties minus beta * sequence KL", "mean over rollouts", "reward", "up"),
+    "kl": _m("Sequence KL(policy || reference)", "k1, sum over tokens, mean over rollouts", "nats", "none"),
+    "kl_k3": _m("The same KL with lower variance near zero", "k3, sum over tokens", "nats", "none"),
+    "beta": _m("Coefficient of the KL penalty", "controller state", "reward/nat", "none"),
+    "kl_target": _m("KL that the adaptive controller aims at", "setting", "nats", "none"),
+    "entropy": _m("Entropy of the sampling distribution", "exact per token, token mean", "nats", "none"),
+    "completion_length": _m("Tokens of a completion, EOS included", "mean over rollouts", "tokens", "none"),
+    "eos_rate": _m("Share of completions that ended with EOS", "mean over rollouts", "share", "up"),
+    "policy_loss": _m("Clipped surrogate loss", "token mean over all epochs", "1", "none"),
+    "value_loss": _m("Clipped value loss", "token mean over all epochs", "reward^2", "down"),
+    "clip_fraction": _m("Share of tokens where clipping stopped the gradient", "token mean", "share", "none"),
+    "ratio_max": _m("Largest probability ratio new / old", "max over tokens", "1", "none"),
+    "first_ratio_error": _m("|ratio - 1| before the first update; above rounding is a bug", "max", "1", "down"),
+    "approx_kl": _m("KL(old policy || new policy) after the update", "k3, token mean", "nats", "none"),
+    "explained_variance": _m("1 - Var(returns - values) / Var(returns)", "valid tokens", "share", "up"),
+    "advantage_std": _m("Standard deviation of advantages before whitening", "valid tokens", "reward", "none"),
+    "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
+}
