@@ -1,0 +1,131 @@
+"""Batches: which examples make step k, and how token sequences become right-padded tensors.
+
+Shapes: B rows, T positions, C completion positions (padded), N completion tokens (flat).
+Order is seeded and addressable by step: ``plan[k]`` needs nothing of the steps before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from trueup.errors import ConfigError
+from trueup.seeds import derive
+
+T = TypeVar("T")
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Prompt and completion ids of B sequences, right-padded together.
+
+    A row without a prompt conditions on its own first token, which then carries no loss.
+    """
+
+    prompts: tuple[Ids, ...]
+    completions: tuple[Ids, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, sequences: Sequence[tuple[Ids, Ids]], device: torch.device | str = "cpu") -> Rows:
+        """Build from ``(prompt_ids, completion_ids)`` pairs."""
+        split = [(p, c) if p else (c[:1], c[1:]) for p, c in sequences]
+        return cls(tuple(p for p, _ in split), tuple(c for _, c in split), torch.device(device))
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @cached_property
+    def ids_BT(self) -> torch.Tensor:
+        """Token ids; padding is 0, which no mask and no loss ever reads."""
+        lengths = [len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)]
+        ids = np.zeros((len(lengths), max(lengths)), dtype=np.int64)
+        for row, (p, c) in enumerate(zip(self.prompts, self.completions, strict=True)):
+            ids[row, : len(p)] = p
+            ids[row, len(p) : len(p) + len(c)] = c
+        return torch.from_numpy(ids).to(self.device)
+
+    @cached_property
+    def completion_lengths_B(self) -> torch.Tensor:
+        """Tokens of each completion."""
+        return torch.tensor([len(c) for c in self.completions], device=self.device)
+
+    @cached_property
+    def last_B(self) -> torch.Tensor:
+        """Position of the last real token of each row."""
+        ends = [len(p) + len(c) - 1 for p, c in zip(self.prompts, self.completions, strict=True)]
+        return torch.tensor(ends, device=self.device)
+
+    @cached_property
+    def mask_BC(self) -> torch.Tensor:
+        """True at real completion tokens."""
+        width = max(1, int(self.completion_lengths_B.max()))
+        return torch.arange(width, device=self.device)[None, :] < self.completion_lengths_B[:, None]
+
+    @cached_property
+    def source_N(self) -> torch.Tensor:
+        """Flat indices into ``[B * T]`` of the positions whose logits score the completion tokens."""
+        width = self.ids_BT.shape[1]
+        spans = [
+            np.arange(row * width + len(p) - 1, row * width + len(p) - 1 + len(c))
+            for row, (p, c) in enumerate(zip(self.prompts, self.completions, strict=True))
+        ]
+        return torch.from_numpy(np.concatenate(spans).astype(np.int64)).to(self.device)
+
+    @cached_property
+    def target_N(self) -> torch.Tensor:
+        """The completion tokens, flat, in the order of ``source_N``."""
+        flat = np.fromiter((t for c in self.completions for t in c), dtype=np.int64)
+        return torch.from_numpy(flat).to(self.device)
+
+    def unflatten(self, values_N: torch.Tensor) -> torch.Tensor:
+        """``[N] -> [B, C]`` with zeros in the padding; differentiable."""
+        padded_BC = values_N.new_zeros(self.mask_BC.shape)
+        return padded_BC.masked_scatter(self.mask_BC, values_N)
+
+
+class EpochPlan(Generic[T]):
+    """``epochs`` passes over ``items`` in batches of ``size``; each epoch has its own seeded order.
+
+    The last batch of an epoch may be smaller; nothing is dropped and nothing crosses an epoch.
+    """
+
+    def __init__(self, items: Sequence[T], size: int, epochs: float, seed: int, purpose: str) -> None:
+        if not items:
+            raise ConfigError("there is nothing to train on: no usable examples", where=purpose)
+        self.items = items
+        self.size = size
+        self.per_epoch = -(-len(items) // size)
+        self.total = max(1, round(self.per_epoch * epochs))
+        self.seed = seed
+        self.purpose = purpose
+        self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, step: int) -> tuple[T, ...]:
+        epoch, index = divmod(step, self.per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            order = np.random.default_rng(derive(self.seed, self.purpose, epoch)).permutation(len(self.items))
+            self._order = (epoch, order)
+        chosen = self._order[1][index * self.size : (index + 1) * self.size]
+        return tuple(self.items[i] for i in chosen)
+
+
+def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -> list[tuple[T, ...]]:
+    """Cut a batch by padded token budget after sorting by length; every item is in exactly one micro-batch."""
+    ordered = sorted(items, key=length)
+    groups: list[tuple[T, ...]] = []
+    while ordered:
+        longest = length(ordered[-1])
+        count = max(1, budget // max(1, longest))
+        groups.append(tuple(ordered[-count:]))
+        del ordered[-count:]
+    return groups

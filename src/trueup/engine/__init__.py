@@ -1,0 +1,1 @@
+"""Training machinery that knows log-probs but no objective, no file format and no method."""

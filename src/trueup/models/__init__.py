@@ -1,0 +1,1 @@
+"""Open models: policies, frozen references, value heads and reward models."""

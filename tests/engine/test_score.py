@@ -1,0 +1,142 @@
+"""Properties 9-14, 19, 20, 23, 24, 27-29 of the trap list: log-probs do not depend on how they are computed."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trueup.config import Sampling
+from trueup.data.batch import Rows
+from trueup.engine import score as module
+from trueup.engine.generate import generate
+from trueup.engine.score import rewards, score, sequence_logps
+from trueup.models.heads import ValueHead, open_reward_model
+
+SEQUENCES = [
+    ((5, 6, 7), (8, 9, 1)),
+    ((5,), (10, 11, 12, 13, 14, 1)),
+    ((20, 21, 22, 23, 24, 25), (1,)),
+    ((7, 8), (9, 1)),
+]
+
+
+def plain_logps(policy, prompt, completion):
+    """One row, no padding, the model's own forward pass."""
+    ids = torch.tensor([[*prompt, *completion]])
+    logps = torch.log_softmax(policy.full_logits(ids)[0], -1)
+    return torch.stack([logps[len(prompt) - 1 + t, token] for t, token in enumerate(completion)])
+
+
+def test_property_9_and_11_alignment_against_the_plain_forward(policy64):
+    with torch.no_grad():
+        scores = score(policy64, Rows.of(SEQUENCES))
+        for row, (prompt, completion) in enumerate(SEQUENCES):
+            expected = plain_logps(policy64, prompt, completion)
+            torch.testing.assert_close(scores.logps_BC[row, : len(completion)], expected, rtol=1e-10, atol=1e-10)
+            assert not scores.logps_BC[row, len(completion) :].any()
+            torch.testing.assert_close(scores.sum_B[row], expected.sum(), rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(2, 300), min_size=1, max_size=12),
+            st.lists(st.integers(1, 300), min_size=1, max_size=9),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(20, 200),
+)
+def test_property_19_and_33_batch_invariance(policy64, drawn, budget):
+    sequences = [(tuple(p), tuple(c)) for p, c in drawn]
+    together = sequence_logps(policy64, sequences, budget=budget)
+    for (prompt, completion), found in zip(sequences, together, strict=True):
+        expected = plain_logps(policy64, prompt, completion).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_property_23_chunked_head_gives_the_same_values_and_gradients(policy64, monkeypatch):
+    def loss_and_gradient():
+        policy64.model.zero_grad()
+        total = (score(policy64, Rows.of(SEQUENCES)).logps_BC ** 2).sum()
+        total.backward()
+        return total.detach(), torch.cat([p.grad.flatten() for p in policy64.trainable().values()])
+
+    whole = loss_and_gradient()
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", policy64.vocabulary * 2)
+    chunked = loss_and_gradient()
+    torch.testing.assert_close(whole[0], chunked[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(whole[1], chunked[1], rtol=1e-10, atol=1e-12)
+
+
+def test_head_that_cannot_run_apart_falls_back_to_full_logits(policy64):
+    fast = score(policy64, Rows.of(SEQUENCES)).logps_BC
+    policy64.gathers = False
+    torch.testing.assert_close(score(policy64, Rows.of(SEQUENCES)).logps_BC, fast, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 1.3])
+def test_property_24_and_28_sampled_logps_are_the_scored_ones(policy, temperature):
+    prompts = [p for p, _ in SEQUENCES]
+    drawn = generate(
+        policy, prompts, Sampling(max_new_tokens=12, temperature=temperature), stop_ids=frozenset([1]), seed=3
+    )
+    rows = Rows.of([(p, c.ids) for p, c in zip(prompts, drawn, strict=True)])
+    with torch.no_grad():
+        scored = score(policy, rows, temperature=temperature).logps_BC
+    for row, completion in enumerate(drawn):
+        torch.testing.assert_close(completion.logps, scored[row, : len(completion.ids)], rtol=1e-5, atol=1e-5)
+
+
+def test_property_27_two_passes_are_bit_identical(policy):
+    rows = Rows.of(SEQUENCES)
+    assert torch.equal(score(policy, rows).logps_BC, score(policy, rows).logps_BC)
+
+
+def test_property_87_entropy_of_a_uniform_model_is_log_v(policy64):
+    with torch.no_grad():
+        policy64.model.get_output_embeddings().weight.zero_()
+        found = score(policy64, Rows.of(SEQUENCES), entropy=True)
+    expected = torch.log(torch.tensor(float(policy64.vocabulary), dtype=torch.float64))
+    torch.testing.assert_close(found.entropy_BC[found.rows.mask_BC], expected.expand(int(found.rows.mask_BC.sum())))
+    torch.testing.assert_close(found.logps_BC[0, 0], -expected)
+
+
+def test_property_81_value_reads_the_state_before_its_token(policy64):
+    head = ValueHead(32).double()
+    torch.nn.init.normal_(head.linear.weight)
+    with torch.no_grad():
+        base = score(policy64, Rows.of([((5, 6), (7, 8, 1))]), value_head=head).values_BC
+        moved = score(policy64, Rows.of([((5, 6), (7, 9, 1))]), value_head=head).values_BC
+    torch.testing.assert_close(base[0, :2], moved[0, :2], rtol=0, atol=1e-12)
+    assert abs(float(base[0, 2] - moved[0, 2])) > 1e-6
+
+
+def test_zero_initialised_value_head_says_zero(policy):
+    with torch.no_grad():
+        assert score(policy, Rows.of(SEQUENCES), value_head=ValueHead(32)).values_BC.abs().max() == 0
+
+
+def test_an_empty_prompt_conditions_on_its_first_token(policy64):
+    with torch.no_grad():
+        found = score(policy64, Rows.of([((), (5, 6, 7))])).logps_BC
+        expected = plain_logps(policy64, (5,), (6, 7))
+    torch.testing.assert_close(found[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_property_42_and_43_reward_is_read_at_the_last_real_token(saved_policy):
+    model = open_reward_model(tiny_path(saved_policy), new_head=True, seed=1)
+    alone = torch.cat([rewards(model, [s]) for s in SEQUENCES])
+    together = rewards(model, SEQUENCES)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert len(set(together.tolist())) == len(SEQUENCES)
+    changed_end = rewards(model, [((5, 6, 7), (8, 9, 2))])
+    assert abs(float(changed_end[0] - together[0])) > 1e-6
+
+
+def tiny_path(path):
+    from trueup.config import Model
+
+    return Model(name=str(path))
