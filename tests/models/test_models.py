@@ -3,8 +3,8 @@ import pickle
 
 import pytest
 import torch
-from tests.conftest import TEXTS, tiny_model
 
+from tests.conftest import TEXTS, tiny_model
 from trueup.config import Lora, Model, Tiny
 from trueup.errors import ConfigError, ModelError
 from trueup.models.heads import open_reward_model

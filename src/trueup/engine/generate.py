@@ -8,7 +8,7 @@ Shapes: B live rows, T prompt positions (left-padded), V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def generate(
     prompts: Sequence[Ids],
     sampling: Sampling,
     *,
-    stop_ids: frozenset[int],
+    stop_ids: Collection[int],
     seed: int,
     batch: int = 256,
 ) -> list[Completion]:
@@ -78,7 +78,7 @@ def _decode(
     prompts: Sequence[Ids],
     names: Sequence[int],
     sampling: Sampling,
-    stop_ids: frozenset[int],
+    stop_ids: Collection[int],
     seed: int,
 ) -> dict[int, Completion]:
     from transformers import DynamicCache

@@ -65,7 +65,7 @@ def new_tiny(shape: Tiny, texts: list[str], seed: int) -> tuple[Any, Any]:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
-        intermediate_size=4 * shape.hidden // 16 * 16,
+        intermediate_size=8 * shape.hidden // 3 // 16 * 16,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
