@@ -80,3 +80,13 @@ def test_a_block_of_another_kind_replaces_the_old_one():
 def test_every_setting_is_documented():
     missing = [name for name, _, default, text in describe(Recipe) if not text]
     assert missing == []
+
+
+def test_a_setting_of_the_default_kind_needs_no_kind_beside_it():
+    from trueup.recipes.dpo import Dpo
+
+    given = {"data": "d", "model": {"name": "m"}}
+    assert build(Dpo, given, {"objective": {"beta": 0.3}}).objective.beta == 0.3
+    assert build(Dpo, given, {"objective": {"kind": "ipo", "tau": 0.3}}).objective.tau == 0.3
+    with pytest.raises(ConfigError, match="tau"):
+        build(Dpo, given, {"objective": {"tau": 0.3}})

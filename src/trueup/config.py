@@ -239,7 +239,13 @@ S = TypeVar("S", bound=Settings)
 
 def build(kind: type[S], *layers: Mapping[str, Any], where: str = "config") -> S:
     """Validate ``layers`` (lowest first) into ``kind``; every complaint names its field and a fix."""
+    # Start from the kind of each block that has several, so that --set objective.beta=0.2 needs no kind beside it.
     values: dict[str, Any] = {}
+    for name, info in kind.model_fields.items():
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
+        tag = getattr(default, "kind", None)
+        if tag is not None and any(name in layer for layer in layers):
+            values[name] = {"kind": tag}
     for layer in layers:
         values = merge(values, layer)
     try:

@@ -333,7 +333,8 @@ def _take_lock(folder: Path) -> int:
 def _require_same(folder: Path, record: Mapping[str, Any], wanted: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         raise UsageError("a run is here already", where=str(folder), fix="choose another --out or drop --no-resume")
-    changed = [key for key in ("kind", "inputs") if record.get(key) != wanted[key]]
+    changed = [] if record.get("kind") == wanted["kind"] else ["kind"]
+    changed += _changed_keys(record.get("inputs", {}), wanted["inputs"], "inputs")
     changed += _changed_keys(record.get("config", {}), wanted["config"], "config")
     if changed:
         raise UsageError(

@@ -74,7 +74,7 @@ def new_tiny(shape: Tiny, texts: list[str], seed: int) -> tuple[Any, Any]:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.02,
+        initializer_range=0.6 * shape.hidden**-0.5,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

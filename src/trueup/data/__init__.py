@@ -1,0 +1,1 @@
+"""The data room: files become examples (``read``), examples become token ids (``render``), ids become batches."""

@@ -1,0 +1,121 @@
+"""What reading did: every row is an item, left out or skipped, and the books balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from trueup.errors import DataError
+
+T_co = TypeVar("T_co", covariant=True)
+
+_NAMED = 20
+"""How many line numbers a report names for each reason."""
+
+
+@dataclass(slots=True)
+class Count:
+    """How many, and the first twenty line (or row) numbers; one line may hold several."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int, count: int = 1) -> None:
+        """Count ``count`` more, found at ``line``."""
+        self.count += count
+        if len(self.lines) < _NAMED and self.lines[-1:] != [line]:
+            self.lines.append(line)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"count": self.count, "lines": list(self.lines)}
+
+    def __str__(self) -> str:
+        more = ", ..." if len(self.lines) == _NAMED else ""
+        return f"{self.count} (line {', '.join(map(str, self.lines))}{more})"
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """One reading pass.
+
+    ``rows`` counts the rows that were looked at. ``skipped`` are rows that could not be used (only with
+    ``on_bad="skip"``), ``left_out`` are comparisons without a winner and the like: sound, but no item.
+    """
+
+    source: str
+    kind: str
+    format: str = ""
+    """Which of the known formats the columns have."""
+    rows: int = 0
+    items: int = 0
+    skipped: dict[str, Count] = field(default_factory=dict)
+    left_out: dict[str, Count] = field(default_factory=dict)
+    duplicates: Count = field(default_factory=Count)
+    """Items with the same content as an earlier one; they are kept."""
+    blank_lines: int = 0
+    bom: bool = False
+    crlf_lines: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
+    """Renamed columns: our name -> the file's."""
+    unused_columns: tuple[str, ...] = ()
+    limited: bool = False
+    """Reading stopped at ``limit`` before the end of the source."""
+    notes: tuple[str, ...] = ()
+
+    def skip(self, reason: str, line: int) -> None:
+        """Count a row that cannot be used."""
+        self.skipped.setdefault(reason, Count()).add(line)
+
+    def leave_out(self, reason: str, line: int, count: int = 1) -> None:
+        """Count what is sound but makes no item."""
+        self.left_out.setdefault(reason, Count()).add(line, count)
+
+    def require_items(self) -> None:
+        """Refuse a source that gave nothing.
+
+        Raises:
+            DataError: Saying whether the source is empty or which reasons emptied it.
+        """
+        if self.items:
+            return
+        reasons = [f"{why}: {n}" for why, n in (self.skipped | self.left_out).items()]
+        raise DataError(
+            f"none of its {self.rows} rows gives {self.kind}: {'; '.join(reasons)}"
+            if self.rows
+            else "the source is empty",
+            where=self.source,
+            expected="at least one usable row",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "format": self.format,
+            "rows": self.rows,
+            "items": self.items,
+            "skipped": {why: n.to_dict() for why, n in self.skipped.items()},
+            "left_out": {why: n.to_dict() for why, n in self.left_out.items()},
+            "duplicates": self.duplicates.to_dict(),
+            "blank_lines": self.blank_lines,
+            "bom": self.bom,
+            "crlf_lines": self.crlf_lines,
+            "columns": dict(self.columns),
+            "unused_columns": list(self.unused_columns),
+            "limited": self.limited,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[T_co]):
+    """Items, the line each came from, and the report."""
+
+    items: tuple[T_co, ...]
+    report: ReadReport
+    lines: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)

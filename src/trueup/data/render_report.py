@@ -1,0 +1,114 @@
+"""What rendering did to the examples: counted while it happens, reported after, an error where it is too much."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trueup.errors import DataError
+
+_NAMED = 5
+"""How many examples a report names for each reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderReport:
+    """Counts of one rendering pass. ``examples == kept + dropped``; ``truncated`` examples are among the kept."""
+
+    examples: int
+    kept: int
+    tokens: int
+    longest: int
+    """Tokens of the longest example before any truncation of its completion."""
+    max_length: int
+    prompts_cut: int
+    truncated: int
+    dropped: dict[str, int]
+    named: dict[str, tuple[str, ...]]
+    """First dropped examples by reason."""
+    seams: int
+    """Examples in which a token straddled the end of the prompt."""
+    special_text: int
+    """Distinct texts that spell a special token; they were encoded as plain text."""
+    windows: int
+    """Further windows that long plain texts were cut into."""
+    notes: tuple[str, ...]
+
+    @property
+    def lost_share(self) -> float:
+        """Share of examples that were truncated or dropped."""
+        return (self.truncated + sum(self.dropped.values())) / self.examples if self.examples else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, with ``lost_share``."""
+        return asdict(self) | {"lost_share": self.lost_share}
+
+
+class Tally:
+    """A report in the making."""
+
+    def __init__(self, examples: int, max_length: int, notes: tuple[str, ...]) -> None:
+        self.examples = examples
+        self.max_length = max_length
+        self.notes = list(notes)
+        self.kept = self.tokens = self.longest = self.prompts_cut = self.truncated = 0
+        self.seams = self.special_text = self.windows = 0
+        self.dropped: dict[str, int] = {}
+        self.named: dict[str, tuple[str, ...]] = {}
+
+    def keep(self, prompt_cut: bool, truncated: bool, tokens: int) -> None:
+        """Count an example that is used."""
+        self.kept += 1
+        self.prompts_cut += prompt_cut
+        self.truncated += truncated
+        self.tokens += tokens
+
+    def drop(self, reason: str, name: str) -> None:
+        """Count an example that cannot be used."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        named = self.named.get(reason, ())
+        if len(named) < _NAMED:
+            self.named[reason] = (*named, name)
+
+    def report(self, max_share: float) -> RenderReport:
+        """Close the books.
+
+        Raises:
+            DataError: More than ``max_share`` of the examples were truncated or dropped.
+        """
+        if self.seams:
+            self.notes.append(
+                f"in {self.seams} examples a token straddles the end of the prompt (often a prompt that ends with a"
+                " space): the completion was encoded after the prompt's own tokens"
+            )
+        if self.special_text:
+            self.notes.append(f"{self.special_text} texts spell a special token; it was encoded as plain text")
+        report = RenderReport(
+            self.examples,
+            self.kept,
+            self.tokens,
+            self.longest,
+            self.max_length,
+            self.prompts_cut,
+            self.truncated,
+            dict(self.dropped),
+            dict(self.named),
+            self.seams,
+            self.special_text,
+            self.windows,
+            tuple(self.notes),
+        )
+        if report.lost_share > max_share:
+            raise self._too_much(report, max_share)
+        return report
+
+    def _too_much(self, report: RenderReport, max_share: float) -> DataError:
+        parts = [f"{report.truncated} lose the end of a completion"] if report.truncated else []
+        parts += [f"{n} are dropped: {why} ({', '.join(self.named[why])})" for why, n in report.dropped.items()]
+        return DataError(
+            f"{report.lost_share:.1%} of {report.examples} examples cannot be used whole: {'; '.join(parts)}",
+            where="batch.max_length",
+            expected=f"at most {max_share:.1%} (batch.max_truncated)",
+            fix=f"the longest example has {report.longest} tokens and max_length is {report.max_length}: raise"
+            " batch.max_length, shorten the data, or accept the loss with batch.max_truncated",
+        )

@@ -1,0 +1,276 @@
+"""Losses on preferences. Twin of ``spec.preference``. Legend: B pairs or responses, K candidates.
+
+All take sequence log-probs as sums over tokens, in nats, and return one loss per pair; nothing is averaged.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from trueup.errors import ConfigError
+from trueup.losses.shapes import require_same
+
+
+def bradley_terry(
+    chosen_B: torch.Tensor,
+    rejected_B: torch.Tensor,
+    strength_B: torch.Tensor | None = None,
+    margin_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Bradley-Terry cross-entropy [B]: -p log s(d) - (1-p) log s(-d), d = chosen - rejected - margin.
+
+    Args:
+        chosen_B: Rewards of the preferred side.
+        rejected_B: Rewards of the other side.
+        strength_B: Probability p that chosen is better; 1 if absent, 0.5 is a tie.
+        margin_B: By how much chosen should lead (Touvron et al. 2023); 0 if absent.
+    """
+    require_same(chosen_B=chosen_B, rejected_B=rejected_B, strength_B=strength_B, margin_B=margin_B)
+    d_B = chosen_B - rejected_B
+    if margin_B is not None:
+        d_B = d_B - margin_B
+    return _cross_entropy(d_B, strength_B)
+
+
+def plackett_luce(scores_BK: torch.Tensor, ranks_BK: torch.Tensor, mask_BK: torch.Tensor | None = None) -> torch.Tensor:
+    """Negative log-likelihood of a ranking [B] (Plackett 1975; Luce 1959); K = 2 is Bradley-Terry.
+
+    Each candidate is chosen from those ranked no better than it. Tied candidates share the same set (Breslow's
+    rule), so the order among them does not matter; the last tier is certain only if it has one member.
+
+    Args:
+        scores_BK: Scores.
+        ranks_BK: Ranks, lower is better, equal is tied.
+        mask_BK: True for real candidates; all if absent.
+    """
+    require_same(scores_BK=scores_BK, ranks_BK=ranks_BK, mask_BK=mask_BK)
+    valid_BK = torch.ones_like(scores_BK, dtype=torch.bool) if mask_BK is None else mask_BK
+    safe_BK = torch.where(valid_BK, scores_BK, torch.zeros_like(scores_BK))
+    # open_BKK[b, i, j]: candidate j was still to be placed when i was.
+    open_BKK = (ranks_BK[:, None, :] >= ranks_BK[:, :, None]) & valid_BK[:, None, :]
+    open_BKK = open_BKK | torch.eye(scores_BK.shape[1], dtype=torch.bool, device=scores_BK.device)
+    field_BK = torch.where(open_BKK, safe_BK[:, None, :], -math.inf).logsumexp(-1)
+    terms_BK = torch.where(valid_BK, field_BK - safe_BK, torch.zeros_like(safe_BK))
+    return terms_BK.sum(-1)
+
+
+def implicit_reward(policy_B: torch.Tensor, reference_B: torch.Tensor, beta: float) -> torch.Tensor:
+    """The reward that a policy implies [B]: beta * log(policy / reference), up to a constant of the prompt."""
+    require_same(policy_B=policy_B, reference_B=reference_B)
+    return beta * (policy_B - reference_B)
+
+
+def dpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """DPO [B] (Rafailov et al. 2023, eq. 7), conservative with ``label_smoothing`` (Mitchell 2023).
+
+    The target of the logistic loss is p (1 - e) + (1 - p) e for strength p and smoothing e, so it is stationary
+    where the margin is its log-odds.
+    """
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    return _cross_entropy(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
+
+
+def robust_dpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+    flip_rate: float,
+) -> torch.Tensor:
+    """Robust DPO [B] (Chowdhury et al. 2024, eq. 12): unbiased for the loss on clean labels; can be negative."""
+    if not 0 <= flip_rate < 0.5:
+        raise ConfigError(f"flip_rate is {flip_rate}", where="flip_rate", expected="at least 0 and below 0.5")
+    margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    kept_B, flipped_B = F.softplus(-margin_B), F.softplus(margin_B)
+    return ((1 - flip_rate) * kept_B - flip_rate * flipped_B) / (1 - 2 * flip_rate)
+
+
+def ipo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    tau: float,
+) -> torch.Tensor:
+    """IPO [B] (Azar et al. 2023, eq. 17): (h - 1 / (2 tau))^2 for the gap h of log-ratios."""
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    return (h_B - 1.0 / (2.0 * tau)) ** 2
+
+
+def hinge(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+) -> torch.Tensor:
+    """Hinge on the margin [B] (Zhao et al. 2023, normalised as in Liu et al. 2024): max(0, 1 - beta h)."""
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    return torch.relu(1.0 - beta * h_B)
+
+
+def length_normalised_dpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    chosen_tokens_B: torch.Tensor,
+    rejected_tokens_B: torch.Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """DPO on log-ratios per token [B] (Lambert et al. 2024, Tulu 3, eq. 6)."""
+    require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B)
+    chosen_B = (policy_chosen_B - reference_chosen_B) / chosen_tokens_B
+    rejected_B = (policy_rejected_B - reference_rejected_B) / rejected_tokens_B
+    return _cross_entropy(beta * (chosen_B - rejected_B), _smoothed(strength_B, label_smoothing, chosen_B))
+
+
+def dpo_nll(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    chosen_tokens_B: torch.Tensor,
+    beta: float,
+    nll_weight: float,
+    label_smoothing: float = 0.0,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """DPO plus ``nll_weight`` times the chosen response's negative log-likelihood per token [B] (Pang et al. 2024)."""
+    require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B)
+    contrast_B = dpo(
+        policy_chosen_B,
+        policy_rejected_B,
+        reference_chosen_B,
+        reference_rejected_B,
+        beta,
+        label_smoothing=label_smoothing,
+        strength_B=strength_B,
+    )
+    return contrast_B - nll_weight * policy_chosen_B / chosen_tokens_B
+
+
+def simpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    chosen_tokens_B: torch.Tensor,
+    rejected_tokens_B: torch.Tensor,
+    beta: float,
+    gamma: float,
+) -> torch.Tensor:
+    """SimPO [B] (Meng et al. 2024, eq. 6): mean log-probs as rewards, target margin gamma, no reference."""
+    require_same(
+        policy_chosen_B=policy_chosen_B,
+        policy_rejected_B=policy_rejected_B,
+        chosen_tokens_B=chosen_tokens_B,
+        rejected_tokens_B=rejected_tokens_B,
+    )
+    gap_B = policy_chosen_B / chosen_tokens_B - policy_rejected_B / rejected_tokens_B
+    return F.softplus(gamma - beta * gap_B)
+
+
+def orpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    chosen_tokens_B: torch.Tensor,
+    rejected_tokens_B: torch.Tensor,
+    weight: float,
+) -> torch.Tensor:
+    """ORPO [B] (Hong et al. 2024, eq. 6): mean NLL of chosen + weight * -log s(log odds ratio of mean likelihoods)."""
+    require_same(
+        policy_chosen_B=policy_chosen_B,
+        policy_rejected_B=policy_rejected_B,
+        chosen_tokens_B=chosen_tokens_B,
+        rejected_tokens_B=rejected_tokens_B,
+    )
+    chosen_B = policy_chosen_B / chosen_tokens_B
+    rejected_B = policy_rejected_B / rejected_tokens_B
+    odds_B = (chosen_B - _log1mexp(chosen_B)) - (rejected_B - _log1mexp(rejected_B))
+    return -chosen_B + weight * F.softplus(-odds_B)
+
+
+def kto(
+    policy_B: torch.Tensor,
+    reference_B: torch.Tensor,
+    desirable_B: torch.Tensor,
+    z0: float,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> torch.Tensor:
+    """KTO [B] (Ethayarajh et al. 2024, eq. 8): weight * (1 - s(beta (r - z0))) if desirable, s's sign turned if not.
+
+    Args:
+        policy_B: Sequence log-probs.
+        reference_B: The same under the reference.
+        desirable_B: The labels, bool.
+        z0: The reference point, a detached estimate of KL(policy || reference), at least 0.
+        beta: Strength of the pull to the reference.
+        desirable_weight: Weight of good responses.
+        undesirable_weight: Weight of bad responses.
+    """
+    require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
+    if z0 < 0:
+        raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
+    gain_B = beta * (policy_B - reference_B - z0)
+    weight_B = torch.where(desirable_B, desirable_weight, undesirable_weight).to(gain_B.dtype)
+    return weight_B * torch.sigmoid(torch.where(desirable_B, -gain_B, gain_B))
+
+
+# Below this a mean log-prob is so close to 0 that 1 - exp(x) is all rounding; the odds stay finite.
+_CERTAIN = -1e-7
+
+
+def _log1mexp(x_B: torch.Tensor) -> torch.Tensor:
+    """log(1 - exp(x)) for x < 0 without cancellation (Maechler 2012); x is held at most at -1e-7."""
+    x_B = x_B.clamp(max=_CERTAIN)
+    return torch.where(
+        x_B > -math.log(2), torch.log(-torch.expm1(x_B)), torch.log1p(-torch.exp(x_B.clamp(max=-math.log(2))))
+    )
+
+
+def _gap(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+) -> torch.Tensor:
+    require_same(
+        policy_chosen_B=policy_chosen_B,
+        policy_rejected_B=policy_rejected_B,
+        reference_chosen_B=reference_chosen_B,
+        reference_rejected_B=reference_rejected_B,
+    )
+    return (policy_chosen_B - reference_chosen_B) - (policy_rejected_B - reference_rejected_B)
+
+
+def _smoothed(strength_B: torch.Tensor | None, label_smoothing: float, like_B: torch.Tensor) -> torch.Tensor | None:
+    if not 0 <= label_smoothing <= 0.5:
+        raise ConfigError(
+            f"label_smoothing is {label_smoothing}", where="label_smoothing", expected="between 0 and 0.5"
+        )
+    if strength_B is None:
+        return torch.full_like(like_B, 1.0 - label_smoothing) if label_smoothing else None
+    require_same(policy_chosen_B=like_B, strength_B=strength_B)
+    return strength_B * (1.0 - label_smoothing) + (1.0 - strength_B) * label_smoothing
+
+
+def _cross_entropy(logit_B: torch.Tensor, target_B: torch.Tensor | None) -> torch.Tensor:
+    """-p log s(x) - (1-p) log s(-x), exact at any x."""
+    if target_B is None:
+        return F.softplus(-logit_B)
+    return target_B * F.softplus(-logit_B) + (1.0 - target_B) * F.softplus(logit_B)

@@ -1,0 +1,43 @@
+"""Named settings with their sources; ``preset: name`` in a recipe file or ``--set preset=name``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # The hyper-parameter table of the course activity (third seed document), for GPT-2 on one GPU.
+    "activity-16": {
+        "sft": {"optim": {"learning_rate": 2e-5}, "epochs": 3},
+        "reward": {"optim": {"learning_rate": 1e-5}, "batch": {"size": 8}},
+        "ppo": {
+            "optim": {"learning_rate": 1e-6},
+            "batch": {"size": 32},
+            "kl": {"kind": "fixed", "beta": 0.05},
+        },
+    },
+    # Ziegler et al. 2019: GPT-2 124M, short continuations, KL steered to 6 nats.
+    "ziegler-2019": {
+        "reward": {"optim": {"learning_rate": 5e-5}, "batch": {"size": 32}, "epochs": 1},
+        "ppo": {
+            "optim": {"learning_rate": 1e-5},
+            "batch": {"size": 512},
+            "sampling": {"temperature": 0.7, "max_new_tokens": 24},
+            "kl": {"kind": "adaptive", "beta": 0.15, "target": 6.0, "horizon": 10000},
+            "epochs": 4,
+            "lam": 0.95,
+            "value_weight": 0.1,
+        },
+    },
+    # Huang et al. 2024 (N+ implementation details): one learning rate for all stages, Pythia 1B and up.
+    "n-plus-2024": {
+        "sft": {"optim": {"learning_rate": 3e-6, "eps": 1e-5}, "epochs": 1},
+        "reward": {"optim": {"learning_rate": 3e-6, "eps": 1e-5}, "batch": {"size": 64}, "epochs": 1},
+        "dpo": {"optim": {"learning_rate": 3e-6, "eps": 1e-5}, "objective": {"kind": "dpo", "beta": 0.05}},
+        "ppo": {
+            "optim": {"learning_rate": 3e-6, "eps": 1e-5},
+            "batch": {"size": 512},
+            "sampling": {"temperature": 0.7, "max_new_tokens": 53},
+            "kl": {"kind": "fixed", "beta": 0.05},
+        },
+    },
+}

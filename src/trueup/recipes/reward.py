@@ -1,0 +1,138 @@
+"""Reward model: learn a scalar from preferences (Bradley-Terry), read at the last token of prompt + response.
+
+    trueup reward --model runs/sft/final --data pairs.jsonl --validation held-out.jsonl --out runs/reward
+
+Training and scoring render through the same code, EOS included. After training the rewards of the training
+responses have mean 0 and standard deviation 1; the scale is stored beside the weights.
+
+Shapes: B pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+
+from trueup.config import Batch, Model, Optim, Settings
+from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.read import OnBad, read_pairs
+from trueup.data.render import RenderedPair, Renderer
+from trueup.engine.resume import resume, saver
+from trueup.engine.score import rewards
+from trueup.engine.step import Stepper
+from trueup.ledger import Run
+from trueup.losses import preference as losses
+from trueup.models.heads import RewardModel, open_reward_model
+from trueup.recipes.agreement import PairAgreement, agreement
+
+
+class Reward(Settings):
+    """Settings of ``trueup reward``."""
+
+    data: str
+    """Preference pairs: any of the documented formats."""
+    validation: str | None = None
+    """Held-out pairs, best of all with other prompts; none means no held-out accuracy."""
+    model: Model = Model(name="")
+    """The backbone to start from, usually the SFT model."""
+    optim: Optim = Optim(learning_rate=1e-5, weight_decay=0.01)
+    """How gradients become updates."""
+    batch: Batch = Batch(size=32)
+    """How pairs become steps."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the pairs; more than one over-fits soon (Ouyang et al. 2022)."""
+    centre: float = Field(default=0.01, ge=0)
+    """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023)."""
+    skip_bad_rows: bool = False
+    """Count and report unusable rows instead of stopping at the first one."""
+    evaluate_every: int = Field(default=100, ge=1)
+    """Steps between held-out measurements; one is always made at the end."""
+    save_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Names every random draw of the run."""
+
+
+def train(config: Reward, run: Run) -> None:
+    """Train and write ``final/``, which Hugging Face opens as a sequence classifier."""
+    run.headline = ("loss", "accuracy", "heldout_accuracy")
+    on_bad: OnBad = "skip" if config.skip_bad_rows else "error"
+    loaded = read_pairs(config.data, on_bad=on_bad)
+    model = open_reward_model(config.model, new_head=True, seed=config.seed)
+    renderer = Renderer.of(model.tokenizer, config.batch, template=config.model.template, context=model.context)
+    pairs, report = renderer.render_pairs(loaded.items)
+    held_out: list[RenderedPair] = []
+    if config.validation is not None:
+        held_out, _ = renderer.render_pairs(read_pairs(config.validation, on_bad=on_bad).items)
+    plan = EpochPlan(pairs, config.batch.size, config.epochs, config.seed, "reward order")
+    stepper = Stepper(model.trainable(), config.optim, len(plan))
+    run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
+    resume(run, stepper)
+    for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
+        seen: list[tuple[float, float]] = []
+        for micro in micro_batches(batch, pair_length, config.batch.micro_tokens):
+            chosen_B, rejected_B = pair_rewards(model, micro)
+            strength_B = torch.tensor([p.strength for p in micro], device=model.device)
+            losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B=strength_B)
+            if config.centre:
+                losses_B = losses_B + config.centre * (chosen_B + rejected_B) ** 2
+            stepper.accumulate(losses_B, count=len(batch))
+            seen += list(zip(chosen_B.tolist(), rejected_B.tolist(), strict=True))
+        info = stepper.step(tuple(p.pair_id for p in batch))
+        held = {}
+        if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
+            found = evaluate(model, held_out, config.batch.micro_tokens)
+            held = {
+                "heldout_loss": found.loss,
+                "heldout_accuracy": found.accuracy,
+                "heldout_margin": found.margin,
+                "calibration_error": found.calibration_error,
+            }
+            run.evaluation(step, **held, strict_accuracy=found.strict_accuracy, pairs=len(held_out))
+        now = agreement([c for c, _ in seen], [r for _, r in seen])
+        measured = {
+            "accuracy": now.accuracy,
+            "strict_accuracy": now.strict_accuracy,
+            "margin": now.margin,
+            "chosen_reward": sum(c for c, _ in seen) / len(seen),
+            "rejected_reward": sum(r for _, r in seen) / len(seen),
+        }
+        run.log(step, info, measured, held, {"epoch": (step + 1) / plan.per_epoch}, ids=[p.pair_id for p in batch])
+        run.time(step, pairs=float(len(batch)))
+    calibrate(model, pairs[:2000], config.batch.micro_tokens)
+    run.note(reward_mean=model.mean, reward_std=model.std)
+    model.export(run.path / "final")
+
+
+def pair_rewards(model: RewardModel, pairs: Sequence[RenderedPair]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raw rewards [B], [B] of both sides in one forward pass, so no cache can be overwritten between them."""
+    sides = [(p.prompt_ids, p.chosen_ids) for p in pairs] + [(p.prompt_ids, p.rejected_ids) for p in pairs]
+    rows = Rows.of(sides, model.device)
+    raw_B = model.raw(rows.ids_BT, rows.last_B)
+    return raw_B[: len(pairs)], raw_B[len(pairs) :]
+
+
+def evaluate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> PairAgreement:
+    """Accuracy with ties half, margin, loss and calibration on pairs that were not trained on."""
+    unscaled = RewardModel(model.model, model.tokenizer, model.device, model.compute, model.source)
+    sides: list[tuple[Ids, Ids]] = [(p.prompt_ids, p.chosen_ids) for p in pairs]
+    sides += [(p.prompt_ids, p.rejected_ids) for p in pairs]
+    found = rewards(unscaled, sides, budget=2 * budget).tolist()
+    return agreement(found[: len(pairs)], found[len(pairs) :])
+
+
+def calibrate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> None:
+    """Set ``mean`` and ``std`` from the responses of ``pairs``; ordering is unchanged, and it is idempotent."""
+    model.mean, model.std = 0.0, 1.0
+    sides: list[tuple[Ids, Ids]] = [(p.prompt_ids, p.chosen_ids) for p in pairs]
+    sides += [(p.prompt_ids, p.rejected_ids) for p in pairs]
+    found = rewards(model, sides, budget=2 * budget).double()
+    spread = float(found.std()) if len(found) > 1 else 0.0
+    model.mean, model.std = float(found.mean()), spread if spread > 0 else 1.0
+
+
+def pair_length(pair: RenderedPair) -> int:
+    """Padded tokens that a pair costs: both sides carry the prompt."""
+    return 2 * (len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))
