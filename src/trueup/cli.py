@@ -285,6 +285,21 @@ def data_check(
 
 
 @app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(help="Directory of one run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .md and summary.json.")] = None,
+) -> None:
+    """Write a self-contained report of one run.
+
+    Example: `trueup report runs/dpo`
+    """
+    from trueup.reports.build import report_run
+
+    written = report_run(run_directory, out)
+    typer.echo(str(written.html))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
@@ -297,6 +312,8 @@ def main() -> None:
         sys.argv.remove("--debug")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()

@@ -8,15 +8,27 @@ Every stage is an ordinary run that the ordinary commands could have made; the r
 from __future__ import annotations
 
 import json
+import resource
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.data.sandbox import World, label_pairs, noise_ceiling, panel
+from trueup.config import Batch, Model, Sampling
+from trueup.data.read import read_pairs
+from trueup.data.render import Renderer
+from trueup.data.sandbox import World, gold, label_pairs, noise_ceiling, panel
 from trueup.data.write import pair_to_json, write_jsonl
-from trueup.ledger import write_json
+from trueup.evaluation.baselines import bag_of_words, length_only
+from trueup.evaluation.collect import collect
+from trueup.evaluation.rows import write_rows
+from trueup.ledger import read_lines, write_atomic, write_json
+from trueup.models.heads import open_reward_model
+from trueup.models.policy import open_policy
 from trueup.pipeline import Stage, run_stages
+from trueup.recipes.registry import RECIPES
+from trueup.reports.build import Report, build_report
 from trueup.types import Demonstration, Message, PreferencePair, Prompt, prompt_json
 
 
@@ -26,17 +38,23 @@ class Size:
 
     corpus: int = 60_000
     demonstrations: int = 6_000
-    pairs: int = 8_000
+    pairs: int = 10_000
     votes: int = 3
     held_out_pairs: int = 1_000
     prompts: int = 4_000
     test_prompts: int = 400
     base_epochs: float = 1.0
     sft_epochs: float = 2.0
-    ppo_steps: int = 60
+    ppo_steps: int = 70
 
 
 DEFAULT = Size()
+_CONTEXT, _ANSWER = 160, 64
+NOTES = (
+    "The sandbox is a generated world in which the quality of every answer is known (gold). Simulated annotators with "
+    "noise and small biases judged pairs of answers; everything after that saw only their judgments, never gold.",
+    "Held-out prompts are wordings that no training file contains; they ask about the same topics.",
+)
 SMOKE = Size(
     corpus=300,
     demonstrations=120,
@@ -103,7 +121,7 @@ def _pair(pair: PreferencePair) -> dict[str, Any]:
 
 def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
     """The recipe: five ordinary runs."""
-    batch = {"size": 64, "max_length": 160, "micro_tokens": 8192}
+    batch = {"size": 64, "max_length": _CONTEXT, "micro_tokens": 8192}
     tiny = {"hidden": 128, "layers": 2, "heads": 4, "vocabulary": 2048, "context": 192}
     return [
         Stage(
@@ -153,8 +171,8 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "model": {"name": "@sft"},
                 "batch": batch,
                 "epochs": 1,
-                "objective": {"kind": "dpo", "beta": 0.1},
-                "optim": {"learning_rate": 2e-4, "warmup": 0.1},
+                "objective": {"kind": "dpo", "beta": 0.05},
+                "optim": {"learning_rate": 3e-4, "warmup": 0.1},
                 "seed": seed,
             },
         ),
@@ -169,8 +187,10 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "steps": size.ppo_steps,
                 "epochs": 2,
                 "mini_batches": 2,
-                "sampling": {"max_new_tokens": 64},
-                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 2000},
+                "sampling": {"max_new_tokens": _ANSWER},
+                "probes": 32,
+                "probe_every": 7,
+                "kl": {"kind": "adaptive", "beta": 0.03, "target": 6.0, "horizon": 2000},
                 "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },
@@ -180,16 +200,91 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
 
 def quickstart(
     out: Path, *, seed: int = 0, size: Size = DEFAULT, quiet: bool = False, tell: Callable[[str], None] = print
-) -> Path:
-    """Run everything; returns the path of the report."""
+) -> Report:
+    """Run everything; what is done and unchanged is skipped. Returns the report."""
     out.mkdir(parents=True, exist_ok=True)
     marker = out / "data" / "world.json"
-    wanted = {"seed": seed, "size": {k: getattr(size, k) for k in Size.__slots__}}
+    wanted = {"seed": seed, "size": asdict(size)}
+    started = time.perf_counter()
     if marker.exists() and json.loads(marker.read_text())["wanted"] == wanted:
         world = json.loads(marker.read_text())
     else:
         tell("world: generating prompts, demonstrations and simulated judgments")
         world = write_world(out / "data", seed, size) | {"wanted": wanted}
         write_json(marker, world)
-    run_stages(out, stages(world["files"], seed, size), fresh=True, quiet=quiet, tell=tell)
-    return out
+    recipe = stages(world["files"], seed, size)
+    write_recipe(out / "recipe.yaml", out, recipe)
+    runs = run_stages(out, recipe, fresh=True, quiet=quiet, tell=tell)
+    tell("evaluation: the same held-out prompts to every model, judged by gold")
+    rows = evaluate(world["files"], runs, seed)
+    write_rows(rows, out / "eval.jsonl")
+    facts = {**world["facts"], **baselines(world["files"]), "seconds": time.perf_counter() - started}
+    facts["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    report = build_report(
+        runs,
+        rows,
+        out,
+        title="trueup quickstart: from preferences to an aligned, measured model",
+        notes=NOTES,
+        defaults={kind: _defaults(kind) for kind in ("sft", "reward", "dpo", "ppo")},
+        facts=facts,
+        probes=judged_probes(runs["ppo"]),
+        commands=(f"trueup quickstart --seed {seed} --out {out}", f"trueup run {out / 'recipe.yaml'}"),
+    )
+    for line in report.verdict:
+        tell(line)
+    tell(f"report: {report.html}")
+    return report
+
+
+def evaluate(files: Mapping[str, str], runs: Mapping[str, Path], seed: int) -> list[dict[str, Any]]:
+    """One sampled answer of base, SFT, PPO and DPO to each held-out prompt, judged by gold and by the proxy."""
+    lines, _ = read_lines(Path(files["test_prompts"]))
+    prompts = [chat(line["text"]) for line in lines]
+    batch = Batch(max_length=_CONTEXT)
+    policies = {name: open_policy(Model(name=str(runs[name] / "final"))) for name in ("base", "sft", "dpo", "ppo")}
+    renderers = {name: Renderer.of(p.tokenizer, batch, context=p.context) for name, p in policies.items()}
+    judge = open_reward_model(Model(name=str(runs["reward"] / "final")), new_head=False)
+    return collect(
+        policies,
+        prompts,
+        renderers=renderers,
+        sampling=Sampling(max_new_tokens=_ANSWER),
+        seed=seed,
+        kinds=[line["kind"] for line in lines],
+        gold=gold,
+        reward=judge,
+        reward_renderer=Renderer.of(judge.tokenizer, batch, context=judge.context),
+        reference=policies["sft"],
+    )
+
+
+def baselines(files: Mapping[str, str]) -> dict[str, float]:
+    """Held-out accuracy of preferring by length and by words alone."""
+    train, held_out = (read_pairs(files[name]).items for name in ("pairs", "held_out_pairs"))
+    return {
+        "length_baseline": length_only(train, held_out).accuracy.estimate,
+        "words_baseline": bag_of_words(train, held_out).accuracy.estimate,
+    }
+
+
+def judged_probes(run: Path) -> list[dict[str, Any]]:
+    """The fixed prompts that PPO answered along the way, judged by gold afterwards; training never saw gold."""
+    lines, _ = read_lines(run / "samples.jsonl")
+    return [line | {"gold": gold(line["question"], line["completion"]).total} for line in lines]
+
+
+def write_recipe(path: Path, out: Path, recipe: list[Stage]) -> None:
+    """The stages as a file for ``trueup run``."""
+    import yaml
+
+    rows = [{"name": s.name, "kind": s.kind, **s.settings} for s in recipe]
+    text = "# Written by trueup quickstart; trueup run does the same stages again.\n"
+    write_atomic(path, (text + yaml.safe_dump({"out": str(out), "stages": rows}, sort_keys=False)).encode())
+
+
+def _defaults(kind: str) -> dict[str, Any]:
+    """The defaults of a method's settings, by validating nothing but what is required."""
+    required = {"data": "", "reward": ""} if kind == "ppo" else {"data": ""}
+    found: dict[str, Any] = RECIPES[kind].settings().model_validate(required).model_dump(mode="json")
+    return found

@@ -16,9 +16,7 @@ from trueup.errors import DataError
 from trueup.models.tiny import learn_tokenizer
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-WORDS = (
-    "river stone lamp paper cloud metal garden window signal bridge candle forest mirror engine harbor pepper".split()
-)
+WORDS = "river stone lamp paper cloud metal garden window signal bridge candle forest mirror engine harbor".split()
 
 
 def jsonl(path, rows):
@@ -112,13 +110,8 @@ def test_prompts_shared_with_another_split(tmp_path):
     other = jsonl(
         tmp_path / "b.jsonl",
         [
-            {"messages": [{"role": "user", "content": "what is a LAMP"}, {"role": "assistant", "content": "A light."}]},
-            {
-                "messages": [
-                    {"role": "user", "content": f"{sentence(3, 30)} too"},
-                    {"role": "assistant", "content": "."},
-                ]
-            },
+            {"instruction": "what is a LAMP", "output": "."},
+            {"instruction": f"{sentence(3, 30)} too", "output": "."},
         ],
     )
     report = check_file(mine, against=[other])

@@ -430,6 +430,16 @@ def test_columns_can_be_named(file):
     loaded = read_pairs(file(row), columns={"prompt": "question_text", "chosen": "win", "rejected": "loss"})
     assert loaded.items == (PreferencePair("q", "good", "bad"),)
     assert loaded.report.to_dict()["columns"] == {"prompt": "question_text", "chosen": "win", "rejected": "loss"}
+    assert loaded.report.unused_columns == ()
+
+
+def test_the_chosen_side_can_be_read_as_a_demonstration(file):
+    assert read_demonstrations(file(PAIR), columns={"completion": "chosen"}).items == (Demonstration("Hi", "good"),)
+
+
+def test_columns_can_be_exchanged(file):
+    (pair,) = read_pairs(file(PAIR), columns={"chosen": "rejected", "rejected": "chosen"}).items
+    assert (pair.chosen, pair.rejected) == ("bad", "good")
 
 
 def test_unknown_columns_name_what_is_there_and_what_is_near(file):
@@ -542,6 +552,18 @@ def test_byte_order_mark_crlf_and_blank_lines_are_accepted_and_counted(tmp_path)
     assert (report.bom, report.crlf_lines, report.blank_lines, report.items) == (True, 3, 1, 2)
     plain = read_pairs(jsonl(tmp_path / "plain.jsonl", [PAIR])).report
     assert (plain.bom, plain.crlf_lines, plain.blank_lines) == (False, 0, 0)
+
+
+def test_crlf_leaves_no_carriage_return_in_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n<|endoftext|>\r\nthree\r\n")
+    assert read_texts(tmp_path / "a.txt").items == ("one\ntwo", "three")
+    (tmp_path / "a.csv").write_bytes(b'prompt,completion\r\np,"one\r\ntwo"\r\n')
+    assert read_demonstrations(tmp_path / "a.csv").items == (Demonstration("p", "one\ntwo"),)
+
+
+def test_a_line_with_several_findings_is_named_once(file):
+    row = {"prompt": "p", "responses": ["w", "x", "y", "z"], "ranks": [0, 0, 0, 1]}
+    assert read_pairs(file(row)).report.left_out["a tie"].to_dict() == {"count": 3, "lines": [1]}
 
 
 def test_a_torn_gzip_is_refused_whatever_was_readable(tmp_path):

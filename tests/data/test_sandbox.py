@@ -110,7 +110,7 @@ def test_padding_never_pays(world: World) -> None:
 def test_gold_is_defined_and_bounded_for_any_text(text: str) -> None:
     for prompt in (FACT, HARM):
         score = gold(prompt, text)
-        assert -0.481 <= score.total <= 1.0 + 1e-9
+        assert -0.501 <= score.total <= 1.0 + 1e-9
         assert score.total == pytest.approx(sum(PARTS[n][0] * v for n, v in score.parts.items()))
         assert set(score.parts) == set(PARTS)
 
@@ -119,7 +119,7 @@ def test_weights_sum_to_one_and_the_best_writer_is_best(world: World) -> None:
     assert sum(w for w, _ in PARTS.values()) == pytest.approx(1.0)
     card = data_card(0, texts=100, sample=300)
     means = [card["quality"][p.name]["gold"] for p in (RAW, DEMONSTRATION, BEST)]
-    assert means[0] + 0.1 < means[1] < means[2] - 0.2
+    assert means[0] + 0.05 < means[1] < means[2] - 0.2
     assert means[2] > 0.95
 
 

@@ -438,7 +438,9 @@ def _log_probes(
     scores = scorer(probes, [(h, c.ids) for h, c in zip(heads, drawn, strict=True)])
     for prompt, completion, value in zip(probes, drawn, scores.tolist(), strict=True):
         text = policy.tokenizer.decode(completion.ids, skip_special_tokens=True)
-        run.sample(step, prompt=prompt_text(prompt), completion=text, score=value, stop=completion.stop.value)
+        question = prompt if isinstance(prompt, str) else prompt[-1].content
+        row = {"prompt": prompt_text(prompt), "question": question, "completion": text}
+        run.sample(step, **row, score=value, stop=completion.stop.value)
 
 
 def _length(sequence: tuple[Ids, Ids]) -> int:

@@ -87,7 +87,7 @@ class Profile:
 
 RAW = Profile("raw", 0.45, 0.16, 0.10, 0.2, 0.55, 0.08, 0.45, 0.4, 0.2, 0.10, 0.3, 0.06)
 """The open web: everything, good and bad."""
-DEMONSTRATION = Profile("demonstration", 0.5, 0.08, 0.0, 0.12, 0.3, 0.06, 0.5, 0.4, 0.3, 0.03, 0.18, 0.03)
+DEMONSTRATION = Profile("demonstration", 0.45, 0.1, 0.0, 0.15, 0.35, 0.08, 0.4, 0.3, 0.12, 0.04, 0.35, 0.05)
 """Writers of middling care: the tone is right, the content often thin."""
 CANDIDATE = Profile("candidate", 0.55, 0.2, 0.05, 0.2, 0.4, 0.12, 0.5, 0.45, 0.45, 0.08, 0.25, 0.2)
 """What two answers to compare are drawn from."""

@@ -1,0 +1,1 @@
+"""Run directories and evaluation rows to reports that stand alone: HTML, Markdown, JSON. Loads no torch."""

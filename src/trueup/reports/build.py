@@ -1,0 +1,308 @@
+"""One report of several runs and their evaluation: self-contained HTML, Markdown, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.evaluation.compare import compare
+from trueup.evaluation.overoptimization import turning_point
+from trueup.evaluation.rows import Row, models
+from trueup.ledger import metric_rows, read_lines, read_run, write_atomic
+from trueup.reports import figures
+from trueup.reports.figures import Figure
+from trueup.reports.verdict import verdict
+
+CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
+    "ppo": (
+        "reward and KL together",
+        "The score that the reward model gives and the distance from the reference, step by step. Score that rises "
+        "while KL stays near its target is learning; KL that runs away is the model leaving what it knew.",
+        (
+            ("score", "score of the reward model"),
+            ("kl", "KL to the reference, nats per sequence"),
+            ("beta", "KL coefficient"),
+            ("completion_length", "tokens per answer"),
+        ),
+    ),
+    "dpo": (
+        "preferences into the policy",
+        "Held-out accuracy of the implicit reward, its margin, and the log-ratio of chosen answers (falling means that "
+        "chosen answers become less likely too).",
+        (
+            ("heldout_accuracy", "held-out accuracy"),
+            ("margin", "margin of the implicit reward"),
+            ("chosen_logratio", "log-ratio of chosen answers, nats"),
+        ),
+    ),
+    "kto": (
+        "good and bad responses",
+        "Loss and separation.",
+        (("loss", "loss"), ("margin", "margin"), ("kl", "KL point")),
+    ),
+    "reward": (
+        "the reward model",
+        "Loss on training pairs and accuracy on pairs that were not trained on, ties half.",
+        (("loss", "training loss"), ("heldout_accuracy", "held-out accuracy"), ("heldout_loss", "held-out loss")),
+    ),
+    "sft": (
+        "imitation",
+        "Negative log-likelihood of the completions, per token.",
+        (("nll", "training NLL, nats per token"), ("heldout_nll", "held-out NLL")),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was written, and the data behind it."""
+
+    html: Path
+    markdown: Path
+    summary: Path
+    verdict: tuple[str, ...]
+    data: dict[str, Any]
+
+
+def build_report(
+    run_dirs: Mapping[str, Path],
+    evaluation_rows: Sequence[Row],
+    out: Path,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    baseline: str = "sft",
+    samples: int = 6,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    probes: Sequence[Mapping[str, Any]] = (),
+    commands: Sequence[str] = (),
+) -> Report:
+    """Write the report of ``run_dirs`` and ``evaluation_rows`` into ``out``.
+
+    Args:
+        run_dirs: Run directories by stage name, in the order to show them.
+        evaluation_rows: Rows made by ``evaluation.collect``; may be empty.
+        out: Folder; made if absent.
+        title: Headline.
+        notes: Sentences shown under the verdict.
+        baseline: Model that the others are compared with.
+        samples: How many prompts to show answers for.
+        defaults: Default settings by kind of run; settings that differ are marked.
+        facts: Known truths, such as ``noise_ceiling`` for the reward model and ``seed``.
+        probes: Answers to fixed prompts along training, with ``step``, ``score`` (proxy) and ``gold``.
+        commands: Commands that reproduce the report.
+    """
+    runs = {name: _run(name, path, (defaults or {})) for name, path in run_dirs.items()}
+    comparison = compare(evaluation_rows, baseline) if evaluation_rows else None
+    known = dict(facts or {})
+    data: dict[str, Any] = {
+        "title": title,
+        "facts": known,
+        "runs": {name: {k: v for k, v in run.items() if k != "settings"} for name, run in runs.items()},
+        "comparison": comparison,
+        "reward_model": _reward_card(run_dirs, known),
+        "overoptimization": _probe_curve(probes),
+        "commands": list(commands),
+    }
+    data["verdict"] = list(verdict(data))
+    drawn = _figures(run_dirs, comparison, data["overoptimization"])
+    shown = _samples(evaluation_rows, samples)
+    out.mkdir(parents=True, exist_ok=True)
+    page = {
+        **data,
+        "notes": list(notes),
+        "run_settings": runs,
+        "figures": drawn,
+        "samples": shown,
+        "baseline": baseline,
+    }
+    return _write(out, page, data)
+
+
+def report_run(run_dir: str | Path, out: str | Path | None = None) -> Report:
+    """The report of one run, beside it unless ``out`` says otherwise.
+
+    Raises:
+        UsageError: ``run_dir`` is not a run directory.
+    """
+    path = Path(run_dir)
+    name = path.resolve().name
+    record = read_run(path)
+    command = f"trueup report {run_dir}"
+    return build_report({name: path}, [], Path(out or path), title=f"{record['kind']}: {name}", commands=[command])
+
+
+def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Report:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Model text is hostile input: the HTML escapes everything that is not marked as our own SVG.
+    html = Environment(loader=PackageLoader("trueup.reports"), autoescape=True, undefined=StrictUndefined)
+    plain = Environment(loader=PackageLoader("trueup.reports"), undefined=StrictUndefined, trim_blocks=True)
+    for environment in (html, plain):
+        environment.filters["number"] = number
+        environment.filters["oneline"] = oneline
+    files = out / "report.html", out / "report.md", out / "summary.json"
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    for figure in page["figures"]:
+        write_atomic(folder / f"{figure.name}.svg", figure.svg.encode())
+    write_atomic(files[0], html.get_template("report.html.j2").render(page).encode("utf-8", "replace"))
+    write_atomic(files[1], plain.get_template("report.md.j2").render(page).encode("utf-8", "replace"))
+    write_atomic(files[2], (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+    return Report(*files, tuple(data["verdict"]), dict(data))
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a table cell; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1e5:
+        return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f"{value:.{digits}g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
+
+
+def oneline(text: str) -> str:
+    """Text for a Markdown cell or quote: one line, nothing that is markup."""
+    flat = " ".join(str(text).split())
+    for sign in "\\`*_{}[]<>#|":
+        flat = flat.replace(sign, f"\\{sign}")
+    return flat
+
+
+def _run(name: str, path: Path, defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    record = read_run(path)
+    timing, _ = read_lines(Path(path) / "timing.jsonl")
+    base = _flat(defaults.get(record["kind"], {}))
+    settings = [
+        {"name": key, "value": value, "changed": bool(base) and (key not in base or base[key] != value)}
+        for key, value in _flat(record["config"]).items()
+    ]
+    rows = metric_rows(path)
+    return {
+        "kind": record["kind"],
+        "status": record["status"],
+        "steps": len(rows),
+        "seconds": sum(float(t["seconds"]) for t in timing),
+        "parameters": record.get("facts", {}).get("parameters"),
+        "versions": record.get("versions", {}),
+        "inputs": record.get("inputs", {}),
+        "pinned": record.get("pinned", {}),
+        "kl_band": _kl_band(record, rows),
+        "last": {k: v for k, v in (rows[-1] if rows else {}).items() if k != "ids"},
+        "settings": settings,
+    }
+
+
+def _kl_band(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Mean KL over the last 30 % of the steps against the adaptive controller's target +- 20 %."""
+    control = record["config"].get("kl") or {}
+    measured = [float(r["kl"]) for r in rows if isinstance(r.get("kl"), int | float)]
+    if control.get("kind") != "adaptive" or not measured:
+        return None
+    tail = measured[-max(1, round(0.3 * len(measured))) :]
+    mean, target = sum(tail) / len(tail), float(control["target"])
+    low, high = 0.8 * target, 1.2 * target
+    return {"mean": mean, "low": low, "high": high, "steps": len(tail), "inside": low <= mean <= high}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _reward_card(run_dirs: Mapping[str, Path], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    for path in run_dirs.values():
+        if read_run(path)["kind"] != "reward":
+            continue
+        measured, _ = read_lines(Path(path) / "eval.jsonl")
+        if not measured:
+            return None
+        last = measured[-1]
+        card = {k: last.get(k) for k in ("heldout_accuracy", "strict_accuracy", "calibration_error", "pairs")}
+        ceiling = facts.get("noise_ceiling")
+        if ceiling:
+            card |= {"noise_ceiling": ceiling, "share_of_ceiling": float(last["heldout_accuracy"]) / float(ceiling)}
+        return card | {k: facts[k] for k in ("length_baseline", "words_baseline") if k in facts}
+    return None
+
+
+def _probe_curve(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Proxy and gold of the probe prompts along training, and whether they part; None with too few points."""
+    steps: dict[int, list[tuple[float, float]]] = {}
+    for line in probes:
+        steps.setdefault(int(line["step"]), []).append((float(line["score"]), float(line["gold"])))
+    if len(steps) < 4:
+        return None
+    at = sorted(steps)
+    proxy = [sum(p for p, _ in steps[s]) / len(steps[s]) for s in at]
+    true = [sum(g for _, g in steps[s]) / len(steps[s]) for s in at]
+    return {"steps": at, "proxy": proxy, "gold": true, **turning_point(proxy, true, at).to_dict()}
+
+
+def _figures(
+    run_dirs: Mapping[str, Path], comparison: Mapping[str, Any] | None, curve: Mapping[str, Any] | None
+) -> list[Figure]:
+    drawn: list[Figure] = []
+    if curve:
+        rows = [
+            {"step": s, "proxy": p, "gold": g}
+            for s, p, g in zip(curve["steps"], curve["proxy"], curve["gold"], strict=True)
+        ]
+        caption = "The same prompts answered along PPO. Reward that rises while gold falls is reward hacking."
+        both = (("proxy", "proxy: score of the reward model"), ("gold", "gold"))
+        figure = figures.panels("ppo-probes", "proxy and gold on fixed prompts", caption, rows, both)
+        drawn += [figure] if figure else []
+    if comparison:
+        entries = []
+        for name, entry in comparison["models"].items():
+            quality = entry.get(comparison["score"])
+            if quality:
+                low = quality["low"] if quality["low"] is not None else quality["estimate"]
+                high = quality["high"] if quality["high"] is not None else quality["estimate"]
+                entries.append((name, quality["estimate"], low, high))
+        if entries:
+            caption = "Mean with 95 % interval over held-out prompts."
+            drawn.append(figures.intervals("quality", "gold quality", caption, entries))
+    for name, path in run_dirs.items():
+        record = read_run(path)
+        if record["kind"] not in CURVES:
+            continue
+        title, caption, wanted = CURVES[record["kind"]]
+        bands = {}
+        control = record["config"].get("kl", {})
+        if control.get("kind") == "adaptive":
+            bands["kl"] = (0.8 * control["target"], 1.2 * control["target"])
+        figure = figures.panels(f"curves-{name}", f"{name}: {title}", caption, metric_rows(path), wanted, bands)
+        if figure is not None:
+            drawn.append(figure)
+    # What most readers look for first: PPO's reward and KL.
+    return sorted(drawn, key=lambda f: (f.name != "quality", "ppo" not in f.name))
+
+
+def _samples(rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
+    """Answers of every model to the same prompts: the first of each kind in turn, in the order of the test file."""
+    firsts = [r for r in rows if r.get("sample", 0) == 0]
+    prompts: dict[str, list[str]] = {}
+    for row in firsts:
+        of_kind = prompts.setdefault(str(row.get("kind")), [])
+        if row["prompt_id"] not in of_kind:
+            of_kind.append(str(row["prompt_id"]))
+    order = [ids[i] for i in range(count) for ids in prompts.values() if i < len(ids)][:count]
+    shown = []
+    for wanted in order:
+        answers = [r for r in firsts if r["prompt_id"] == wanted]
+        answers.sort(key=lambda r: models(firsts).index(str(r["model"])))
+        shown.append({"question": answers[0].get("question", answers[0]["prompt"]), "kind": answers[0].get("kind"),
+                      "answers": answers})  # fmt: skip
+    return shown
