@@ -1,0 +1,238 @@
+"""The course's log-probs, DPO loss and DPO trainer.
+
+Legend: B pairs, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueup.course.preferences import PreferencePair, create_preference_batch
+from trueup.errors import ConfigError, UsageError
+from trueup.seeds import derive
+from trueup.spec import logprob, preference
+from trueup.spec.shapes import Array, Mask
+
+Metrics = dict[str, float]
+Batch = dict[str, NDArray[np.int64]]
+
+
+def compute_log_probs(
+    logits: Array, tokens: NDArray[np.int64], *, shift: bool = False, mask: NDArray[Any] | None = None
+) -> Array:
+    """Sum of log-probs per sequence [B].
+
+    Args:
+        logits: [B, T, V]. ``logits[:, t]`` scores ``tokens[:, t]``: they are aligned already.
+        tokens: [B, T].
+        shift: True for a model's raw output, where ``logits[:, t]`` scores ``tokens[:, t + 1]``.
+        mask: [B, T], nonzero for tokens that count.
+    """
+    use: Mask | None = None if mask is None else np.asarray(mask).astype(bool)
+    if shift:
+        logits, tokens = logits[:, :-1], tokens[:, 1:]
+        use = None if use is None else use[:, 1:]
+    return logprob.sequence_logps(np.asarray(logits, dtype=np.float64), tokens, use)
+
+
+def compute_sequence_logprob(logits: Array, tokens: NDArray[np.int64], mask: NDArray[Any] | None = None) -> Array:
+    """Sum of log-probs per sequence [B] over the positions where ``mask`` is nonzero."""
+    return compute_log_probs(logits, tokens, mask=mask)
+
+
+def dpo_loss(
+    policy_chosen_logp: Array,
+    policy_rejected_logp: Array,
+    ref_chosen_logp: Array,
+    ref_rejected_logp: Array,
+    beta: float = 0.1,
+) -> tuple[float, Metrics, Array, Array]:
+    """DPO: ``(loss, metrics, grad_policy_chosen, grad_policy_rejected)``, all of the mean over pairs."""
+    logps = (policy_chosen_logp, policy_rejected_logp, ref_chosen_logp, ref_rejected_logp)
+    return DPOTrainer(beta=beta).compute_loss(*logps)
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """What a model without torch must offer to be trained by ``DPOTrainer``."""
+
+    def logits(self, tokens: NDArray[np.int64]) -> Array:
+        """Next-token logits [B, T, V] for tokens [B, T]; position t scores token t + 1."""
+
+    def update(self, tokens: NDArray[np.int64], grad_logits: Array, learning_rate: float) -> None:
+        """Take one step down the gradient of the loss with respect to those logits."""
+
+
+class BigramModel:
+    """A softmax over the next token given this one: the smallest model that DPO can move."""
+
+    def __init__(self, vocabulary: int, *, seed: int = 0) -> None:
+        self.weights_VV = np.random.default_rng(seed).standard_normal((vocabulary, vocabulary)) * 0.1
+
+    def logits(self, tokens: NDArray[np.int64]) -> Array:
+        """[B, T, V]."""
+        return self.weights_VV[tokens]
+
+    def update(self, tokens: NDArray[np.int64], grad_logits: Array, learning_rate: float) -> None:
+        """Gradient descent on the rows of the tokens that were seen."""
+        np.add.at(self.weights_VV, tokens, -learning_rate * grad_logits)
+
+
+class DPOTrainer:
+    """Both trainers of the course in one.
+
+    ``DPOTrainer(beta=0.1, label_smoothing=0.0).compute_loss(...)`` works on log-probs.
+    ``DPOTrainer(model, ref_model, tokenizer, beta=0.1, learning_rate=1e-6).train(dataset)`` trains a model: a torch
+    module with Hugging Face's call, or anything with ``logits`` and ``update`` (see ``LanguageModel``).
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        ref_model: Any = None,
+        tokenizer: Any = None,
+        beta: float = 0.1,
+        learning_rate: float = 1e-6,
+        *,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(model, int | float):  # DPOTrainer(0.1, 0.0): beta and label smoothing by position
+            beta, label_smoothing = float(model), float(ref_model or 0.0)
+            model = ref_model = None
+        if beta <= 0:
+            raise ConfigError(f"beta is {beta}", where="DPOTrainer", expected="above 0")
+        if not 0 <= label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing is {label_smoothing}", where="DPOTrainer", expected="in [0, 0.5)")
+        if model is not None and model is ref_model:
+            raise UsageError(
+                "model and ref_model are one object",
+                where="DPOTrainer",
+                fix="copy.deepcopy(model): the reference stays",
+            )
+        self.model = model
+        self.ref_model = copy.deepcopy(model) if ref_model is None else ref_model
+        self.tokenizer = tokenizer
+        self.beta = beta
+        self.lr = learning_rate
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+        self._optimizer: Any = None
+
+    def compute_loss(
+        self,
+        policy_chosen_logps: Array,
+        policy_rejected_logps: Array,
+        ref_chosen_logps: Array,
+        ref_rejected_logps: Array,
+    ) -> tuple[float, Metrics, Array, Array]:
+        """``(loss, metrics, grad_policy_chosen, grad_policy_rejected)`` from sequence log-probs of any one shape.
+
+        ``accuracy`` counts strict wins, as documented; ``accuracy_half_ties`` counts ties as half.
+        """
+        given = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
+        pc, pr, rc, rr = (np.asarray(g, dtype=np.float64) for g in given)
+        loss = preference.dpo(pc, pr, rc, rr, self.beta, self.label_smoothing)
+        up, down = preference.dpo_grad(pc, pr, rc, rr, self.beta, self.label_smoothing)
+        chosen = preference.implicit_reward(pc, rc, self.beta)
+        rejected = preference.implicit_reward(pr, rr, self.beta)
+        margin = chosen - rejected
+        ties = float(np.mean(margin == 0))
+        metrics = {
+            "loss": float(loss.mean()),
+            "accuracy": float(np.mean(margin > 0)),
+            "accuracy_half_ties": float(np.mean(margin > 0)) + 0.5 * ties,
+            "tie_rate": ties,
+            "chosen_reward": float(chosen.mean()),
+            "rejected_reward": float(rejected.mean()),
+            "reward_margin": float(margin.mean()),
+        }
+        return float(loss.mean()), metrics, up / loss.size, down / loss.size
+
+    def train_step(self, batch: Batch) -> Metrics:
+        """One update from a batch made by ``create_preference_batch``; the reference gets no gradient."""
+        if self.model is None:
+            raise UsageError(
+                "the trainer has no model", where="DPOTrainer.train_step", fix="DPOTrainer(model, ref_model, ...)"
+            )
+        rows = {side: _joined(batch, side) for side in ("chosen", "rejected")}
+        if isinstance(self.model, LanguageModel):
+            return self._numpy_step(rows)
+        return self._torch_step(rows)
+
+    def train(self, dataset: list[PreferencePair], epochs: int = 1, batch_size: int = 4) -> list[Metrics]:
+        """Train on ``dataset`` in a seeded order; returns the metrics of each step."""
+        if self.tokenizer is None:
+            raise UsageError("the trainer has no tokenizer", where="DPOTrainer.train")
+        if batch_size < 1 or epochs < 0:
+            raise ConfigError(
+                f"batch_size {batch_size}, epochs {epochs}", where="DPOTrainer.train", expected="1 and 0 or more"
+            )
+        history = []
+        for epoch in range(epochs):
+            order = np.random.default_rng(derive(self.seed, "course", epoch)).permutation(len(dataset))
+            for start in range(0, len(dataset), batch_size):
+                pairs = [dataset[i] for i in order[start : start + batch_size]]
+                history.append(self.train_step(create_preference_batch(pairs, self.tokenizer)))
+        return history
+
+    def _numpy_step(self, rows: dict[str, tuple[NDArray[np.int64], Mask]]) -> Metrics:
+        logps = []
+        for model in (self.model, self.ref_model):
+            for ids, counts in rows.values():
+                logps.append(compute_log_probs(model.logits(ids), ids, shift=True, mask=counts))
+        _, metrics, *slopes = self.compute_loss(*logps)
+        before = [self.model.logits(ids) for ids, _ in rows.values()]
+        for (ids, counts), logits, slope_B in zip(rows.values(), before, slopes, strict=True):
+            (grad,) = logprob.sequence_logps_grad(logits[:, :-1], ids[:, 1:], counts[:, 1:])
+            self.model.update(ids[:, :-1], grad * slope_B[:, None, None], self.lr)
+        return metrics
+
+    def _torch_step(self, rows: dict[str, tuple[NDArray[np.int64], Mask]]) -> Metrics:
+        import torch
+
+        from trueup.losses.logprob import sequence_logps
+        from trueup.losses.preference import dpo
+
+        if self._optimizer is None:
+            self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr)
+            self.model.eval()  # dropout would make policy and reference differ by chance
+            self.ref_model.eval()
+        device = next(self.model.parameters()).device
+
+        def logps(model: Any) -> list[torch.Tensor]:
+            found = []
+            for ids, counts in rows.values():
+                tokens = torch.as_tensor(ids, device=device)
+                mask = torch.as_tensor(counts, device=device)
+                out = model(tokens)
+                logits = out.logits if hasattr(out, "logits") else out
+                found.append(sequence_logps(logits[:, :-1], tokens[:, 1:], mask[:, 1:]))
+            return found
+
+        with torch.no_grad():
+            fixed = logps(self.ref_model)
+        now = logps(self.model)
+        loss = dpo(now[0], now[1], fixed[0], fixed[1], self.beta, label_smoothing=self.label_smoothing).mean()
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        _, metrics, *_ = self.compute_loss(*(x.detach().cpu().double().numpy() for x in (*now, *fixed)))
+        return metrics
+
+
+def _joined(batch: Batch, side: str) -> tuple[NDArray[np.int64], Mask]:
+    """Prompt then answer without the padding between them, padded on the right, and where the answer is."""
+    rows, marks = [], []
+    for index in range(len(batch["prompt_ids"])):
+        prompt = batch["prompt_ids"][index][batch["prompt_mask"][index].astype(bool)]
+        answer = batch[f"{side}_ids"][index][batch[f"{side}_mask"][index].astype(bool)]
+        rows.append(np.concatenate([prompt, answer]))
+        marks.append(np.concatenate([np.zeros(len(prompt), dtype=bool), np.ones(len(answer), dtype=bool)]))
+    width = max(2, *(len(r) for r in rows))
+    ids = np.stack([np.pad(r, (0, width - len(r))) for r in rows]).astype(np.int64)
+    return ids, np.stack([np.pad(m, (0, width - len(m))) for m in marks])
