@@ -153,6 +153,14 @@ def test_every_setting_is_documented_and_read(kind):
     assert sorted(fields(settings) - attributes - tag) == []
 
 
+def test_training_cannot_read_the_truth():
+    """Property 93: whatever trains has no road to gold."""
+    trains = {"losses", "models", "engine", "recipes"}
+    assert [
+        str(path) for path in modules() if room(path) in trains and "sandbox" in path.read_text(encoding="utf-8")
+    ] == []
+
+
 def test_size_is_a_question_to_answer():
     """Past 400 lines or 60-line functions a file must say why: the list is short and deliberate."""
     answered: dict[str, str] = {

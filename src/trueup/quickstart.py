@@ -36,10 +36,10 @@ from trueup.types import Demonstration, Message, PreferencePair, Prompt, prompt_
 class Size:
     """How much of everything; ``DEFAULT`` fits 8 minutes on two cores."""
 
-    corpus: int = 80_000
+    corpus: int = 68_000
     demonstrations: int = 6_000
     pairs: int = 10_000
-    votes: int = 3
+    votes: int = 5
     held_out_pairs: int = 1_000
     prompts: int = 4_000
     test_prompts: int = 400
@@ -53,7 +53,7 @@ _CONTEXT, _ANSWER = 160, 64
 NOTES = (
     "The sandbox is a generated world in which the quality of every answer is known (gold). Simulated annotators with "
     "noise and small biases judged pairs of answers; everything after that saw only their judgments, never gold.",
-    "Held-out prompts are wordings that no training file contains; they ask about the same topics.",
+    "No held-out prompt occurs in a training file; the topics that they ask about do.",
 )
 SMOKE = Size(
     corpus=300,
@@ -158,6 +158,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "model": {"name": "@sft"},
                 "batch": {**batch, "size": 32},
                 "epochs": 2,
+                "evaluate_every": 250,
                 "optim": {"learning_rate": 1e-3, "weight_decay": 0.01},
                 "seed": seed,
             },
@@ -171,8 +172,9 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "model": {"name": "@sft"},
                 "batch": batch,
                 "epochs": 1,
-                "objective": {"kind": "dpo", "beta": 0.05},
-                "optim": {"learning_rate": 3e-4, "warmup": 0.1},
+                "evaluate_every": 100,
+                "objective": {"kind": "dpo-nll", "beta": 0.05, "nll_weight": 0.2},
+                "optim": {"learning_rate": 6e-4, "warmup": 0.1},
                 "seed": seed,
             },
         ),
@@ -190,7 +192,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "sampling": {"max_new_tokens": _ANSWER},
                 "probes": 32,
                 "probe_every": 7,
-                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 1000},
+                "kl": {"kind": "adaptive", "beta": 0.025, "target": 6.0, "horizon": 1000},
                 "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },
