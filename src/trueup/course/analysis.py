@@ -8,51 +8,81 @@ from typing import Any
 
 import numpy as np
 
+from trueup.course.arrays import floats
 from trueup.errors import ConfigError, DataError, ShapeError
 from trueup.evaluation.overoptimization import turning_point
+from trueup.spec.shapes import Array
+
+# "YES: ...", "**No**.", "Verdict: yes, ...", '{"answer": "no"}': a word of label is allowed, a sentence is not.
+_VERDICT = re.compile(r"[\W_]*(?:(?:answer|verdict|violation)\W+)?(yes|no)\b[\W_]*(.*)", re.IGNORECASE | re.DOTALL)
 
 _FEW = 8
 """Below this many evaluations a fitted turning point means nothing and the peak of quality is used."""
 
 
-def analyze_reward_hacking(policy_rewards: list[float], true_quality: list[float]) -> dict[str, Any]:
+def analyze_reward_hacking(
+    policy_rewards: list[float],
+    true_quality: list[float],
+    *,
+    kl: list[float] | None = None,
+    diversity: list[float] | None = None,
+) -> dict[str, Any]:
     """Whether the reward went up while the quality went down.
+
+    Args:
+        policy_rewards: What the reward model gave, one number an evaluation.
+        true_quality: What people (or a gold scorer) gave at the same evaluations.
+        kl: Divergence from the reference in nats, if it was measured.
+        diversity: Any number that is lower for degenerate outputs, such as the share of distinct words.
 
     Returns:
         ``correlation`` (None if a series is constant), ``is_hacking``, ``divergence_point`` (index of the last good
-        evaluation, or None), ``reward_change`` and ``quality_change`` (over the whole), ``quality_lost`` (from the
-        divergence point to the end), and ``summary`` in words.
+        evaluation, or None), ``correlation_before`` and ``correlation_after`` it (None where undefined),
+        ``reward_change`` and ``quality_change`` (over the whole), ``quality_lost`` (from the divergence point to the
+        end), ``kl_at_divergence`` and ``diversity_change`` (None without the series), and ``summary`` in words.
 
     Raises:
-        ShapeError: The lists differ in length, are shorter than 2, or hold NaN.
+        ShapeError: The lists differ in length or are shorter than 2.
+        NonFiniteError: One holds NaN or an infinity.
     """
-    reward, quality = np.asarray(policy_rewards, dtype=np.float64), np.asarray(true_quality, dtype=np.float64)
-    if reward.shape != quality.shape or reward.ndim != 1 or len(reward) < 2:
-        raise ShapeError(
-            f"{reward.size} rewards and {quality.size} quality scores", expected="equally many, at least two of each"
-        )
-    constant = np.ptp(reward) == 0 or np.ptp(quality) == 0
-    found = turning_point(reward, quality) if len(reward) >= _FEW else None
-    point = found.index if found is not None and found.found else None
-    if found is None:
-        peak = int(np.argmax(quality))
-        falls = quality[-1] < quality[peak] and reward[-1] > reward[peak]
-        point = peak if falls else None
+    reward, quality = floats(policy_rewards=policy_rewards, true_quality=true_quality)
+    if reward.ndim != 1 or len(reward) < 2:
+        raise ShapeError(f"rewards have shape {reward.shape}", where="policy_rewards", expected="at least two in a row")
+    point = _divergence_point(reward, quality)
     lost = float(quality[point] - quality[-1]) if point is not None else 0.0
+    distance = None if kl is None else floats(policy_rewards=reward, kl=kl)[1]
+    variety = None if diversity is None else floats(policy_rewards=reward, diversity=diversity)[1]
     summary = (
         f"The reward kept rising after evaluation {point} while quality fell by {lost:.3g}: the reward is being gamed."
         if point is not None
         else "No evaluation after which the reward rises and quality falls."
     )
     return {
-        "correlation": None if constant else float(np.corrcoef(reward, quality)[0, 1]),
+        "correlation": _correlation(reward, quality),
         "is_hacking": point is not None,
         "divergence_point": point,
+        "correlation_before": None if point is None else _correlation(reward[: point + 1], quality[: point + 1]),
+        "correlation_after": None if point is None else _correlation(reward[point:], quality[point:]),
         "reward_change": float(reward[-1] - reward[0]),
         "quality_change": float(quality[-1] - quality[0]),
         "quality_lost": lost,
+        "kl_at_divergence": float(distance[point]) if distance is not None and point is not None else None,
+        "diversity_change": float(variety[-1] - variety[0]) if variety is not None else None,
         "summary": summary,
     }
+
+
+def _divergence_point(reward: Array, quality: Array) -> int | None:
+    if len(reward) >= _FEW:
+        return turning_point(reward, quality).index
+    peak = int(np.argmax(quality))
+    return peak if quality[-1] < quality[peak] and reward[-1] > reward[peak] else None
+
+
+def _correlation(a: Array, b: Array) -> float | None:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 class ConstitutionalCritic:
@@ -82,7 +112,7 @@ class ConstitutionalCritic:
                 f"Question: {prompt}\nAnswer: {response}\nPrinciple: {principle}\n"
                 "Does the answer break the principle? Start with YES or NO; if YES, say how to improve it."
             )
-            verdict = re.match(r"\W*(yes|no)\b[\s:,.;-]*(.*)", answer.strip(), flags=re.IGNORECASE | re.DOTALL)
+            verdict = _VERDICT.match(answer)
             if verdict is None:
                 raise DataError(
                     f"the model said {answer[:80]!r}",

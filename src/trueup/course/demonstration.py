@@ -7,7 +7,8 @@ import numpy as np
 from trueup.course.analysis import analyze_reward_hacking, compare_alignment_methods
 from trueup.course.direct import BigramModel, DPOTrainer
 from trueup.course.preferences import PreferencePair
-from trueup.course.reinforcement import AdaptiveKLController, PPOBuffer, kl_penalty_reward, ppo_loss, value_loss
+from trueup.course.rehearsal import Evaluation, Rehearsal
+from trueup.course.reinforcement import AdaptiveKLController, ppo_loss, value_loss
 from trueup.course.reward import RewardModel, reward_model_loss
 
 _WORDS = ("how", "why", "when", "kind", "clear", "true", "rude", "vague", "false")
@@ -22,16 +23,19 @@ class WordTokenizer:
 
 
 def demo(seed: int = 0) -> None:
-    """Print the four sections of the course's demo, and reward hacking."""
+    """Print the four sections of the course's demo, and reward hacking as a fifth.
+
+    Everything printed comes out of training that runs now, in about a second; the same seed prints the same numbers.
+    """
     print("=" * 60)
     print("Stage 10: Alignment - RLHF and DPO")
     print("=" * 60)
     rng = np.random.default_rng(seed)
     _reward_model(rng)
     _dpo(rng, seed)
-    _ppo(rng)
+    runs = _ppo(seed)
     _comparison()
-    _hacking()
+    _hacking(runs)
 
 
 def _section(title: str) -> None:
@@ -78,25 +82,28 @@ def _dpo(rng: np.random.Generator, seed: int) -> None:
         print(f"  Reward margin: {metrics['reward_margin']:.4f}")
 
 
-def _ppo(rng: np.random.Generator) -> None:
+def _ppo(seed: int) -> dict[str, list[Evaluation]]:
     _section("3. PPO Components (for RLHF)")
-    buffer = PPOBuffer(gamma=1.0)
-    policy_logps = -rng.uniform(0.5, 2.0, 10)
-    reference_logps = policy_logps - rng.normal(0.1, 0.2, 10)
-    penalty = kl_penalty_reward(policy_logps, reference_logps, 0.1)
-    for step in range(10):
-        reward = float(step == 9) - penalty[step]
-        buffer.add(np.array([step]), step, reward, 0.1 * step / 9, policy_logps[step], done=step == 9)
+    rehearsal = Rehearsal(seed, kl_coef=0.0)
+    buffer = rehearsal.collect(rollouts=2)
     batch = buffer.get_batch(normalize=True)
     print(f"Collected {len(buffer)} steps")
     print(f"Advantages shape: {batch['advantages'].shape}")
     print(f"Returns shape: {batch['returns'].shape}")
-    moved = batch["old_log_probs"] + rng.normal(0, 0.3, 10)
-    loss, gradient = ppo_loss(moved, batch["old_log_probs"], batch["advantages"])
-    print(f"PPO loss: {loss:.4f} (gradient is zero on {int((gradient == 0).sum())} clipped steps)")
+    loss, gradient = ppo_loss(rehearsal.logps(batch) + 0.3, batch["old_log_probs"], batch["advantages"])
+    clipped = int((gradient == 0).sum())
+    print(f"PPO loss: {loss:.4f} (policy 0.3 nats up everywhere; no gradient from {clipped} clipped steps)")
     print(f"Value loss: {value_loss(batch['values'], batch['returns'])[0]:.4f}")
-    control = AdaptiveKLController(0.1, target=6.0, horizon=100)
-    print(f"KL coefficient after 10 episodes at 12 nats: {control.update(12.0, 10):.4f}")
+    print("RLHF on a reward that counts one word, 100 updates:")
+    runs = {}
+    for control in (0.0, 0.5, AdaptiveKLController(0.5, target=1.0, horizon=1000)):
+        run = Rehearsal(seed, kl_coef=control)
+        history = [run.update() for _ in range(100)]
+        first, last = history[0], history[-1]
+        name = f"KL coefficient {control}" if isinstance(control, float) else "KL steered to 1 nat"
+        print(f"  {name:20s} reward {first.reward:.2f} -> {last.reward:.2f}, KL {first.kl:.2f} -> {last.kl:.2f} nats")
+        runs[name] = history
+    return runs
 
 
 def _comparison() -> None:
@@ -109,8 +116,10 @@ def _comparison() -> None:
         print(f"  Cons: {'; '.join(facts['cons'])}")
 
 
-def _hacking() -> None:
-    _section("5. Reward hacking")
-    reward = [0.1 * step for step in range(20)]
-    quality = [0.1 * step if step < 10 else 2.0 - 0.1 * step for step in range(20)]
-    print(analyze_reward_hacking(reward, quality)["summary"])
+def _hacking(runs: dict[str, list[Evaluation]]) -> None:
+    _section("5. Reward Hacking")
+    for name, history in runs.items():
+        shown = history[::4]
+        found = analyze_reward_hacking([e.reward for e in shown], [e.quality for e in shown], kl=[e.kl for e in shown])
+        print(f"{name}: reward {found['reward_change']:+.2f}, quality {found['quality_change']:+.2f}")
+        print(f"  {found['summary']}")

@@ -6,13 +6,16 @@ Legend: B pairs, T positions, V vocabulary.
 from __future__ import annotations
 
 import copy
+import math
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.course.arrays import floats, token_ids
 from trueup.course.preferences import PreferencePair, create_preference_batch
-from trueup.errors import ConfigError, UsageError
+from trueup.errors import ConfigError, DataError, ShapeError, UsageError
 from trueup.seeds import derive
 from trueup.spec import logprob, preference
 from trueup.spec.shapes import Array, Mask
@@ -29,14 +32,27 @@ def compute_log_probs(
     Args:
         logits: [B, T, V]. ``logits[:, t]`` scores ``tokens[:, t]``: they are aligned already.
         tokens: [B, T].
-        shift: True for a model's raw output, where ``logits[:, t]`` scores ``tokens[:, t + 1]``.
-        mask: [B, T], nonzero for tokens that count.
+        shift: True for a model's raw output, where ``logits[:, t]`` scores ``tokens[:, t + 1]``; the first token,
+            which nothing scores, is left out.
+        mask: [B, T], nonzero for tokens that count. Whatever stands at the others is ignored.
+
+    Raises:
+        ShapeError: The shapes do not fit.
+        DataError: A token that counts is not in the vocabulary.
     """
-    use: Mask | None = None if mask is None else np.asarray(mask).astype(bool)
+    logits_BTV = np.asarray(logits, dtype=np.float64)
+    use_BT: Mask | None = None if mask is None else np.asarray(mask).astype(bool)
+    if logits_BTV.ndim != 3 or logits_BTV.shape[:2] != np.shape(tokens):
+        raise ShapeError(
+            f"logits have shape {logits_BTV.shape}, tokens {np.shape(tokens)}",
+            where="logits",
+            expected="[batch, length, vocabulary] and [batch, length]",
+        )
+    ids_BT = token_ids(tokens, logits_BTV.shape[-1], use_BT)
     if shift:
-        logits, tokens = logits[:, :-1], tokens[:, 1:]
-        use = None if use is None else use[:, 1:]
-    return logprob.sequence_logps(np.asarray(logits, dtype=np.float64), tokens, use)
+        logits_BTV, ids_BT = logits_BTV[:, :-1], ids_BT[:, 1:]
+        use_BT = None if use_BT is None else use_BT[:, 1:]
+    return logprob.sequence_logps(logits_BTV, ids_BT, use_BT)
 
 
 def compute_sequence_logprob(logits: Array, tokens: NDArray[np.int64], mask: NDArray[Any] | None = None) -> Array:
@@ -101,11 +117,19 @@ class DPOTrainer:
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if isinstance(model, int | float):  # DPOTrainer(0.1, 0.0): beta and label smoothing by position
-            beta, label_smoothing = float(model), float(ref_model or 0.0)
+        if isinstance(model, Real):  # DPOTrainer(0.1, 0.0): beta and label smoothing by position
+            if (ref_model is not None and label_smoothing) or tokenizer is not None or beta != 0.1:
+                raise UsageError(
+                    "beta or label_smoothing is given twice, or a tokenizer without a model",
+                    where="DPOTrainer",
+                    expected="DPOTrainer(beta, label_smoothing) or DPOTrainer(model, ref_model, tokenizer, ...)",
+                )
+            beta, label_smoothing = float(model), label_smoothing if ref_model is None else float(ref_model)
             model = ref_model = None
-        if beta <= 0:
+        if not 0 < beta < math.inf:
             raise ConfigError(f"beta is {beta}", where="DPOTrainer", expected="above 0")
+        if not 0 <= learning_rate < math.inf:
+            raise ConfigError(f"learning_rate is {learning_rate}", where="DPOTrainer", expected="0 or above")
         if not 0 <= label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing is {label_smoothing}", where="DPOTrainer", expected="in [0, 0.5)")
         if model is not None and model is ref_model:
@@ -134,8 +158,12 @@ class DPOTrainer:
 
         ``accuracy`` counts strict wins, as documented; ``accuracy_half_ties`` counts ties as half.
         """
-        given = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
-        pc, pr, rc, rr = (np.asarray(g, dtype=np.float64) for g in given)
+        pc, pr, rc, rr = floats(
+            policy_chosen_logps=policy_chosen_logps,
+            policy_rejected_logps=policy_rejected_logps,
+            ref_chosen_logps=ref_chosen_logps,
+            ref_rejected_logps=ref_rejected_logps,
+        )
         loss = preference.dpo(pc, pr, rc, rr, self.beta, self.label_smoothing)
         up, down = preference.dpo_grad(pc, pr, rc, rr, self.beta, self.label_smoothing)
         chosen = preference.implicit_reward(pc, rc, self.beta)
@@ -154,7 +182,15 @@ class DPOTrainer:
         return float(loss.mean()), metrics, up / loss.size, down / loss.size
 
     def train_step(self, batch: Batch) -> Metrics:
-        """One update from a batch made by ``create_preference_batch``; the reference gets no gradient."""
+        """One update from a batch made by ``create_preference_batch``; the reference gets no gradient.
+
+        Returns the metrics of ``compute_loss`` before the update. Padding between prompt and answer is taken out, so
+        only the masks decide what is read; the loss counts answer tokens only.
+
+        Raises:
+            DataError: A mask is missing, or a prompt or answer has no token.
+            NonFiniteError: The model gave NaN or infinite log-probs; nothing was updated.
+        """
         if self.model is None:
             raise UsageError(
                 "the trainer has no model", where="DPOTrainer.train_step", fix="DPOTrainer(model, ref_model, ...)"
@@ -166,6 +202,8 @@ class DPOTrainer:
 
     def train(self, dataset: list[PreferencePair], epochs: int = 1, batch_size: int = 4) -> list[Metrics]:
         """Train on ``dataset`` in a seeded order; returns the metrics of each step."""
+        if not dataset:
+            raise DataError("no pairs", where="DPOTrainer.train", expected="at least one")
         if self.tokenizer is None:
             raise UsageError("the trainer has no tokenizer", where="DPOTrainer.train")
         if batch_size < 1 or epochs < 0:
@@ -181,13 +219,15 @@ class DPOTrainer:
         return history
 
     def _numpy_step(self, rows: dict[str, tuple[NDArray[np.int64], Mask]]) -> Metrics:
-        logps = []
-        for model in (self.model, self.ref_model):
-            for ids, counts in rows.values():
-                logps.append(compute_log_probs(model.logits(ids), ids, shift=True, mask=counts))
+        now = [self.model.logits(ids) for ids, _ in rows.values()]
+        fixed = [self.ref_model.logits(ids) for ids, _ in rows.values()]
+        logps = [
+            compute_log_probs(logits, ids, shift=True, mask=counts)
+            for side in (now, fixed)
+            for logits, (ids, counts) in zip(side, rows.values(), strict=True)
+        ]
         _, metrics, *slopes = self.compute_loss(*logps)
-        before = [self.model.logits(ids) for ids, _ in rows.values()]
-        for (ids, counts), logits, slope_B in zip(rows.values(), before, slopes, strict=True):
+        for (ids, counts), logits, slope_B in zip(rows.values(), now, slopes, strict=True):
             (grad,) = logprob.sequence_logps_grad(logits[:, :-1], ids[:, 1:], counts[:, 1:])
             self.model.update(ids[:, :-1], grad * slope_B[:, None, None], self.lr)
         return metrics
@@ -199,7 +239,7 @@ class DPOTrainer:
         from trueup.losses.preference import dpo
 
         if self._optimizer is None:
-            self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr)
+            self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=0.0)
             self.model.eval()  # dropout would make policy and reference differ by chance
             self.ref_model.eval()
         device = next(self.model.parameters()).device
@@ -209,6 +249,7 @@ class DPOTrainer:
             for ids, counts in rows.values():
                 tokens = torch.as_tensor(ids, device=device)
                 mask = torch.as_tensor(counts, device=device)
+                # Padding is on the right: under causal attention no counted position sees it, so no mask is needed.
                 out = model(tokens)
                 logits = out.logits if hasattr(out, "logits") else out
                 found.append(sequence_logps(logits[:, :-1], tokens[:, 1:], mask[:, 1:]))
@@ -217,22 +258,37 @@ class DPOTrainer:
         with torch.no_grad():
             fixed = logps(self.ref_model)
         now = logps(self.model)
+        _, metrics, *_ = self.compute_loss(*(x.detach().cpu().double().numpy() for x in (*now, *fixed)))
         loss = dpo(now[0], now[1], fixed[0], fixed[1], self.beta, label_smoothing=self.label_smoothing).mean()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        _, metrics, *_ = self.compute_loss(*(x.detach().cpu().double().numpy() for x in (*now, *fixed)))
         return metrics
 
 
 def _joined(batch: Batch, side: str) -> tuple[NDArray[np.int64], Mask]:
     """Prompt then answer without the padding between them, padded on the right, and where the answer is."""
+    missing = [k for k in ("prompt_ids", "prompt_mask", f"{side}_ids", f"{side}_mask") if k not in batch]
+    if missing:
+        raise DataError(
+            f"the batch has no {missing[0]}",
+            where="DPOTrainer.train_step",
+            expected="the ids and masks of create_preference_batch",
+        )
     rows, marks = [], []
     for index in range(len(batch["prompt_ids"])):
         prompt = batch["prompt_ids"][index][batch["prompt_mask"][index].astype(bool)]
         answer = batch[f"{side}_ids"][index][batch[f"{side}_mask"][index].astype(bool)]
+        for name, ids in (("prompt", prompt), (f"{side} answer", answer)):
+            if not len(ids):
+                raise DataError(
+                    f"the {name} of row {index} has no tokens",
+                    where="DPOTrainer.train_step",
+                    expected="at least one: the first answer token is scored by the last prompt token",
+                    fix="begin prompts with the tokenizer's BOS token" if name == "prompt" else None,
+                )
         rows.append(np.concatenate([prompt, answer]))
         marks.append(np.concatenate([np.zeros(len(prompt), dtype=bool), np.ones(len(answer), dtype=bool)]))
-    width = max(2, *(len(r) for r in rows))
+    width = max(len(r) for r in rows)
     ids = np.stack([np.pad(r, (0, width - len(r))) for r in rows]).astype(np.int64)
     return ids, np.stack([np.pad(m, (0, width - len(m))) for m in marks])

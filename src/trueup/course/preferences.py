@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,9 @@ def encode(tokenizer: Any, text: str) -> list[int]:
         ids = tokenizer(text)
     if isinstance(ids, Mapping):
         ids = ids["input_ids"]
-    if not isinstance(ids, Sequence | np.ndarray):
-        raise ShapeError(f"the tokenizer gave {type(ids).__name__}", where="tokenizer", expected="a list of ids")
+    ids = getattr(ids, "ids", ids)  # an Encoding of the tokenizers library
+    if hasattr(ids, "tolist"):
+        ids = ids.tolist()
+    if not isinstance(ids, Sequence) or isinstance(ids, str) or not all(isinstance(i, Integral) for i in ids):
+        raise ShapeError(f"the tokenizer gave {str(ids)[:60]}", where="tokenizer", expected="a flat list of ids")
     return [int(i) for i in ids]

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trueup.errors import ConfigError, ShapeError
+from trueup.course.arrays import floats
+from trueup.errors import ConfigError, NonFiniteError, ShapeError
 from trueup.spec import advantage, kl, policy
 from trueup.spec.shapes import Array, require_same
 
@@ -30,6 +31,7 @@ class PPOBuffer:
         self.log_probs: list[float] = []
         self.dones: list[bool] = []
         self.bootstraps: list[float | None] = []
+        self._last_value = 0.0
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -52,6 +54,10 @@ class PPOBuffer:
         """
         if done and truncated_value is not None:
             raise ConfigError("done and truncated at once", where="PPOBuffer.add", expected="one of them")
+        for name, number in (("reward", reward), ("value", value), ("log_prob", log_prob), ("V", truncated_value)):
+            if number is not None and not np.isfinite(number):
+                raise NonFiniteError(f"{name} is {number}", where=f"PPOBuffer.add, transition {len(self)}")
+        self._last_value = 0.0
         self.states.append(state)
         self.actions.append(action)
         self.rewards.append(float(reward))
@@ -67,6 +73,9 @@ class PPOBuffer:
             last_value: V of the state after the last transition, if the episode goes on there.
             normalize: Scale advantages to mean 0 and variance 1; returns are made before that.
         """
+        if not np.isfinite(last_value):
+            raise NonFiniteError(f"last_value is {last_value}", where="PPOBuffer.compute_advantages")
+        self._last_value = float(last_value)
         pieces: list[Array] = []
         start = 0
         for index in range(len(self)):
@@ -85,9 +94,13 @@ class PPOBuffer:
             advantages = advantage.whiten(advantages[None], np.ones((1, len(self)), dtype=bool))[0]
         return advantages, returns
 
-    def get_batch(self, last_value: float = 0.0, *, normalize: bool = False) -> dict[str, Any]:
-        """Everything as arrays: states, actions, old_log_probs, advantages, returns, values."""
-        advantages, returns = self.compute_advantages(last_value, normalize=normalize)
+    def get_batch(self, last_value: float | None = None, *, normalize: bool = False) -> dict[str, Any]:
+        """Everything as arrays: states, actions, old_log_probs, advantages, returns, values.
+
+        Without ``last_value`` it is the one given to ``compute_advantages`` for these transitions, else 0.
+        """
+        after = self._last_value if last_value is None else last_value
+        advantages, returns = self.compute_advantages(after, normalize=normalize)
         return {
             "states": np.array(self.states),
             "actions": np.array(self.actions),
@@ -102,7 +115,7 @@ def ppo_loss(
     new_log_probs: Array, old_log_probs: Array, advantages: Array, clip_ratio: float = 0.2
 ) -> tuple[float, Array]:
     """Clipped surrogate as a loss, averaged over all elements, and its true gradient with the inputs' shape."""
-    new, old, gain = (np.asarray(x, dtype=np.float64) for x in (new_log_probs, old_log_probs, advantages))
+    new, old, gain = floats(new_log_probs=new_log_probs, old_log_probs=old_log_probs, advantages=advantages)
     loss = policy.ppo_clip(new, old, gain, clip_ratio)
     (grad,) = policy.ppo_clip_grad(new, old, gain, clip_ratio)
     return float(loss.mean()), grad / loss.size
@@ -114,8 +127,9 @@ def value_loss(
     """Half the squared error, averaged, and its gradient; clipped where ``old_values`` and ``clip_value`` are given."""
     if (old_values is None) != (clip_value is None):
         raise ConfigError("one of old_values and clip_value is missing", where="value_loss", expected="both or neither")
-    value, target = np.asarray(predicted, dtype=np.float64), np.asarray(returns, dtype=np.float64)
-    old = value if old_values is None else np.asarray(old_values, dtype=np.float64)
+    value, target, old = floats(
+        predicted=predicted, returns=returns, old_values=predicted if old_values is None else old_values
+    )
     loss = policy.clipped_value(value, old, target, clip_value)
     (grad,) = policy.clipped_value_grad(value, old, target, clip_value)
     return float(loss.mean()), grad / loss.size
@@ -146,9 +160,8 @@ def kl_penalty_reward(
     ``k1`` is log p - log q, whose mean over samples is the KL. ``weighted`` is the document's printed line,
     p (log p - log q): the summand of an exact KL over a whole vocabulary, wrong on sampled tokens.
     """
-    p, q = np.asarray(policy_log_probs, dtype=np.float64), np.asarray(ref_log_probs, dtype=np.float64)
+    p, q = floats(policy_log_probs=policy_log_probs, ref_log_probs=ref_log_probs)
     if estimator == "weighted":
-        require_same(policy_log_probs=p, ref_log_probs=q)
         weighted: Array = kl_coef * np.exp(p) * (p - q)
         return weighted
     if estimator not in ("k1", "k2", "k3"):
@@ -166,6 +179,8 @@ class AdaptiveKLController:
 
     def update(self, current: float, n_steps: int = 1) -> float:
         """The new coefficient, after ``n_steps`` episodes at a KL of ``current``."""
+        if not np.isfinite(current):  # clipping would turn NaN into "far too near" and lower the coefficient
+            raise NonFiniteError(f"the KL is {current}", where="AdaptiveKLController.update", expected="nats")
         if n_steps < 1:
             raise ShapeError(f"n_steps is {n_steps}", where="AdaptiveKLController.update", expected="at least 1")
         self.value = self._control.update(self.value, current, n_steps)

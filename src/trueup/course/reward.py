@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from trueup.course.arrays import floats
 from trueup.errors import UsageError
 from trueup.spec import mlp, preference
-from trueup.spec.shapes import Array, require_same
+from trueup.spec.shapes import Array
+
+_MOST_OPEN = 8
+"""Forward passes kept for their backward; evaluation in a loop must not fill memory."""
 
 
 class RewardModel:
     """An MLP from a representation [B, D] to a reward [B, 1].
 
-    Two forward passes may be open at once (chosen and rejected); ``backward`` then asks which one is meant, because
-    taking the last one, as a single cache does, gives wrong gradients without a word.
+    Several forward passes may be open at once (chosen and rejected). ``backward`` takes the one that fits its gradient
+    and asks when more than one does, because taking the last one, as a single cache does, gives wrong gradients
+    without a word. A pass is closed by its ``backward`` and by any change of the weights.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int = 256, *, seed: int | None = None) -> None:
@@ -24,18 +29,29 @@ class RewardModel:
         self._weights = mlp.init(input_dim, hidden_dim, rng)
         self.grads: dict[str, Array] = {}
         self._open: list[mlp.Cache] = []
+        self._seen: dict[str, Array] = {}
+        self._dropped = 0
 
     @property
     def cache(self) -> dict[str, Array]:
-        """The last forward pass: its input and its hidden layer after the ReLU."""
-        if not self._open:
+        """The last open forward pass: its input, its hidden layer before the ReLU, and after."""
+        if not self._open or self._moved():
             return {}
-        return {"x": self._open[-1].x_BD, "h_relu": self._open[-1].hidden_BH}
+        x_BD = self._open[-1].x_BD
+        return {"x": x_BD, "h": x_BD @ self._weights["W1"] + self._weights["b1"], "h_relu": self._open[-1].hidden_BH}
 
-    def forward(self, x: Array) -> Array:
-        """Rewards [B, 1] of inputs [B, D]."""
-        reward_B1, cache = mlp.forward(self._weights, np.asarray(x, dtype=np.float64))
-        self._open = [*self._open[-7:], cache]
+    def forward(self, x: Array, *, record: bool = True) -> Array:
+        """Rewards [B, 1] of inputs [B, D]. ``record=False`` only evaluates: there will be no ``backward``."""
+        (x_BD,) = floats(x=x)
+        reward_B1, cache = mlp.forward(self._weights, x_BD.copy())
+        if record:
+            if self._moved():
+                self._open, self._dropped = [], 0
+                self._seen = {name: value.copy() for name, value in self._weights.items()}
+            # The same input under the same weights is the same pass, however often it is made.
+            others = [c for c in self._open if not np.array_equal(c.x_BD, cache.x_BD)]
+            self._dropped += max(0, len(others) + 1 - _MOST_OPEN)
+            self._open = [*others, cache][-_MOST_OPEN:]
         return reward_B1
 
     def backward(self, grad_reward: Array, x: Array | None = None, *, accumulate: bool = False) -> Array:
@@ -43,14 +59,15 @@ class RewardModel:
 
         Args:
             grad_reward: Derivative of the loss with respect to the rewards [B, 1].
-            x: The input of the forward pass that is meant; needed when several are open.
+            x: The input of the forward pass that is meant; needed when several with as many rows are open.
             accumulate: Add to ``grads`` (for the second side of a pair) instead of replacing them.
 
         Raises:
-            UsageError: No forward pass is open, or several are and ``x`` does not say which.
+            UsageError: No such forward pass is open, several are and ``x`` does not say which, or the weights changed.
         """
-        cache = self._chosen(x)
-        gradients, grad_x_BD = mlp.backward(self._weights, cache, np.asarray(grad_reward, dtype=np.float64))
+        (grad_B1,) = floats(grad_reward=grad_reward)
+        cache = self._meant(x, grad_B1)
+        gradients, grad_x_BD = mlp.backward(self._weights, cache, grad_B1)
         for name, value in gradients.items():
             self.grads[name] = self.grads[name] + value if accumulate and name in self.grads else value
         self._open = [c for c in self._open if c is not cache]
@@ -64,20 +81,34 @@ class RewardModel:
         """The gradients of the last ``backward``."""
         return self.grads
 
-    def _chosen(self, x: Array | None) -> mlp.Cache:
+    def _moved(self) -> bool:
+        """Whether the weights are no longer those that the open passes were made with."""
+        return not self._seen or any(not np.array_equal(self._seen[k], v) for k, v in self._weights.items())
+
+    def _meant(self, x: Array | None, grad_B1: Array) -> mlp.Cache:
+        if not self._open:
+            raise UsageError("no forward pass is open", where="RewardModel.backward", fix="forward(x) comes first")
+        if self._moved():
+            raise UsageError(
+                "the weights changed after the forward pass",
+                where="RewardModel.backward",
+                fix="take both gradients before the update, the second with accumulate=True",
+            )
         if x is not None:
-            same = [c for c in self._open if c.x_BD.shape == np.shape(x) and np.array_equal(c.x_BD, x)]
+            same = [c for c in self._open if np.array_equal(c.x_BD, x)]
             if not same:
                 raise UsageError("no forward pass with this x is open", where="RewardModel.backward")
-            return same[-1]
-        if len(self._open) != 1:
+            return same[0]
+        fitting = [c for c in self._open if len(c.x_BD) == len(grad_B1)] if len(self._open) > 1 else self._open
+        if len(fitting) != 1 or self._dropped:
             raise UsageError(
-                f"{len(self._open)} forward passes are open",
+                f"{len(self._open) + self._dropped} forward passes are open, {len(fitting)} with as many rows",
                 where="RewardModel.backward",
                 expected="one, or x= to say which is meant",
-                fix="backward(grad, x=chosen); backward(grad, x=rejected, accumulate=True); or stack both sides",
+                fix="backward(grad, x=chosen); backward(grad, x=rejected, accumulate=True); or stack both sides; "
+                "forward(x, record=False) where no backward follows",
             )
-        return self._open[0]
+        return fitting[0]
 
 
 def _weight(name: str) -> property:
@@ -100,8 +131,7 @@ def reward_loss(reward_chosen: Array, reward_rejected: Array) -> tuple[float, Ar
     Returns:
         ``(loss, grad_chosen, grad_rejected)``; gradients have the inputs' shape and are those of the mean.
     """
-    chosen, rejected = np.asarray(reward_chosen, dtype=np.float64), np.asarray(reward_rejected, dtype=np.float64)
-    require_same(reward_chosen=chosen, reward_rejected=rejected)
+    chosen, rejected = floats(reward_chosen=reward_chosen, reward_rejected=reward_rejected)
     grad_chosen, grad_rejected = preference.bradley_terry_grad(chosen, rejected)
     loss = float(preference.bradley_terry(chosen, rejected).mean())
     return loss, grad_chosen / chosen.size, grad_rejected / chosen.size
