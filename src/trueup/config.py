@@ -54,6 +54,8 @@ class Batch(Settings):
 
     size: int = Field(default=32, ge=1)
     """Examples (pairs, prompts or texts) per optimizer step."""
+    pool: int = Field(default=8, ge=1)
+    """Training batches are cut from pools of this many, sorted by length, to save padding; 1 is plain random order."""
     micro_tokens: int = Field(default=8192, ge=1)
     """Token budget of one micro-batch after length bucketing; an example longer than this runs alone."""
     max_length: int = Field(default=512, ge=2)

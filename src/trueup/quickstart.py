@@ -45,7 +45,7 @@ class Size:
     test_prompts: int = 400
     base_epochs: float = 1.0
     sft_epochs: float = 2.0
-    ppo_steps: int = 70
+    ppo_steps: int = 80
 
 
 DEFAULT = Size()
@@ -192,7 +192,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "sampling": {"max_new_tokens": _ANSWER},
                 "probes": 32,
                 "probe_every": 7,
-                "kl": {"kind": "adaptive", "beta": 0.025, "target": 6.0, "horizon": 1000},
+                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 1000},
                 "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },

@@ -94,9 +94,22 @@ class EpochPlan(Generic[T]):
     """``epochs`` passes over ``items`` in batches of ``size``; each epoch has its own seeded order.
 
     The last batch of an epoch may be smaller; nothing is dropped and nothing crosses an epoch.
+
+    With ``length``, batches are cut from pools of ``pool`` batches sorted by it, and come in random order: rows of
+    one batch are about equally long, so little of it is padding, while the order stays random at the scale of a pool.
     """
 
-    def __init__(self, items: Sequence[T], size: int, epochs: float, seed: int, purpose: str) -> None:
+    def __init__(
+        self,
+        items: Sequence[T],
+        size: int,
+        epochs: float,
+        seed: int,
+        purpose: str,
+        *,
+        length: Callable[[T], int] | None = None,
+        pool: int = 1,
+    ) -> None:
         if not items:
             raise ConfigError("there is nothing to train on: no usable examples", where=purpose)
         self.items = items
@@ -105,18 +118,33 @@ class EpochPlan(Generic[T]):
         self.total = max(1, round(self.per_epoch * epochs))
         self.seed = seed
         self.purpose = purpose
-        self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
+        self.pool = pool
+        self.lengths = None if length is None else np.array([length(item) for item in items])
+        self._epoch: tuple[int, list[np.ndarray[Any, np.dtype[np.int64]]]] | None = None
 
     def __len__(self) -> int:
         return self.total
 
     def __getitem__(self, step: int) -> tuple[T, ...]:
         epoch, index = divmod(step, self.per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            order = np.random.default_rng(derive(self.seed, self.purpose, epoch)).permutation(len(self.items))
-            self._order = (epoch, order)
-        chosen = self._order[1][index * self.size : (index + 1) * self.size]
-        return tuple(self.items[i] for i in chosen)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self._batches(epoch))
+        return tuple(self.items[i] for i in self._epoch[1][index])
+
+    def _batches(self, epoch: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+        rng = np.random.default_rng(derive(self.seed, self.purpose, epoch))
+        order = rng.permutation(len(self.items))
+        span = self.size * self.pool
+        found: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        for start in range(0, len(order), span):
+            part = order[start : start + span]
+            if self.lengths is not None and self.pool > 1:
+                part = part[np.argsort(self.lengths[part], kind="stable")]
+            pieces = [part[at : at + self.size] for at in range(0, len(part), self.size)]
+            full = len(part) // self.size
+            turns = rng.permutation(full) if self.lengths is not None and self.pool > 1 else np.arange(full)
+            found += [pieces[turn] for turn in turns] + pieces[full:]  # a short batch stays the last of its epoch
+        return found
 
 
 def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -> list[tuple[T, ...]]:

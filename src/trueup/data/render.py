@@ -35,6 +35,7 @@ __all__ = [
     "RenderedPair",
     "Renderer",
     "check_tokenizer",
+    "pair_length",
 ]
 
 
@@ -61,6 +62,11 @@ class RenderedPair:
     strength: float
     truncated_chosen: bool = False
     truncated_rejected: bool = False
+
+
+def pair_length(pair: RenderedPair) -> int:
+    """Padded tokens that a pair costs: both sides carry the prompt."""
+    return 2 * (len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))
 
 
 @dataclass(frozen=True, slots=True)

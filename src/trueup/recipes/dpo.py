@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from trueup.config import Batch, Model, Optim, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
 from trueup.data.read import OnBad, read_pairs
-from trueup.data.render import RenderedPair, Renderer
+from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
 from trueup.engine.step import Stepper
@@ -80,7 +80,15 @@ def train(config: Dpo, run: Run) -> None:
         run.pin("reference", reference.fingerprint)
         anchors = reference_logps(run, reference, [*pairs, *held_out], config.batch.micro_tokens)
         del reference
-    plan = EpochPlan(pairs, config.batch.size, config.epochs, config.seed, "dpo order")
+    plan = EpochPlan(
+        pairs,
+        config.batch.size,
+        config.epochs,
+        config.seed,
+        "dpo order",
+        length=pair_length,
+        pool=config.batch.pool,
+    )
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
     resume(run, stepper)
@@ -205,8 +213,3 @@ class _Seen:
             metrics["chosen_logratio"] = sum(self.chosen_ratio) / len(self.chosen_ratio)
             metrics["rejected_logratio"] = sum(self.rejected_ratio) / len(self.rejected_ratio)
         return metrics
-
-
-def pair_length(pair: RenderedPair) -> int:
-    """Padded tokens that a pair costs: both sides carry the prompt."""
-    return 2 * (len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))

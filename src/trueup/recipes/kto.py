@@ -80,7 +80,15 @@ def train(config: Kto, run: Run) -> None:
     shared = policy if config.reference is None else None
     reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
     run.pin("reference", reference.fingerprint)
-    plan = EpochPlan(rows, config.batch.size, config.epochs, config.seed, "kto order")
+    plan = EpochPlan(
+        rows,
+        config.batch.size,
+        config.epochs,
+        config.seed,
+        "kto order",
+        length=lambda r: _length((r.prompt_ids, r.completion_ids)),
+        pool=config.batch.pool,
+    )
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
     resume(run, stepper)

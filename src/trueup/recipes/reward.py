@@ -18,7 +18,7 @@ from pydantic import Field
 from trueup.config import Batch, Model, Optim, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
 from trueup.data.read import OnBad, read_pairs
-from trueup.data.render import RenderedPair, Renderer
+from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import rewards
 from trueup.engine.step import Stepper
@@ -66,7 +66,15 @@ def train(config: Reward, run: Run) -> None:
     held_out: list[RenderedPair] = []
     if config.validation is not None:
         held_out, _ = renderer.render_pairs(read_pairs(config.validation, on_bad=on_bad).items)
-    plan = EpochPlan(pairs, config.batch.size, config.epochs, config.seed, "reward order")
+    plan = EpochPlan(
+        pairs,
+        config.batch.size,
+        config.epochs,
+        config.seed,
+        "reward order",
+        length=pair_length,
+        pool=config.batch.pool,
+    )
     stepper = Stepper(model.trainable(), config.optim, len(plan))
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
     resume(run, stepper)
@@ -131,8 +139,3 @@ def calibrate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) ->
     found = rewards(model, sides, budget=2 * budget).double()
     spread = float(found.std()) if len(found) > 1 else 0.0
     model.mean, model.std = float(found.mean()), spread if spread > 0 else 1.0
-
-
-def pair_length(pair: RenderedPair) -> int:
-    """Padded tokens that a pair costs: both sides carry the prompt."""
-    return 2 * (len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))

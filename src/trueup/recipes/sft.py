@@ -63,7 +63,15 @@ def train(config: Sft, run: Run) -> None:
     if config.validation is not None:
         loaded = read_demonstrations(config.validation, on_bad=on_bad)
         held_out, _ = _sequences(renderer, loaded.items, config.loss_on_prompt)
-    plan = EpochPlan(examples, config.batch.size, config.epochs, config.seed, "sft order")
+    plan = EpochPlan(
+        examples,
+        config.batch.size,
+        config.epochs,
+        config.seed,
+        "sft order",
+        length=_length,
+        pool=config.batch.pool,
+    )
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
     run.note(read=demonstrations.report.to_dict(), render=report, parameters=_count(policy), steps=len(plan))
     resume(run, stepper)
