@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from trueup.config import Batch, Model, Sampling
 from trueup.data.render import Renderer
@@ -33,6 +34,8 @@ SAD = frozenset(
     "sorry dark fell sick upset hate died yelled shouted fight".split()
 )
 NEW_TOKENS = 48
+EXAMPLES = 4
+RESULTS = Path("benchmarks/results/stories.json")
 
 
 def taste(text: str) -> float:
@@ -148,7 +151,7 @@ def report(args: argparse.Namespace, base: Policy, runs: dict[str, Path], test: 
     policies = {"base": base} | {n: open_policy(Model(name=str(runs[n] / "final"))) for n in ("ppo", "dpo")}
     found = {n: continuations(p, test, derive(args.seed, "test")) for n, p in policies.items()}
     print("\n| model | taste (glad - sad words) | better than base | KL from base |\n|---|---|---|---|")
-    summary = {}
+    summary: dict[str, Any] = {}
     for name, rows in found.items():
         scores = [taste(text) for text, *_ in rows]
         anchor = [taste(text) for text, *_ in found["base"]]
@@ -159,15 +162,20 @@ def report(args: argparse.Namespace, base: Policy, runs: dict[str, Path], test: 
         summary[name] = {"taste": sum(scores) / len(scores), "win_rate": wins, "kl": kl}
         print(f"| {name} | {summary[name]['taste']:+.2f} | {wins:.1%} | {kl:.1f} |")
     last = metric_rows(runs["reward"])[-1]
+    steps = metric_rows(runs["ppo"])
+    tail = [row["kl"] for row in steps[-max(1, round(0.3 * len(steps))) :]]
+    examples = [{"opening": test[i]} | {name: found[name][i][0].strip() for name in policies} for i in range(EXAMPLES)]
+    summary = {
+        "models": summary,
+        "reward_accuracy": last["heldout_accuracy"],
+        "ppo_kl_last_30_percent": sum(tail) / len(tail),
+        "examples": examples,
+    }
     print(f"\nReward model: held-out accuracy {last['heldout_accuracy']:.3f} on 300 pairs.\n")
-    for i in range(4):
-        print(f"> **{test[i]}** ...")
-        for name in policies:
-            print(f"> - *{name}*: {found[name][i][0].strip()}")
-        print()
-    results = Path("benchmarks/results")
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "stories.json").write_text(json.dumps(summary | {"reward": last["heldout_accuracy"]}, indent=2) + "\n")
+    for example in examples:
+        print("\n".join(f"{name}: {text}" for name, text in example.items()), end="\n\n")
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

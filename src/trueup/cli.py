@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -258,6 +258,16 @@ def _show(answer: Answer) -> None:
     typer.echo(f"  {answer.text}\n")
 
 
+def _columns(assignments: Sequence[str]) -> dict[str, str] | None:
+    pairs = [a.partition("=") for a in assignments]
+    for ours, equals, theirs in pairs:
+        if not (ours and equals and theirs):
+            raise UsageError(
+                f"{ours + equals + theirs!r}", where="--column", expected="OURS=THEIRS, as chosen=best_answer"
+            )
+    return {ours: theirs for ours, _, theirs in pairs} or None
+
+
 @data_app.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(help="File, directory or hf:owner/name.")],
@@ -265,6 +275,8 @@ def data_check(
         list[str] | None, typer.Option("--against", help="Other splits, to find shared prompts.")
     ] = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Also measure lengths in tokens.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a dataset with several.")] = None,
+    column: Annotated[list[str] | None, typer.Option("--column", help="OURS=THEIRS where names differ.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what is in a data file and what is wrong with it, with line numbers.
@@ -280,7 +292,8 @@ def data_check(
         from trueup.models.load import load_tokenizer
 
         opened = load_tokenizer(tokenizer)
-    report = check_file(source, against=against or (), tokenizer=opened)
+    columns = _columns(column or ())
+    report = check_file(source, against=against or (), tokenizer=opened, split=split, columns=columns)
     typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.format_text())
 
 

@@ -157,7 +157,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "validation": files["held_out_pairs"],
                 "model": {"name": "@sft"},
                 "batch": {**batch, "size": 32},
-                "epochs": 2,
+                "epochs": 3,
                 "evaluate_every": 250,
                 "optim": {"learning_rate": 1e-3, "weight_decay": 0.01},
                 "seed": seed,
