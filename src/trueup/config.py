@@ -111,6 +111,27 @@ class Model(Settings):
     """Run Python code that comes with the model. Off unless you read that code."""
 
 
+class Reading(Settings):
+    """How data files are read."""
+
+    columns: dict[str, str] = {}
+    """Our column name -> the file's, where they differ, as ``{chosen: best_answer}``."""
+    split: str | None = None
+    """Split of a dataset that has several."""
+    validation_split: str | None = None
+    """Split for ``validation``; by default the same as ``split``."""
+    skip_bad_rows: bool = False
+    """Count and report unusable rows instead of stopping at the first one."""
+
+    def options(self, *, held_out: bool = False) -> dict[str, Any]:
+        """Keyword arguments for a reader, of the training file or the held-out one."""
+        return {
+            "columns": self.columns,
+            "split": (self.validation_split or self.split) if held_out else self.split,
+            "on_bad": "skip" if self.skip_bad_rows else "error",
+        }
+
+
 class Sampling(Settings):
     """How completions are drawn."""
 

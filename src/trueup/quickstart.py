@@ -36,7 +36,7 @@ from trueup.types import Demonstration, Message, PreferencePair, Prompt, prompt_
 class Size:
     """How much of everything; ``DEFAULT`` fits 8 minutes on two cores."""
 
-    corpus: int = 68_000
+    corpus: int = 95_000
     demonstrations: int = 6_000
     pairs: int = 10_000
     votes: int = 5
@@ -192,7 +192,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "sampling": {"max_new_tokens": _ANSWER},
                 "probes": 32,
                 "probe_every": 7,
-                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 1000},
+                "kl": {"kind": "adaptive", "beta": 0.1, "target": 6.0, "horizon": 1000},
                 "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },

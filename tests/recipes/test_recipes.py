@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trueup.errors import ConfigError, ModelError, NonFiniteError, RunError, UsageError
+from trueup.errors import ConfigError, DataError, ModelError, NonFiniteError, RunError, UsageError
 from trueup.ledger import metric_rows, read_run
 from trueup.recipes.registry import RECIPES, execute, resolve
 
@@ -311,3 +311,19 @@ def test_timing_is_kept_apart_from_metrics(material, tmp_path):
     out = execute("dpo", config_of("dpo", material), tmp_path / "r", quiet=True)
     assert "seconds" in (out / "timing.jsonl").read_text()
     assert "seconds" not in (out / "metrics.jsonl").read_text()
+
+
+def test_columns_and_bad_rows_are_settings_of_every_method(material, tmp_path):
+    lines = [json.loads(line) for line in Path(material["pairs"]).read_text(encoding="utf-8").splitlines()]
+    odd = tmp_path / "odd.jsonl"
+    renamed = [{"prompt": r["prompt"], "best": r["chosen"], "rejected": r["rejected"]} for r in lines]
+    renamed.append({"prompt": renamed[0]["prompt"], "best": "same", "rejected": "same"})
+    odd.write_text("".join(json.dumps(r) + "\n" for r in renamed))
+    config = config_of("dpo", material, read__columns={"chosen": "best"}, epochs=1)
+    config = config.model_copy(update={"data": str(odd), "validation": None})
+    with pytest.raises(DataError, match=r"odd\.jsonl:13"):
+        execute("dpo", config, tmp_path / "strict", quiet=True)
+    lenient = config.model_copy(update={"read": config.read.model_copy(update={"skip_bad_rows": True})})
+    out = execute("dpo", lenient, tmp_path / "lenient", quiet=True)
+    read = read_run(out)["facts"]["read"]
+    assert (read["rows"], read["items"]) == (13, 12)

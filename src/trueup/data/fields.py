@@ -10,6 +10,9 @@ from trueup.errors import DataError
 
 Row: TypeAlias = Mapping[str, Any]
 
+SKIPPING = "leave such rows out and count them: on_bad='skip', or --set read.skip_bad_rows=true"
+"""The other way out, told with every fault."""
+
 
 class Fault(Exception):
     """One thing wrong with one row. The reader adds file and line, or counts it under ``reason`` and goes on.
@@ -54,7 +57,7 @@ def present(row: Row, name: str) -> Any:
             f"there is no such field; the row has {', '.join(map(repr, row)) or 'no fields'}",
             field=name,
             expected="the same fields in every row",
-            fix="complete or remove the row, or read with on_bad='skip' to leave such rows out and count them",
+            fix=f"complete or remove the row, or {SKIPPING}",
         )
     if row[name] is None:
         raise Fault(f"{name} is null", "is null", field=name, expected="a value")
@@ -77,7 +80,7 @@ def checked_text(value: Any, name: str, *, empty: bool = False) -> str:
             f"is empty ({short(value)})",
             field=name,
             expected="some text",
-            fix="remove the row, or read with on_bad='skip' to leave such rows out and count them",
+            fix=f"remove the row, or {SKIPPING}",
         )
     if not value.isascii():
         try:

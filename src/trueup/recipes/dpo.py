@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
-from trueup.config import Batch, Model, Optim, Settings
+from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
-from trueup.data.read import OnBad, read_pairs
+from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
@@ -39,6 +39,8 @@ class Dpo(Settings):
     """Preference pairs: any of the documented formats."""
     validation: str | None = None
     """Held-out pairs; none means no held-out accuracy."""
+    read: Reading = Reading()
+    """How the files are read."""
     model: Model = Model(name="")
     """The policy to start from, usually the SFT model."""
     reference: str | None = None
@@ -51,8 +53,6 @@ class Dpo(Settings):
     """How pairs become steps."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the pairs; the family over-optimises within the first (Rafailov et al. 2024)."""
-    skip_bad_rows: bool = False
-    """Count and report unusable rows instead of stopping at the first one."""
     evaluate_every: int = Field(default=50, ge=1)
     """Steps between held-out measurements; one is always made at the end."""
     save_every: int = Field(default=100, ge=1)
@@ -64,14 +64,13 @@ class Dpo(Settings):
 def train(config: Dpo, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
     run.headline = ("loss", "accuracy", "margin")
-    on_bad: OnBad = "skip" if config.skip_bad_rows else "error"
-    loaded = read_pairs(config.data, on_bad=on_bad)
+    loaded = read_pairs(config.data, **config.read.options())
     policy = open_policy(config.model, seed=config.seed)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     pairs, report = renderer.render_pairs(loaded.items)
     held_out: list[RenderedPair] = []
     if config.validation is not None:
-        held_out, _ = renderer.render_pairs(read_pairs(config.validation, on_bad=on_bad).items)
+        held_out, _ = renderer.render_pairs(read_pairs(config.validation, **config.read.options(held_out=True)).items)
     anchors: dict[str, tuple[float, float]] = {}
     if config.objective.uses_reference:
         anchor = config.model.model_copy(update={"name": config.reference or config.model.name})

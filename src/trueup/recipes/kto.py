@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from trueup.config import Batch, Model, Optim, Settings
+from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
-from trueup.data.read import OnBad, read_labelled
+from trueup.data.read import read_labelled
 from trueup.data.render import RenderedLabelled, Renderer
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
@@ -36,6 +36,8 @@ class Kto(Settings):
     """Responses with a yes/no label; preference pairs work too, as one good and one bad response each."""
     validation: str | None = None
     """Held-out labelled responses; none means no held-out loss."""
+    read: Reading = Reading()
+    """How the files are read."""
     model: Model = Model(name="")
     """The policy to start from, usually the SFT model."""
     reference: str | None = None
@@ -52,8 +54,6 @@ class Kto(Settings):
     """How responses become steps; at least 2, or nothing can be mismatched."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the responses."""
-    skip_bad_rows: bool = False
-    """Count and report unusable rows instead of stopping at the first one."""
     evaluate_every: int = Field(default=50, ge=1)
     """Steps between held-out measurements; one is always made at the end."""
     save_every: int = Field(default=100, ge=1)
@@ -67,15 +67,16 @@ def train(config: Kto, run: Run) -> None:
     if config.batch.size < 2:
         raise ConfigError("batch.size is 1", where="batch.size", expected="at least 2: KTO needs mismatched rows")
     run.headline = ("loss", "margin", "kl")
-    on_bad: OnBad = "skip" if config.skip_bad_rows else "error"
-    loaded = read_labelled(config.data, on_bad=on_bad)
+    loaded = read_labelled(config.data, **config.read.options())
     policy = open_policy(config.model, seed=config.seed)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     rows, report = renderer.render_labelled(loaded.items)
     _require_both_labels(rows, config.data)
     held_out: list[RenderedLabelled] = []
     if config.validation is not None:
-        held_out, _ = renderer.render_labelled(read_labelled(config.validation, on_bad=on_bad).items)
+        held_out, _ = renderer.render_labelled(
+            read_labelled(config.validation, **config.read.options(held_out=True)).items
+        )
     anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
     shared = policy if config.reference is None else None
     reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))

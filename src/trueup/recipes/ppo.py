@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
-from trueup.config import Batch, Model, Optim, Sampling, Settings
+from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
 from trueup.data.read import read_prompts
 from trueup.data.render import Renderer
@@ -68,6 +68,8 @@ class Ppo(Settings):
 
     data: str
     """Prompts: any format that has prompts; distinct ones are taken."""
+    read: Reading = Reading()
+    """How the file is read."""
     reward: str
     """Directory of a reward model trained by ``trueup reward``."""
     model: Model = Model(name="")
@@ -168,7 +170,7 @@ def train(config: Ppo, run: Run) -> None:
     )
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     scorer = _Scorer(judge, policy, renderer, config)
-    loaded = read_prompts(config.data)
+    loaded = read_prompts(config.data, **config.read.options())
     plan = _prompt_plan(loaded.items, config)
     value_head = ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
     parameters = policy.trainable() | {f"value_head.{n}": p for n, p in value_head.named_parameters()}

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from trueup.config import Batch, Model, Optim, Settings
+from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
-from trueup.data.read import OnBad, read_pairs
+from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import rewards
@@ -35,6 +35,8 @@ class Reward(Settings):
     """Preference pairs: any of the documented formats."""
     validation: str | None = None
     """Held-out pairs, best of all with other prompts; none means no held-out accuracy."""
+    read: Reading = Reading()
+    """How the files are read."""
     model: Model = Model(name="")
     """The backbone to start from, usually the SFT model."""
     optim: Optim = Optim(learning_rate=1e-5, weight_decay=0.01)
@@ -45,8 +47,6 @@ class Reward(Settings):
     """Passes over the pairs; more than one over-fits soon (Ouyang et al. 2022)."""
     centre: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023)."""
-    skip_bad_rows: bool = False
-    """Count and report unusable rows instead of stopping at the first one."""
     evaluate_every: int = Field(default=100, ge=1)
     """Steps between held-out measurements; one is always made at the end."""
     save_every: int = Field(default=200, ge=1)
@@ -58,14 +58,13 @@ class Reward(Settings):
 def train(config: Reward, run: Run) -> None:
     """Train and write ``final/``, which Hugging Face opens as a sequence classifier."""
     run.headline = ("loss", "accuracy", "heldout_accuracy")
-    on_bad: OnBad = "skip" if config.skip_bad_rows else "error"
-    loaded = read_pairs(config.data, on_bad=on_bad)
+    loaded = read_pairs(config.data, **config.read.options())
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
     renderer = Renderer.of(model.tokenizer, config.batch, template=config.model.template, context=model.context)
     pairs, report = renderer.render_pairs(loaded.items)
     held_out: list[RenderedPair] = []
     if config.validation is not None:
-        held_out, _ = renderer.render_pairs(read_pairs(config.validation, on_bad=on_bad).items)
+        held_out, _ = renderer.render_pairs(read_pairs(config.validation, **config.read.options(held_out=True)).items)
     plan = EpochPlan(
         pairs,
         config.batch.size,

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from trueup.config import Batch, Model, Optim, Settings
+from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
-from trueup.data.read import OnBad, read_demonstrations
+from trueup.data.read import read_demonstrations
 from trueup.data.render import Renderer
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score
@@ -31,6 +31,8 @@ class Sft(Settings):
     """Demonstrations: a file, a directory or ``hf:owner/name``."""
     validation: str | None = None
     """Held-out demonstrations; none means that no held-out loss is measured."""
+    read: Reading = Reading()
+    """How the files are read."""
     model: Model = Model()
     """What to train."""
     optim: Optim = Optim(learning_rate=2e-5, weight_decay=0.01)
@@ -41,8 +43,6 @@ class Sft(Settings):
     """Passes over the data."""
     loss_on_prompt: bool = False
     """Also learn to predict the prompt: language modelling, as in pre-training."""
-    skip_bad_rows: bool = False
-    """Count and report unusable rows instead of stopping at the first one."""
     evaluate_every: int = Field(default=100, ge=1)
     """Steps between held-out measurements; one is always made at the end."""
     save_every: int = Field(default=200, ge=1)
@@ -54,14 +54,13 @@ class Sft(Settings):
 def train(config: Sft, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
     run.headline = ("nll", "token_accuracy", "heldout_nll")
-    on_bad: OnBad = "skip" if config.skip_bad_rows else "error"
-    demonstrations = read_demonstrations(config.data, on_bad=on_bad)
+    demonstrations = read_demonstrations(config.data, **config.read.options())
     policy = open_policy(config.model, texts=_texts(demonstrations.items), seed=config.seed)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     examples, report = _sequences(renderer, demonstrations.items, config.loss_on_prompt)
     held_out: list[tuple[Ids, Ids]] = []
     if config.validation is not None:
-        loaded = read_demonstrations(config.validation, on_bad=on_bad)
+        loaded = read_demonstrations(config.validation, **config.read.options(held_out=True))
         held_out, _ = _sequences(renderer, loaded.items, config.loss_on_prompt)
     plan = EpochPlan(
         examples,
