@@ -46,14 +46,14 @@ def _sandbox() -> str:
     return "\n\n".join(
         [
             "## The sandbox, end to end",
-            "`python -m benchmarks.sandbox --seeds 0 1 2`. Each seed is another world. *Share* is the reward model's held-out "
+            f"`python -m benchmarks.sandbox --seeds {' '.join(str(r['seed']) for r in rows)}`. Each seed is another world. *Share* is the reward model's held-out "
             "accuracy over the ceiling that the judges' noise allows; *wins* are gold win-rates over SFT on 400 held-out "
             "prompts with 95 % intervals; KL is the mean over PPO's last 30 % of steps (target 6, band 4.8 to 7.2).",
             table(rows),
             "Sought: share at least 0.95, wins at least 0.70 with the interval above 0.5, KL in its band. "
             + ("Missed: " + "; ".join(missed) + "." if missed else "All reached."),
             f"Honest baselines for the reward model, by seed: bag of words {words}; length only {length}. In a world made of "
-            "sentences, words alone say much of what judges prefer; the margin over them is what the model adds.",
+            "sentences, words alone say much of what judges prefer: the comparison is shown because it is close.",
         ]
     )
 
