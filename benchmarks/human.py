@@ -56,7 +56,7 @@ def main() -> None:
                     "model": {"name": "tiny", "tiny": tiny},
                     "loss_on_prompt": True,
                     "batch": {**batch, "size": 16},
-                    "epochs": 6,
+                    "epochs": 2,
                     "optim": {"learning_rate": 2e-3},
                     "seed": args.seed,
                 },
