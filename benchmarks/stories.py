@@ -77,8 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/stories"))
-    parser.add_argument("--pairs", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     data = args.out / "data"
@@ -119,11 +119,11 @@ def main() -> None:
                 "model": {"name": args.model},
                 "batch": {**batch, "size": 128},
                 "steps": args.steps,
-                "epochs": 4,
+                "epochs": 2,
                 "sampling": {"max_new_tokens": NEW_TOKENS},
                 "missing_eos_penalty": 0.0,
-                "kl": {"kind": "adaptive", "beta": 0.15, "target": 6.0, "horizon": 2000},
-                "optim": {"learning_rate": 5e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
+                "kl": {"kind": "adaptive", "beta": 0.4, "target": 6.0, "horizon": 600},
+                "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": args.seed,
             },
         ),
