@@ -72,9 +72,8 @@ def _human() -> str:
             "trueup reward --model sft/final --data pairs.jsonl --validation held-out.jsonl --out reward\n"
             "trueup dpo    --model sft/final --data pairs.jsonl --validation held-out.jsonl --out dpo\n```",
             "| preference by | held-out accuracy | 95 % | pairs |\n|---|---:|---|---:|\n" + "\n".join(rows),
-            "Nine hundred pairs and a model that has read only 998 instructions are not enough to tell what people found "
-            "harmless: every interval reaches one half or nearly so. People themselves agree on such pairs in about 63 % of "
-            "cases (Bai et al. 2022). The table is here because it is what was seen.",
+            "Nine hundred pairs and a model that has read only 998 instructions are little to learn from. People themselves agree "
+            "on such pairs in about 63 % of cases (Bai et al. 2022). The table is here because it is what was seen.",
         ]
     )
 
@@ -100,7 +99,9 @@ def _stories() -> str:
             "adaptive KL to 6 nats (Ziegler et al. 2019), and DPO.",
             "| model | taste | better than base | KL from base, nats |\n|---|---:|---:|---:|\n" + "\n".join(rows),
             f"The reward model orders {found['reward_accuracy']:.1%} of 300 held-out pairs right. PPO's KL over its last 30 % of "
-            f"steps was {found['ppo_kl_last_30_percent']:.2f} nats. The first four unseen openings, continued by each:",
+            f"steps was {found['ppo_kl_last_30_percent']:.2f} nats. Nothing holds DPO near the base here: it scores highest by the taste and drifts "
+            "furthest, and its sentences show it. That is over-optimisation of a simple taste, and why KL stands in the table. "
+            "The first four unseen openings, continued by each:",
             *examples,
         ]
     )
