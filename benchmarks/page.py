@@ -67,7 +67,7 @@ def _human() -> str:
         [
             "## Real human preferences",
             "`python -m benchmarks.human --data DIR`: the harmlessness pairs of Bai et al. (2022), 1,191 usable of 1,193, split "
-            "by prompt; a model of about 1.3 million parameters trained first on 998 instructions. It runs, in this order,",
+            "by prompt; a model of about 1.1 million parameters trained first on 998 instructions. It runs, in this order,",
             "```sh\ntrueup sft    --model tiny --data instruction/alpaca_style_demo.jsonl.gz --out sft\n"
             "trueup reward --model sft/final --data pairs.jsonl --validation held-out.jsonl --out reward\n"
             "trueup dpo    --model sft/final --data pairs.jsonl --validation held-out.jsonl --out dpo\n```",
