@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trueup.errors import ConfigError, ShapeError
+from trueup.errors import ConfigError, NonFiniteError, ShapeError
 from trueup.losses import advantage as torch_advantage
 from trueup.losses import logprob as torch_logprob
 from trueup.losses import policy as torch_policy
@@ -221,6 +221,12 @@ def test_controllers_refuse_settings_that_cannot_work(field: str, value: float) 
         kl.AdaptiveController(**{"beta": 0.1, "target": 6.0, "horizon": 100.0, field: value})
     with pytest.raises(ConfigError, match="beta"):
         kl.FixedController(-0.1)
+
+
+@pytest.mark.parametrize("measured", [math.nan, math.inf])
+def test_a_kl_that_is_no_number_never_moves_beta(measured: float) -> None:
+    with pytest.raises(NonFiniteError, match="measured KL"):
+        kl.AdaptiveController(0.1, 6.0, 100.0).update(0.1, measured, 10)
 
 
 def test_property_87_entropy() -> None:
