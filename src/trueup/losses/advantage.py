@@ -8,17 +8,7 @@ from __future__ import annotations
 import torch
 
 from trueup.errors import ConfigError
-from trueup.losses.shapes import (
-    require_bool,
-    require_fraction,
-    require_not_negative,
-    require_right_padded,
-    require_rows,
-    require_same,
-)
-
-# Values whose spread is below this part of the largest differ by float32 rounding only; dividing by it makes noise.
-_ROUNDING = 1e-6
+from trueup.losses.shapes import require_same
 
 
 def shaped_rewards(score_B: torch.Tensor, kl_BT: torch.Tensor, mask_BT: torch.Tensor, beta: float) -> torch.Tensor:
@@ -27,9 +17,7 @@ def shaped_rewards(score_B: torch.Tensor, kl_BT: torch.Tensor, mask_BT: torch.Te
     A row without valid tokens has nowhere to put its score and gives zeros.
     """
     require_same(kl_BT=kl_BT, mask_BT=mask_BT)
-    require_rows(mask_BT, score_B=score_B)
-    require_right_padded(mask_BT)
-    require_not_negative(beta=beta)
+    require_same(score_B=score_B, **{"mask_BT[:, 0]": mask_BT[:, 0]})
     count_B = mask_BT.sum(-1)
     place_BT = torch.arange(mask_BT.shape[1], device=mask_BT.device)[None, :] == (count_B - 1)[:, None]
     rewards_BT = torch.where(mask_BT, -beta * kl_BT, torch.zeros_like(kl_BT))
@@ -57,10 +45,6 @@ def gae(
         dones_BT: True where an episode ends inside a row; nothing flows back across it.
     """
     require_same(rewards_BT=rewards_BT, values_BT=values_BT, mask_BT=mask_BT, dones_BT=dones_BT)
-    require_rows(mask_BT, bootstrap_B=bootstrap_B)
-    require_right_padded(mask_BT)
-    require_bool(dones_BT=dones_BT)
-    require_fraction(gamma=gamma, lam=lam)
     reward_BT = torch.where(mask_BT, rewards_BT, torch.zeros_like(rewards_BT))
     value_BT = torch.where(mask_BT, values_BT, torch.zeros_like(values_BT))
     after_B = torch.zeros_like(value_BT[:, 0]) if bootstrap_B is None else bootstrap_B
@@ -81,7 +65,6 @@ def gae(
 def returns(advantages_BT: torch.Tensor, values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Targets of the value function [B, T]: A + V, before any whitening."""
     require_same(advantages_BT=advantages_BT, values_BT=values_BT, mask_BT=mask_BT)
-    require_bool(mask_BT=mask_BT)
     return torch.where(mask_BT, advantages_BT + values_BT, torch.zeros_like(values_BT))
 
 
@@ -97,14 +80,14 @@ def whiten(x_BT: torch.Tensor, mask_BT: torch.Tensor, shift_mean: bool = True) -
     Equal values, or a single one, have no scale: they come out as 0 (or unscaled when the mean is kept).
     """
     require_same(x_BT=x_BT, mask_BT=mask_BT)
-    require_bool(mask_BT=mask_BT)
     valid_N = x_BT[mask_BT]
     if valid_N.numel() == 0:
         return torch.zeros_like(x_BT)
     mean = valid_N.mean()
     std = (valid_N - mean).pow(2).mean().sqrt()
-    flat = bool(valid_N.max() - valid_N.min() <= _ROUNDING * valid_N.abs().max())
-    centred_BT = torch.zeros_like(x_BT) if flat else (x_BT - mean) / std
+    flat = bool(std <= 1e-7 * (1 + mean.abs()))
+    scale = torch.ones_like(std) if flat else std
+    centred_BT = torch.zeros_like(x_BT) if flat else (x_BT - mean) / scale
     white_BT = centred_BT if shift_mean else centred_BT + mean
     return torch.where(mask_BT, white_BT, torch.zeros_like(x_BT))
 
@@ -112,7 +95,7 @@ def whiten(x_BT: torch.Tensor, mask_BT: torch.Tensor, shift_mean: bool = True) -
 def rloo(scores_GK: torch.Tensor) -> torch.Tensor:
     """Leave-one-out advantages [G, K] (Ahmadian et al. 2024): r_i - mean of the others = k/(k-1) (r_i - mean)."""
     k = _group_size(scores_GK)
-    return _against_group(scores_GK) * (k / (k - 1))
+    return (scores_GK - scores_GK.mean(-1, keepdim=True)) * (k / (k - 1))
 
 
 def group_advantages(scores_GK: torch.Tensor, scale: bool = True) -> torch.Tensor:
@@ -121,18 +104,12 @@ def group_advantages(scores_GK: torch.Tensor, scale: bool = True) -> torch.Tenso
     The standard deviation is the sample's. A group of equal scores has advantage 0.
     """
     k = _group_size(scores_GK)
-    centred_GK = _against_group(scores_GK)
+    centred_GK = scores_GK - scores_GK.mean(-1, keepdim=True)
     if not scale:
         return centred_GK
     std_G1 = (centred_GK.pow(2).sum(-1, keepdim=True) / (k - 1)).sqrt()
-    span_G1 = scores_GK.amax(-1, keepdim=True) - scores_GK.amin(-1, keepdim=True)
-    flat_G1 = span_G1 <= _ROUNDING * scores_GK.abs().amax(-1, keepdim=True)
+    flat_G1 = std_G1 <= 1e-7 * (1 + scores_GK.abs().amax(-1, keepdim=True))
     return torch.where(flat_G1, torch.zeros_like(centred_GK), centred_GK / torch.where(flat_G1, 1.0, std_G1))
-
-
-def _against_group(scores_GK: torch.Tensor) -> torch.Tensor:
-    # The mean of the differences, not the difference from the mean: exactly 0 for equal scores in any precision.
-    return (scores_GK[:, :, None] - scores_GK[:, None, :]).mean(-1)
 
 
 def _group_size(scores_GK: torch.Tensor) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trueup.errors import DataError, ShapeError
-from trueup.losses.shapes import require_bool, require_same
+from trueup.errors import ShapeError
 
 
 def log_softmax(logits_BTV: torch.Tensor) -> torch.Tensor:
@@ -23,15 +22,8 @@ def token_logps(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor, mask_BT: torc
             expected="[B, T, V] and [B, T]",
         )
     if mask_BT is not None:
-        require_same(tokens_BT=tokens_BT, mask_BT=mask_BT)
-        require_bool(mask_BT=mask_BT)
-        # Replace before the softmax: what stands in masked slots (NaN, a label of -100) must not reach value or
-        # gradient.
+        # Replace before the softmax: what stands in masked rows (even NaN) must not reach value or gradient.
         logits_BTV = torch.where(mask_BT[..., None], logits_BTV, torch.zeros_like(logits_BTV))
-        tokens_BT = torch.where(mask_BT, tokens_BT, torch.zeros_like(tokens_BT))
-    size = logits_BTV.shape[-1]
-    if bool(((tokens_BT < 0) | (tokens_BT >= size)).any()):
-        raise DataError("a token id is outside the vocabulary", where="tokens_BT", expected=f"0 to {size - 1}")
     picked_BT = log_softmax(logits_BTV).gather(-1, tokens_BT[..., None]).squeeze(-1)
     return picked_BT if mask_BT is None else torch.where(mask_BT, picked_BT, torch.zeros_like(picked_BT))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
+from trueup.errors import ConfigError
 from trueup.losses.logprob import log_softmax
-from trueup.losses.shapes import require_positive, require_same
+from trueup.losses.shapes import require_same
 
 
 def ppo_clip(
@@ -18,17 +17,10 @@ def ppo_clip(
     The gradient is -r A, and 0 only where clipping makes the loss worse: A > 0 with r > 1 + e, A < 0 with r < 1 - e.
     """
     require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, advantages_BT=advantages_BT)
-    require_positive(clip_range=clip_range)
-    logratio_BT = new_logps_BT - old_logps_BT
-    low = math.log1p(-clip_range) if clip_range < 1 else -math.inf
-    above_BT = (advantages_BT > 0) & (logratio_BT > math.log1p(clip_range))
-    below_BT = (advantages_BT < 0) & (logratio_BT < low)
-    # Where the ratio does not count it is never formed: an overflow there would send inf * 0 = NaN back.
-    idle_BT = above_BT | below_BT | (advantages_BT == 0)
-    ratio_BT = torch.where(idle_BT, torch.zeros_like(logratio_BT), logratio_BT).exp()
-    ratio_BT = torch.where(above_BT, ratio_BT.new_tensor(1 + clip_range), ratio_BT)
-    ratio_BT = torch.where(below_BT, ratio_BT.new_tensor(1 - clip_range), ratio_BT)
-    return -ratio_BT * advantages_BT
+    ratio_BT = (new_logps_BT - old_logps_BT).exp()
+    free_BT = -ratio_BT * advantages_BT
+    clipped_BT = -ratio_BT.clamp(1 - clip_range, 1 + clip_range) * advantages_BT
+    return torch.where(clipped_BT > free_BT, clipped_BT, free_BT)  # at the kink the unclipped side has the gradient
 
 
 def reinforce(logps_BT: torch.Tensor, advantages_BT: torch.Tensor) -> torch.Tensor:
@@ -48,7 +40,8 @@ def clipped_value(
     free_BT = (values_BT - returns_BT) ** 2
     if clip_range is None:
         return 0.5 * free_BT
-    require_positive(clip_range=clip_range)
+    if clip_range <= 0:
+        raise ConfigError(f"clip_range is {clip_range}", where="clip_range", expected="above 0, or None")
     near_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip_range, clip_range)
     clipped_BT = (near_BT - returns_BT) ** 2
     return 0.5 * torch.where(clipped_BT > free_BT, clipped_BT, free_BT)
@@ -58,6 +51,5 @@ def entropy(logits_BTV: torch.Tensor) -> torch.Tensor:
     """Entropy of each position's distribution in nats [B, T]; uniform logits give ln V."""
     logp_BTV = log_softmax(logits_BTV)
     p_BTV = logp_BTV.exp()
-    # 0 log 0 = 0: a forbidden token (logit -inf) adds nothing. The log is replaced before the product, not after:
-    # the product's own gradient would be 0 * -inf.
-    return -(p_BTV * torch.where(p_BTV > 0, logp_BTV, torch.zeros_like(logp_BTV))).sum(-1)
+    # 0 log 0 = 0: a forbidden token (logit -inf) adds nothing.
+    return -torch.where(p_BTV > 0, p_BTV * logp_BTV, torch.zeros_like(p_BTV)).sum(-1)

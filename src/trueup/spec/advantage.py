@@ -8,27 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from trueup.errors import ConfigError
-from trueup.spec.shapes import (
-    Array,
-    Mask,
-    require_bool,
-    require_fraction,
-    require_not_negative,
-    require_right_padded,
-    require_rows,
-    require_same,
-)
-
-# Values whose spread is below this part of the largest differ by float32 rounding only; dividing by it makes noise.
-_ROUNDING = 1e-6
+from trueup.spec.shapes import Array, Mask, require_same
 
 
 def shaped_rewards(score_B: Array, kl_BT: Array, mask_BT: Mask, beta: float) -> Array:
     """-beta kl_t, plus the score on the last valid token [B, T] (Ziegler et al. 2019, eq. 2)."""
     require_same(kl_BT=kl_BT, mask_BT=mask_BT)
-    require_rows(mask_BT, score_B=score_B)
-    require_right_padded(mask_BT)
-    require_not_negative(beta=beta)
+    require_same(score_B=score_B, **{"mask_BT[:, 0]": mask_BT[:, 0]})
     rewards_BT: Array = np.where(mask_BT, -beta * kl_BT, 0.0)
     for row, count in enumerate(mask_BT.sum(-1)):
         if count:
@@ -51,10 +37,6 @@ def gae(
     nothing flows back across it.
     """
     require_same(rewards_BT=rewards_BT, values_BT=values_BT, mask_BT=mask_BT, dones_BT=dones_BT)
-    require_rows(mask_BT, bootstrap_B=bootstrap_B)
-    require_right_padded(mask_BT)
-    require_bool(dones_BT=dones_BT)
-    require_fraction(gamma=gamma, lam=lam)
     out_BT: Array = np.zeros_like(rewards_BT)
     for row, count in enumerate(mask_BT.sum(-1)):
         after = 0.0 if bootstrap_B is None else float(bootstrap_B[row])
@@ -71,7 +53,6 @@ def gae(
 def returns(advantages_BT: Array, values_BT: Array, mask_BT: Mask) -> Array:
     """A + V [B, T], before any whitening."""
     require_same(advantages_BT=advantages_BT, values_BT=values_BT, mask_BT=mask_BT)
-    require_bool(mask_BT=mask_BT)
     return np.where(mask_BT, advantages_BT + values_BT, 0.0)
 
 
@@ -84,12 +65,11 @@ def discounted_returns(rewards_BT: Array, mask_BT: Mask, gamma: float) -> Array:
 def whiten(x_BT: Array, mask_BT: Mask, shift_mean: bool = True) -> Array:
     """(x - mean) / std over the valid slots, population std [B, T]; equal values have no scale and give 0."""
     require_same(x_BT=x_BT, mask_BT=mask_BT)
-    require_bool(mask_BT=mask_BT)
     if not mask_BT.any():
         return np.zeros_like(x_BT)
     valid_N = x_BT[mask_BT]
     mean, std = float(valid_N.mean()), float(valid_N.std())
-    if np.ptp(valid_N) <= _ROUNDING * np.abs(valid_N).max():
+    if std <= 1e-7 * (1 + abs(mean)):
         return np.where(mask_BT, 0.0 if shift_mean else mean, 0.0)
     safe_BT = np.where(mask_BT, x_BT, mean)
     return np.where(mask_BT, (safe_BT - mean) / std + (0.0 if shift_mean else mean), 0.0)
@@ -109,7 +89,7 @@ def group_advantages(scores_GK: Array, scale: bool = True) -> Array:
     if not scale:
         return centred_GK
     std_G1 = scores_GK.std(-1, ddof=1, keepdims=True)
-    flat_G1 = np.ptp(scores_GK, axis=-1, keepdims=True) <= _ROUNDING * np.abs(scores_GK).max(-1, keepdims=True)
+    flat_G1 = std_G1 <= 1e-7 * (1 + np.abs(scores_GK).max(-1, keepdims=True))
     return np.where(flat_G1, 0.0, centred_GK / np.where(flat_G1, 1.0, std_G1))
 
 

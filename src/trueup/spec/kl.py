@@ -5,13 +5,12 @@ Legend: B rows, T positions, V vocabulary. Everything is in nats.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.errors import NonFiniteError, UsageError
-from trueup.spec.shapes import Array, require_not_negative, require_positive, require_same
+from trueup.errors import ConfigError, NonFiniteError
+from trueup.spec.shapes import Array, require_same
 
 
 def exact(logp_BTV: Array, logq_BTV: Array) -> Array:
@@ -26,7 +25,6 @@ def exact(logp_BTV: Array, logq_BTV: Array) -> Array:
 
 def exact_grad(logp_BTV: Array, logq_BTV: Array) -> tuple[Array, Array]:
     """(p (log p - log q + 1), -p) with respect to the two arrays of log-probs, taken as free [B, T, V] each."""
-    require_same(logp_BTV=logp_BTV, logq_BTV=logq_BTV)
     p_BTV = np.exp(logp_BTV)
     inside = p_BTV > 0
     gap_BTV = np.subtract(logp_BTV, logq_BTV, out=np.zeros_like(p_BTV), where=inside)
@@ -41,7 +39,6 @@ def k1(logps_BT: Array, reference_logps_BT: Array) -> Array:
 
 def k1_grad(logps_BT: Array, reference_logps_BT: Array) -> tuple[Array, Array]:
     """(1, -1). As a loss its expected gradient is 0: use it in the reward, never as a loss."""
-    require_same(logps_BT=logps_BT, reference_logps_BT=reference_logps_BT)
     return np.ones_like(logps_BT), -np.ones_like(logps_BT)
 
 
@@ -82,19 +79,18 @@ class AdaptiveController:
     horizon: float
 
     def __post_init__(self) -> None:
-        require_positive(**{f"kl.{name}": getattr(self, name) for name in ("beta", "target", "horizon")})
+        for name in ("beta", "target", "horizon"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", where=f"kl.{name}", expected="above 0")
 
     def update(self, beta: float, kl: float, n: int) -> float:
         """The next beta, after ``n`` episodes at a mean sequence KL of ``kl``: up if too far, down if too near.
 
         Raises:
-            NonFiniteError: ``kl`` is NaN or infinite; the clip would turn NaN into "far too near" and lower beta.
-            UsageError: ``n`` is below 0.
+            NonFiniteError: ``kl`` is NaN or infinite; that is no measurement to steer by.
         """
-        if not math.isfinite(kl):
-            raise NonFiniteError(f"the KL is {kl}", where="kl", expected="nats")
-        if n < 0:
-            raise UsageError(f"n is {n}", where="n", expected="a number of episodes")
+        if not np.isfinite(kl):
+            raise NonFiniteError(f"the measured KL is {kl}", where="AdaptiveController.update")
         error = min(0.2, max(-0.2, kl / self.target - 1.0))
         # Beta must stay positive however large the batch is against the horizon.
         return beta * max(1e-3, 1.0 + error * n / self.horizon)
@@ -107,7 +103,8 @@ class FixedController:
     beta: float
 
     def __post_init__(self) -> None:
-        require_not_negative(**{"kl.beta": self.beta})
+        if self.beta < 0:
+            raise ConfigError(f"beta is {self.beta}", where="kl.beta", expected="0 or above")
 
     def update(self, beta: float, kl: float, n: int) -> float:
         """``beta``, whatever the KL."""

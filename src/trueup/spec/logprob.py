@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.errors import DataError, ShapeError
-from trueup.spec.shapes import Array, Mask, require_bool, require_same
+from trueup.errors import ShapeError
+from trueup.spec.shapes import Array, Mask
 
 
 def log_softmax(logits_BTV: Array) -> Array:
@@ -19,15 +19,22 @@ def log_softmax(logits_BTV: Array) -> Array:
 
 def token_logps(logits_BTV: Array, tokens_BT: NDArray[np.int64], mask_BT: Mask | None = None) -> Array:
     """log p of each token [B, T]. Aligned: ``logits[:, t]`` scores ``tokens[:, t]``. Masked positions give 0."""
-    logits_BTV, tokens_BT = _valid(logits_BTV, tokens_BT, mask_BT)
+    if logits_BTV.shape[:-1] != tokens_BT.shape:
+        raise ShapeError(
+            f"logits have shape {logits_BTV.shape}, tokens {tokens_BT.shape}",
+            where="logits_BTV",
+            expected="[B, T, V] and [B, T]",
+        )
+    if mask_BT is not None:
+        logits_BTV = np.where(mask_BT[..., None], logits_BTV, 0.0)
     picked_BT: Array = np.take_along_axis(log_softmax(logits_BTV), tokens_BT[..., None], axis=-1)[..., 0]
     return picked_BT if mask_BT is None else np.where(mask_BT, picked_BT, 0.0)
 
 
 def token_logps_grad(logits_BTV: Array, tokens_BT: NDArray[np.int64], mask_BT: Mask | None = None) -> tuple[Array]:
     """d token_logps / d logits [B, T, V]: one-hot minus softmax, 0 where masked."""
-    logits_BTV, tokens_BT = _valid(logits_BTV, tokens_BT, mask_BT)
-    grad_BTV = -np.exp(log_softmax(logits_BTV))
+    safe_BTV = logits_BTV if mask_BT is None else np.where(mask_BT[..., None], logits_BTV, 0.0)
+    grad_BTV = -np.exp(log_softmax(safe_BTV))
     np.put_along_axis(
         grad_BTV,
         tokens_BT[..., None],
@@ -58,22 +65,3 @@ def _counts(tokens_BT: NDArray[np.int64], mask_BT: Mask | None) -> Array:
         return np.full(tokens_BT.shape[0], float(max(1, tokens_BT.shape[1])))
     counts_B: Array = np.maximum(1.0, mask_BT.sum(-1).astype(np.float64))
     return counts_B
-
-
-def _valid(logits_BTV: Array, tokens_BT: NDArray[np.int64], mask_BT: Mask | None) -> tuple[Array, NDArray[np.int64]]:
-    """Checked, with whatever stands in masked slots (NaN, a label of -100) replaced by 0."""
-    if logits_BTV.shape[:-1] != tokens_BT.shape:
-        raise ShapeError(
-            f"logits have shape {logits_BTV.shape}, tokens {tokens_BT.shape}",
-            where="logits_BTV",
-            expected="[B, T, V] and [B, T]",
-        )
-    if mask_BT is not None:
-        require_same(tokens_BT=tokens_BT, mask_BT=mask_BT)
-        require_bool(mask_BT=mask_BT)
-        logits_BTV = np.where(mask_BT[..., None], logits_BTV, 0.0)
-        tokens_BT = np.where(mask_BT, tokens_BT, 0)
-    size = logits_BTV.shape[-1]
-    if ((tokens_BT < 0) | (tokens_BT >= size)).any():  # NumPy would read -1 as the last token
-        raise DataError("a token id is outside the vocabulary", where="tokens_BT", expected=f"0 to {size - 1}")
-    return logits_BTV, tokens_BT
