@@ -11,14 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from trueup.errors import ConfigError
-from trueup.losses.shapes import (
-    require_bool,
-    require_not_negative,
-    require_positive,
-    require_probability,
-    require_same,
-    require_tokens,
-)
+from trueup.losses.shapes import require_same
 
 
 def bradley_terry(
@@ -36,7 +29,6 @@ def bradley_terry(
         margin_B: By how much chosen should lead (Touvron et al. 2023); 0 if absent.
     """
     require_same(chosen_B=chosen_B, rejected_B=rejected_B, strength_B=strength_B, margin_B=margin_B)
-    require_probability(strength_B=strength_B)
     d_B = chosen_B - rejected_B
     if margin_B is not None:
         d_B = d_B - margin_B
@@ -55,7 +47,6 @@ def plackett_luce(scores_BK: torch.Tensor, ranks_BK: torch.Tensor, mask_BK: torc
         mask_BK: True for real candidates; all if absent.
     """
     require_same(scores_BK=scores_BK, ranks_BK=ranks_BK, mask_BK=mask_BK)
-    require_bool(mask_BK=mask_BK)
     valid_BK = torch.ones_like(scores_BK, dtype=torch.bool) if mask_BK is None else mask_BK
     safe_BK = torch.where(valid_BK, scores_BK, torch.zeros_like(scores_BK))
     # open_BKK[b, i, j]: candidate j was still to be placed when i was.
@@ -86,7 +77,6 @@ def dpo(
     The target of the logistic loss is p (1 - e) + (1 - p) e for strength p and smoothing e, so it is stationary
     where the margin is its log-odds.
     """
-    require_positive(beta=beta)
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     return _cross_entropy(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
 
@@ -102,7 +92,6 @@ def robust_dpo(
     """Robust DPO [B] (Chowdhury et al. 2024, eq. 12): unbiased for the loss on clean labels; can be negative."""
     if not 0 <= flip_rate < 0.5:
         raise ConfigError(f"flip_rate is {flip_rate}", where="flip_rate", expected="at least 0 and below 0.5")
-    require_positive(beta=beta)
     margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     kept_B, flipped_B = F.softplus(-margin_B), F.softplus(margin_B)
     return ((1 - flip_rate) * kept_B - flip_rate * flipped_B) / (1 - 2 * flip_rate)
@@ -116,7 +105,6 @@ def ipo(
     tau: float,
 ) -> torch.Tensor:
     """IPO [B] (Azar et al. 2023, eq. 17): (h - 1 / (2 tau))^2 for the gap h of log-ratios."""
-    require_positive(tau=tau)
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     return (h_B - 1.0 / (2.0 * tau)) ** 2
 
@@ -129,7 +117,6 @@ def hinge(
     beta: float,
 ) -> torch.Tensor:
     """Hinge on the margin [B] (Zhao et al. 2023, normalised as in Liu et al. 2024): max(0, 1 - beta h)."""
-    require_positive(beta=beta)
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     return torch.relu(1.0 - beta * h_B)
 
@@ -146,16 +133,7 @@ def length_normalised_dpo(
     strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """DPO on log-ratios per token [B] (Lambert et al. 2024, Tulu 3, eq. 6)."""
-    require_same(
-        policy_chosen_B=policy_chosen_B,
-        policy_rejected_B=policy_rejected_B,
-        reference_chosen_B=reference_chosen_B,
-        reference_rejected_B=reference_rejected_B,
-        chosen_tokens_B=chosen_tokens_B,
-        rejected_tokens_B=rejected_tokens_B,
-    )
-    require_tokens(chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B)
-    require_positive(beta=beta)
+    require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B)
     chosen_B = (policy_chosen_B - reference_chosen_B) / chosen_tokens_B
     rejected_B = (policy_rejected_B - reference_rejected_B) / rejected_tokens_B
     return _cross_entropy(beta * (chosen_B - rejected_B), _smoothed(strength_B, label_smoothing, chosen_B))
@@ -174,8 +152,6 @@ def dpo_nll(
 ) -> torch.Tensor:
     """DPO plus ``nll_weight`` times the chosen response's negative log-likelihood per token [B] (Pang et al. 2024)."""
     require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B)
-    require_tokens(chosen_tokens_B=chosen_tokens_B)
-    require_not_negative(nll_weight=nll_weight)
     contrast_B = dpo(
         policy_chosen_B,
         policy_rejected_B,
@@ -203,9 +179,6 @@ def simpo(
         chosen_tokens_B=chosen_tokens_B,
         rejected_tokens_B=rejected_tokens_B,
     )
-    require_tokens(chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B)
-    require_positive(beta=beta)
-    require_not_negative(gamma=gamma)
     gap_B = policy_chosen_B / chosen_tokens_B - policy_rejected_B / rejected_tokens_B
     return F.softplus(gamma - beta * gap_B)
 
@@ -224,8 +197,6 @@ def orpo(
         chosen_tokens_B=chosen_tokens_B,
         rejected_tokens_B=rejected_tokens_B,
     )
-    require_tokens(chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B)
-    require_not_negative(weight=weight)
     chosen_B = policy_chosen_B / chosen_tokens_B
     rejected_B = policy_rejected_B / rejected_tokens_B
     odds_B = (chosen_B - _log1mexp(chosen_B)) - (rejected_B - _log1mexp(rejected_B))
@@ -247,19 +218,16 @@ def kto(
         policy_B: Sequence log-probs.
         reference_B: The same under the reference.
         desirable_B: The labels, bool.
-        z0: The reference point, an estimate of KL(policy || reference), at least 0. A plain number: no gradient
-            flows through it.
+        z0: The reference point, a detached estimate of KL(policy || reference), at least 0.
         beta: Strength of the pull to the reference.
         desirable_weight: Weight of good responses.
         undesirable_weight: Weight of bad responses.
     """
     require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
-    require_bool(desirable_B=desirable_B)
-    require_positive(beta=beta)
-    require_not_negative(z0=z0, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
+    if z0 < 0:
+        raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
     gain_B = beta * (policy_B - reference_B - z0)
-    # Scalars alone would meet in float32 and round the weights.
-    weight_B = torch.where(desirable_B, gain_B.new_tensor(desirable_weight), gain_B.new_tensor(undesirable_weight))
+    weight_B = torch.where(desirable_B, desirable_weight, undesirable_weight).to(gain_B.dtype)
     return weight_B * torch.sigmoid(torch.where(desirable_B, -gain_B, gain_B))
 
 
@@ -298,7 +266,6 @@ def _smoothed(strength_B: torch.Tensor | None, label_smoothing: float, like_B: t
     if strength_B is None:
         return torch.full_like(like_B, 1.0 - label_smoothing) if label_smoothing else None
     require_same(policy_chosen_B=like_B, strength_B=strength_B)
-    require_probability(strength_B=strength_B)
     return strength_B * (1.0 - label_smoothing) + (1.0 - strength_B) * label_smoothing
 
 

@@ -7,51 +7,39 @@ log of a saturated probability.
 
 from __future__ import annotations
 
+import math
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.spec.logistic import (
-    cross_entropy,
-    cross_entropy_slope,
-    log_odds,
-    log_odds_slope,
-    sigmoid,
-    smoothed,
-    softplus,
-)
-from trueup.spec.margins import (
-    Pair,
-    gain,
-    gap,
-    lead,
-    margin,
-    mean_gap,
-    means,
-    require_flip_rate,
-    require_four,
-    still_open,
-)
-from trueup.spec.shapes import Array, Mask, require_not_negative, require_positive, require_same, require_tokens
+from trueup.errors import ConfigError
+from trueup.spec.shapes import Array, Mask, require_same, sigmoid, softplus
+
+Pair: TypeAlias = tuple[Array, Array]
 
 
 def bradley_terry(
     chosen_B: Array, rejected_B: Array, strength_B: Array | None = None, margin_B: Array | None = None
 ) -> Array:
     """-p log s(d) - (1-p) log s(-d) [B], d = chosen - rejected - margin (Bradley and Terry 1952)."""
-    return cross_entropy(lead(chosen_B, rejected_B, strength_B, margin_B), strength_B)
+    require_same(chosen_B=chosen_B, rejected_B=rejected_B, strength_B=strength_B, margin_B=margin_B)
+    return _cross_entropy(_difference(chosen_B, rejected_B, margin_B), strength_B)
 
 
 def bradley_terry_grad(
     chosen_B: Array, rejected_B: Array, strength_B: Array | None = None, margin_B: Array | None = None
 ) -> Pair:
     """(s(d) - p, p - s(d)) [B], [B]."""
-    slope_B = cross_entropy_slope(lead(chosen_B, rejected_B, strength_B, margin_B), strength_B)
+    slope_B = _cross_entropy_slope(_difference(chosen_B, rejected_B, margin_B), strength_B)
     return slope_B, -slope_B
 
 
 def plackett_luce(scores_BK: Array, ranks_BK: NDArray[np.int64], mask_BK: Mask | None = None) -> Array:
     """Sum over candidates of logsumexp(scores still open) - score [B] (Plackett 1975); ties by Breslow's rule."""
-    safe_BK, valid_BK, open_BKK = still_open(scores_BK, ranks_BK, mask_BK)
+    require_same(scores_BK=scores_BK, ranks_BK=ranks_BK, mask_BK=mask_BK)
+    valid_BK = np.ones_like(scores_BK, dtype=bool) if mask_BK is None else mask_BK
+    safe_BK, open_BKK = _open(scores_BK, ranks_BK, valid_BK)
     field_BKK = np.where(open_BKK, safe_BK[:, None, :], -np.inf)
     top_BK1 = field_BKK.max(-1, keepdims=True)
     field_BK = top_BK1[..., 0] + np.log(np.exp(field_BKK - top_BK1).sum(-1))
@@ -61,7 +49,8 @@ def plackett_luce(scores_BK: Array, ranks_BK: NDArray[np.int64], mask_BK: Mask |
 
 def plackett_luce_grad(scores_BK: Array, ranks_BK: NDArray[np.int64], mask_BK: Mask | None = None) -> tuple[Array]:
     """For each candidate, its probability in every choice it was open for, minus 1 for its own [B, K]."""
-    safe_BK, valid_BK, open_BKK = still_open(scores_BK, ranks_BK, mask_BK)
+    valid_BK = np.ones_like(scores_BK, dtype=bool) if mask_BK is None else mask_BK
+    safe_BK, open_BKK = _open(scores_BK, ranks_BK, valid_BK)
     field_BKK = np.where(open_BKK, safe_BK[:, None, :], -np.inf)
     share_BKK = np.exp(field_BKK - field_BKK.max(-1, keepdims=True))
     share_BKK /= share_BKK.sum(-1, keepdims=True)
@@ -90,8 +79,8 @@ def dpo(
     strength_B: Array | None = None,
 ) -> Array:
     """-q log s(beta h) - (1-q) log s(-beta h) [B] (Rafailov et al. 2023, eq. 7), q the smoothed label."""
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
-    return cross_entropy(margin_B, smoothed(strength_B, label_smoothing, margin_B))
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    return _cross_entropy(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
 
 
 def dpo_grad(
@@ -104,8 +93,8 @@ def dpo_grad(
     strength_B: Array | None = None,
 ) -> Pair:
     """beta (s(beta h) - q) for chosen, its negative for rejected [B], [B]."""
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
-    slope_B = beta * cross_entropy_slope(margin_B, smoothed(strength_B, label_smoothing, margin_B))
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    slope_B = beta * _cross_entropy_slope(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
     return slope_B, -slope_B
 
 
@@ -118,8 +107,9 @@ def robust_dpo(
     flip_rate: float,
 ) -> Array:
     """((1-e) L(h) - e L(-h)) / (1-2e) [B] (Chowdhury et al. 2024): its mean over flips is the clean loss."""
-    require_flip_rate(flip_rate)
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
+    if not 0 <= flip_rate < 0.5:
+        raise ConfigError(f"flip_rate is {flip_rate}", where="flip_rate", expected="at least 0 and below 0.5")
+    margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     return ((1 - flip_rate) * softplus(-margin_B) - flip_rate * softplus(margin_B)) / (1 - 2 * flip_rate)
 
 
@@ -132,8 +122,7 @@ def robust_dpo_grad(
     flip_rate: float,
 ) -> Pair:
     """beta ((1-e)(s-1) - e s) / (1-2e) for chosen, its negative for rejected [B], [B]."""
-    require_flip_rate(flip_rate)
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
+    margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     won_B = sigmoid(margin_B)
     slope_B = beta * (-(1 - flip_rate) * (1 - won_B) - flip_rate * won_B) / (1 - 2 * flip_rate)
     return slope_B, -slope_B
@@ -147,8 +136,7 @@ def ipo(
     tau: float,
 ) -> Array:
     """(h - 1/(2 tau))^2 [B] (Azar et al. 2023, eq. 17)."""
-    require_positive(tau=tau)
-    h_B = gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     out_B: Array = (h_B - 1.0 / (2.0 * tau)) ** 2
     return out_B
 
@@ -161,8 +149,7 @@ def ipo_grad(
     tau: float,
 ) -> Pair:
     """2 (h - 1/(2 tau)) for chosen, its negative for rejected [B], [B]."""
-    require_positive(tau=tau)
-    h_B = gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     slope_B = 2.0 * (h_B - 1.0 / (2.0 * tau))
     return slope_B, -slope_B
 
@@ -175,8 +162,8 @@ def hinge(
     beta: float,
 ) -> Array:
     """max(0, 1 - beta h) [B] (Zhao et al. 2023; Liu et al. 2024)."""
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
-    return np.maximum(0.0, 1.0 - margin_B)
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    return np.maximum(0.0, 1.0 - beta * h_B)
 
 
 def hinge_grad(
@@ -187,8 +174,8 @@ def hinge_grad(
     beta: float,
 ) -> Pair:
     """-beta for chosen while beta h < 1, else 0 [B], [B]."""
-    margin_B = margin(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
-    slope_B = np.where(margin_B < 1.0, -beta, 0.0)
+    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    slope_B = np.where(beta * h_B < 1.0, -beta, 0.0)
     return slope_B, -slope_B
 
 
@@ -204,15 +191,13 @@ def length_normalised_dpo(
     strength_B: Array | None = None,
 ) -> Array:
     """DPO with each log-ratio divided by its token count [B] (Lambert et al. 2024)."""
-    require_positive(beta=beta)
-    require_four(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    h_B = mean_gap(
+    h_B = _mean_gap(
         policy_chosen_B - reference_chosen_B,
         policy_rejected_B - reference_rejected_B,
         chosen_tokens_B,
         rejected_tokens_B,
     )
-    return cross_entropy(beta * h_B, smoothed(strength_B, label_smoothing, h_B))
+    return _cross_entropy(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
 
 
 def length_normalised_dpo_grad(
@@ -227,15 +212,13 @@ def length_normalised_dpo_grad(
     strength_B: Array | None = None,
 ) -> Pair:
     """As for DPO, each side divided by its own token count [B], [B]."""
-    require_positive(beta=beta)
-    require_four(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    h_B = mean_gap(
+    h_B = _mean_gap(
         policy_chosen_B - reference_chosen_B,
         policy_rejected_B - reference_rejected_B,
         chosen_tokens_B,
         rejected_tokens_B,
     )
-    slope_B = beta * cross_entropy_slope(beta * h_B, smoothed(strength_B, label_smoothing, h_B))
+    slope_B = beta * _cross_entropy_slope(beta * h_B, _smoothed(strength_B, label_smoothing, h_B))
     return slope_B / chosen_tokens_B, -slope_B / rejected_tokens_B
 
 
@@ -252,8 +235,6 @@ def dpo_nll(
 ) -> Array:
     """DPO - nll_weight * log policy(chosen) / tokens [B] (Pang et al. 2024)."""
     require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B)
-    require_tokens(chosen_tokens_B=chosen_tokens_B)
-    require_not_negative(nll_weight=nll_weight)
     contrast_B = dpo(
         policy_chosen_B,
         policy_rejected_B,
@@ -278,9 +259,6 @@ def dpo_nll_grad(
     strength_B: Array | None = None,
 ) -> Pair:
     """DPO's gradient, and -nll_weight / tokens more for chosen [B], [B]."""
-    require_same(policy_chosen_B=policy_chosen_B, chosen_tokens_B=chosen_tokens_B)
-    require_tokens(chosen_tokens_B=chosen_tokens_B)
-    require_not_negative(nll_weight=nll_weight)
     chosen_grad_B, rejected_grad_B = dpo_grad(
         policy_chosen_B,
         policy_rejected_B,
@@ -302,9 +280,7 @@ def simpo(
     gamma: float,
 ) -> Array:
     """-log s(beta (mean chosen - mean rejected) - gamma) [B] (Meng et al. 2024, eq. 6)."""
-    require_positive(beta=beta)
-    require_not_negative(gamma=gamma)
-    return softplus(gamma - beta * mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B))
+    return softplus(gamma - beta * _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B))
 
 
 def simpo_grad(
@@ -316,9 +292,7 @@ def simpo_grad(
     gamma: float,
 ) -> Pair:
     """-beta s(gamma - beta gap) / tokens for chosen, + for rejected [B], [B]."""
-    require_positive(beta=beta)
-    require_not_negative(gamma=gamma)
-    gap_B = mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
+    gap_B = _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
     slope_B = -beta * sigmoid(gamma - beta * gap_B)
     return slope_B / chosen_tokens_B, -slope_B / rejected_tokens_B
 
@@ -334,10 +308,8 @@ def orpo(
 
     The odds are of the geometric mean likelihood per token, P / (1 - P).
     """
-    chosen_B, rejected_B = means(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
-    require_not_negative(weight=weight)
-    odds_B = log_odds(chosen_B) - log_odds(rejected_B)
-    return -chosen_B + weight * softplus(-odds_B)
+    odds_B = _log_odds(policy_chosen_B / chosen_tokens_B) - _log_odds(policy_rejected_B / rejected_tokens_B)
+    return -policy_chosen_B / chosen_tokens_B + weight * softplus(-odds_B)
 
 
 def orpo_grad(
@@ -348,12 +320,11 @@ def orpo_grad(
     weight: float,
 ) -> Pair:
     """d log-odds / d mean = 1 / (1 - P), so the pull is -weight s(-odds) / (1 - P) per mean log-prob [B], [B]."""
-    chosen_B, rejected_B = means(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
-    require_not_negative(weight=weight)
-    pull_B = -weight * sigmoid(-(log_odds(chosen_B) - log_odds(rejected_B)))
+    chosen_B, rejected_B = policy_chosen_B / chosen_tokens_B, policy_rejected_B / rejected_tokens_B
+    pull_B = -weight * sigmoid(-(_log_odds(chosen_B) - _log_odds(rejected_B)))
     return (
-        (-1.0 + pull_B * log_odds_slope(chosen_B)) / chosen_tokens_B,
-        -pull_B * log_odds_slope(rejected_B) / rejected_tokens_B,
+        (-1.0 + pull_B * _log_odds_slope(chosen_B)) / chosen_tokens_B,
+        -pull_B * _log_odds_slope(rejected_B) / rejected_tokens_B,
     )
 
 
@@ -367,8 +338,10 @@ def kto(
     undesirable_weight: float = 1.0,
 ) -> Array:
     """weight * s(-+ beta (r - z0)) [B], r the log-ratio, minus if desirable (Ethayarajh et al. 2024, eq. 8)."""
-    require_not_negative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
-    gain_B = gain(policy_B, reference_B, desirable_B, z0, beta)
+    require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
+    if z0 < 0:
+        raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
+    gain_B = beta * (policy_B - reference_B - z0)
     return np.where(desirable_B, desirable_weight, undesirable_weight) * sigmoid(np.where(desirable_B, -gain_B, gain_B))
 
 
@@ -382,7 +355,73 @@ def kto_grad(
     undesirable_weight: float = 1.0,
 ) -> tuple[Array]:
     """-+ weight beta s(1 - s) with respect to the policy [B]; z0 is a constant."""
-    require_not_negative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
-    gain_B = gain(policy_B, reference_B, desirable_B, z0, beta)
+    gain_B = beta * (policy_B - reference_B - z0)
     bend_B = np.exp(-softplus(gain_B) - softplus(-gain_B))
     return (np.where(desirable_B, -desirable_weight, undesirable_weight) * beta * bend_B,)
+
+
+# A mean log-prob nearer to 0 than this leaves 1 - P to rounding; odds are held there.
+_CERTAIN = -1e-7
+
+
+def _log_odds(mean_B: Array) -> Array:
+    held_B = np.minimum(mean_B, _CERTAIN)
+    near_B = held_B > -math.log(2)
+    log1mexp_B = np.where(near_B, np.log(-np.expm1(held_B)), np.log1p(-np.exp(np.where(near_B, -math.log(2), held_B))))
+    return mean_B - log1mexp_B
+
+
+def _log_odds_slope(mean_B: Array) -> Array:
+    held_B = np.minimum(mean_B, _CERTAIN)
+    return np.where(mean_B < _CERTAIN, 1.0 / -np.expm1(held_B), 1.0)
+
+
+def _difference(chosen_B: Array, rejected_B: Array, margin_B: Array | None) -> Array:
+    return chosen_B - rejected_B if margin_B is None else chosen_B - rejected_B - margin_B
+
+
+def _gap(
+    policy_chosen_B: Array, policy_rejected_B: Array, reference_chosen_B: Array, reference_rejected_B: Array
+) -> Array:
+    require_same(
+        policy_chosen_B=policy_chosen_B,
+        policy_rejected_B=policy_rejected_B,
+        reference_chosen_B=reference_chosen_B,
+        reference_rejected_B=reference_rejected_B,
+    )
+    return (policy_chosen_B - reference_chosen_B) - (policy_rejected_B - reference_rejected_B)
+
+
+def _mean_gap(chosen_B: Array, rejected_B: Array, chosen_tokens_B: Array, rejected_tokens_B: Array) -> Array:
+    require_same(
+        chosen_B=chosen_B, rejected_B=rejected_B, chosen_tokens_B=chosen_tokens_B, rejected_tokens_B=rejected_tokens_B
+    )
+    return chosen_B / chosen_tokens_B - rejected_B / rejected_tokens_B
+
+
+def _smoothed(strength_B: Array | None, label_smoothing: float, like_B: Array) -> Array | None:
+    if not 0 <= label_smoothing <= 0.5:
+        raise ConfigError(
+            f"label_smoothing is {label_smoothing}", where="label_smoothing", expected="between 0 and 0.5"
+        )
+    if strength_B is None:
+        return np.full_like(like_B, 1.0 - label_smoothing) if label_smoothing else None
+    require_same(policy_chosen_B=like_B, strength_B=strength_B)
+    return strength_B * (1.0 - label_smoothing) + (1.0 - strength_B) * label_smoothing
+
+
+def _cross_entropy(logit_B: Array, target_B: Array | None) -> Array:
+    if target_B is None:
+        return softplus(-logit_B)
+    return target_B * softplus(-logit_B) + (1.0 - target_B) * softplus(logit_B)
+
+
+def _cross_entropy_slope(logit_B: Array, target_B: Array | None) -> Array:
+    # s(x) - 1 = -s(-x) keeps the last digits where s(x) is all but 1.
+    return -sigmoid(-logit_B) if target_B is None else sigmoid(logit_B) - target_B
+
+
+def _open(scores_BK: Array, ranks_BK: NDArray[np.int64], valid_BK: Mask) -> tuple[Array, Mask]:
+    safe_BK = np.where(valid_BK, scores_BK, 0.0)
+    open_BKK = (ranks_BK[:, None, :] >= ranks_BK[:, :, None]) & valid_BK[:, None, :]
+    return safe_BK, open_BKK | np.eye(scores_BK.shape[1], dtype=bool)[None]
