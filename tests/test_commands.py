@@ -55,6 +55,26 @@ def test_a_second_quickstart_trains_nothing(quickstart):
     assert again.stdout.count("unchanged, skipped") == 5
 
 
+def test_evaluate_compares_models_on_held_out_prompts(quickstart, tmp_path):
+    out, _ = quickstart
+    models = [f"sft={out}/sft/final", f"{out}/ppo/final"]
+    common = ["--data", out / "data" / "test-prompts.jsonl", "--reward", out / "reward" / "final"]
+    ran = trueup("evaluate", *models, *common, "--limit", 6, "--out", tmp_path / "eval", "--max-new-tokens", 12)
+    summary = json.loads((tmp_path / "eval" / "summary.json").read_text())["comparison"]
+    assert (summary["baseline"], summary["score"], summary["prompts"]) == ("sft", "reward", 6)
+    ppo = summary["models"]["ppo"]
+    assert 0 <= ppo["win_rate"]["rate"]["estimate"] <= 1
+    assert ppo["kl"]["estimate"] is not None
+    assert "report.html" in ran.stdout
+    assert len((tmp_path / "eval" / "eval.jsonl").read_text().splitlines()) == 12
+    twice = trueup("evaluate", models[0], models[0], *common, check=False)
+    assert twice.returncode == 2
+    assert "two models are called 'sft'" in twice.stderr
+    stranger = trueup("evaluate", models[0], *common, "--baseline", "stf", check=False)
+    assert stranger.returncode == 2
+    assert "did you mean 'sft'" in stranger.stderr
+
+
 def test_the_written_recipe_runs_and_a_changed_stage_is_named(quickstart):
     out, _ = quickstart
     again = trueup("run", out / "recipe.yaml", "--quiet")

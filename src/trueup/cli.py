@@ -258,6 +258,44 @@ def _show(answer: Answer) -> None:
     typer.echo(f"  {answer.text}\n")
 
 
+@app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="NAME=PATH, or paths; the first is the baseline.")],
+    data: Annotated[str, typer.Option("--data", help="Held-out prompts: file, directory or hf:owner/name.")],
+    reward: Annotated[str, typer.Option("--reward", help="Reward model that judges: runs/reward/final")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for eval.jsonl and the report.")] = Path("runs/eval"),
+    baseline: Annotated[str | None, typer.Option("--baseline", help="Name of the model to compare with.")] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="Name of the model to measure KL from.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Prompts used, from the top.")] = 400,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; KL is then not measured.")] = 1.0,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Same seed, same answers.")] = 0,
+) -> None:
+    """Ask several models the same held-out prompts and compare: quality, win-rate, KL, length, with intervals.
+
+    Example: `trueup evaluate sft=runs/sft/final ppo=runs/ppo/final --data test.jsonl --reward runs/judge/final`
+    """
+    from trueup.config import Sampling
+    from trueup.evaluate import evaluate as go
+
+    settings = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+    written = go(
+        models,
+        data,
+        reward,
+        out,
+        baseline=baseline,
+        reference=reference,
+        limit=limit,
+        sampling=settings,
+        dtype=dtype,
+        seed=seed,
+        tell=typer.echo,
+    )
+    typer.echo(str(written.html))
+
+
 def _columns(assignments: Sequence[str]) -> dict[str, str] | None:
     pairs = [a.partition("=") for a in assignments]
     for ours, equals, theirs in pairs:
@@ -310,6 +348,39 @@ def report(
 
     written = report_run(run_directory, out)
     typer.echo(str(written.html))
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="YAML file with `stages`, as `trueup run` takes it.")],
+    steps: Annotated[int, typer.Option("--steps", min=3, help="Real steps taken of each stage.")] = 6,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Say what a recipe will cost in time and memory, by taking a few real steps of each stage.
+
+    Example: `trueup plan recipe.yaml`
+    """
+    import json
+
+    from trueup.plan import plan as measure
+    from trueup.plan import table
+
+    costs = measure(recipe, steps=steps, tell=lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps([c.to_dict() for c in costs], indent=2) if as_json else table(costs))
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
+    """Say what this machine is good at, and what to set because of it.
+
+    Example: `trueup doctor`
+    """
+    import json
+
+    from trueup.doctor import examine
+
+    found = examine()
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.format_text())
 
 
 @app.command()

@@ -120,8 +120,9 @@ class Run:
     Use ``Run.start``, which creates the directory or resumes what is in it, and as a context manager.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any], lock: int, quiet: bool) -> None:
+    def __init__(self, path: Path, record: dict[str, Any], lock: int, quiet: bool, probe: int | None = None) -> None:
         self.path = path
+        self.probe = probe
         self.record = record
         self.quiet = quiet
         self.first_step = 0
@@ -142,8 +143,11 @@ class Run:
         inputs: Mapping[str, str],
         resume: bool = True,
         quiet: bool = False,
+        probe: int | None = None,
     ) -> Run:
         """Create a run, or resume the unfinished run of the same kind, config and inputs at ``path``.
+
+        With ``probe`` only that many steps are taken, spread evenly over the plan: ``trueup plan`` measures so.
 
         Raises:
             RunError: another process holds the run, or the directory holds a different run.
@@ -166,7 +170,7 @@ class Run:
             else:
                 record = {"trueup": __version__, **wanted, "pinned": {}, "versions": _versions()}
             record["status"] = "running"
-            run = cls(folder, record, lock, quiet)
+            run = cls(folder, record, lock, quiet, probe)
             run._save_record()
             run.event("resume" if existed else "start")
         except BaseException:
@@ -285,6 +289,13 @@ class Run:
         self.first_step = step
         self.event("rewind", step=step)
 
+    def indices(self, total: int) -> Sequence[int]:
+        """Steps that this process will take of a plan of ``total``: all that are left, or the probe's."""
+        if self.probe is None or self.probe >= total:
+            return range(self.first_step, total)
+        spread = (total - 1) / max(1, self.probe - 1)
+        return sorted({round(spread * i) for i in range(self.probe)})
+
     def steps(self, plan: Plan[T], *, save: Callable[[int], None], save_every: int) -> Iterator[tuple[int, T]]:
         """Yield ``(step, plan[step])`` from the first step not yet done, with progress.
 
@@ -293,13 +304,15 @@ class Run:
         """
         total = len(plan)
         with _signals(self), Progress(self.record["kind"], total, self.first_step, quiet=self.quiet) as progress:
-            for step in range(self.first_step, total):
+            for step in self.indices(total):
                 self._step_started = time.perf_counter()
                 yield step, plan[step]
                 done = step + 1
                 progress.update(done, {k: self._latest[k] for k in self.headline if k in self._latest})
                 if done == total or done % save_every == 0 or self._stop:
+                    began = time.perf_counter()
                     save(done)
+                    self.event("saved", step=done, seconds=time.perf_counter() - began)
                 if self._stop and done < total:
                     raise Interrupted(
                         f"interrupted after step {done} of {total}; everything is saved",

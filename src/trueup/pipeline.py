@@ -79,12 +79,7 @@ def run_stages(
         raise ConfigError(f"two stages are called {twice[0]!r}", where="stages", fix="give each its own name")
     done: dict[str, Path] = {}
     for stage in stages:
-        layers = []
-        settings = dict(stage.settings)
-        if "preset" in settings:
-            layers.append(preset_layer(stage.kind, str(settings.pop("preset"))))
-        resolved = _resolve(settings, done, stage.name)
-        config = build(RECIPES[stage.kind].settings(), *layers, resolved, where=f"stage {stage.name}")
+        config = resolve_stage(stage, done)
         folder = out / stage.name
         if _finished(folder, stage.kind, config):
             tell(f"{stage.name}: unchanged, skipped")
@@ -98,6 +93,16 @@ def run_stages(
             tell(f"{stage.name}: done in {time.perf_counter() - started:.0f} s -> {folder / 'final'}")
         done[stage.name] = folder
     return done
+
+
+def resolve_stage(stage: Stage, done: Mapping[str, Path]) -> Settings:
+    """The settings of a stage, with ``@name`` replaced by what the stage of that name made."""
+    layers = []
+    settings = dict(stage.settings)
+    if "preset" in settings:
+        layers.append(preset_layer(stage.kind, str(settings.pop("preset"))))
+    resolved = _resolve(settings, done, stage.name)
+    return build(RECIPES[stage.kind].settings(), *layers, resolved, where=f"stage {stage.name}")
 
 
 def _resolve(value: Any, done: Mapping[str, Path], stage: str) -> Any:

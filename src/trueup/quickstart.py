@@ -38,14 +38,14 @@ class Size:
 
     corpus: int = 95_000
     demonstrations: int = 6_000
-    pairs: int = 10_000
-    votes: int = 5
-    held_out_pairs: int = 1_000
+    pairs: int = 20_000
+    votes: int = 3
+    held_out_pairs: int = 2_400
     prompts: int = 4_000
     test_prompts: int = 400
     base_epochs: float = 1.0
     sft_epochs: float = 2.0
-    ppo_steps: int = 80
+    ppo_steps: int = 105
 
 
 DEFAULT = Size()
@@ -76,13 +76,13 @@ def write_world(folder: Path, seed: int, size: Size) -> dict[str, Any]:
     world = World(seed)
     annotators = panel(seed)
 
-    def labelled(split: str, count: int, votes: int, purpose: int) -> list[PreferencePair]:
-        pairs = world.candidate_pairs(split, count)  # type: ignore[arg-type]
+    def labelled(split: str, count: int, votes: int, purpose: int, per_prompt: int = 1) -> list[PreferencePair]:
+        pairs = world.candidate_pairs(split, count, per_prompt=per_prompt)  # type: ignore[arg-type]
         return label_pairs(annotators, pairs, per_pair=votes, seed=seed + purpose)
 
     folder.mkdir(parents=True, exist_ok=True)
-    train = labelled("train", size.pairs, size.votes, 1)
-    held_out = labelled("validation", size.held_out_pairs, 1, 2)
+    train = labelled("train", size.pairs, size.votes, 1, per_prompt=2)
+    held_out = labelled("validation", size.held_out_pairs, 1, 2, per_prompt=2)
     files = {
         "corpus": write_jsonl(folder / "corpus.jsonl", map(_demonstration, world.corpus(size.corpus))),
         "demonstrations": write_jsonl(
@@ -192,7 +192,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "sampling": {"max_new_tokens": _ANSWER},
                 "probes": 32,
                 "probe_every": 7,
-                "kl": {"kind": "adaptive", "beta": 0.1, "target": 6.0, "horizon": 1000},
+                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 2000},
                 "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },

@@ -223,3 +223,11 @@ def test_the_share_of_longer_chosen_on_llmbar(tmp_path):
         report = check_file(jsonl(tmp_path / f"{subset}.jsonl", some))
         unequal = sum(len(row["output_1"]) != len(row["output_2"]) for row in some)
         assert report.longer_chosen == pytest.approx(share * len(some) / unequal, abs=5e-4)
+
+
+def test_property_18_circles_of_preference_are_found_and_straight_orders_are_not(tmp_path):
+    straight = [pair("a straight question", "one", "two"), pair("a straight question", "two", "three")]
+    circle = [pair("a round question", *sides) for sides in (("x", "y"), ("y", "z"), ("z", "x"), ("z", "w"))]
+    report = check_file(jsonl(tmp_path / "a.jsonl", [*straight, pair("a straight question", "one", "three"), *circle]))
+    assert report.cycles.lines == [4, 5, 6]  # the pair that leads out of the circle is not part of it
+    assert "preferences that run in a circle" in report.format_text()

@@ -679,3 +679,28 @@ def test_damaged_parquet(tmp_path):
 def test_columns_that_nobody_read_are_reported(file):
     loaded = read_pairs(file(PAIR | {"model": "m"}, PAIR | {"time": 3}))
     assert loaded.report.unused_columns == ("model", "time")
+
+
+@pytest.mark.parametrize("spelled", ['["fair", "good"]', "['fair', 'good']"])
+def test_csv_cells_may_spell_lists(tmp_path, spelled):
+    file = tmp_path / "ranked.csv"
+    quoted = spelled.replace('"', '""')
+    file.write_text(f'prompt,responses,ranks\nWhich?,"{quoted}","[1, 0]"\n', encoding="utf-8")
+    (found,) = read_pairs(file).items
+    assert (found.chosen, found.rejected) == ("good", "fair")
+
+
+def test_csv_cells_may_spell_chat_turns_and_other_brackets_stay_text(tmp_path):
+    file = tmp_path / "chat.csv"
+    turns = json.dumps([{"role": "user", "content": "Hi"}]).replace('"', '""')
+    file.write_text(f'prompt,chosen,rejected\n"{turns}","[1, 2]","[{{not json"\n', encoding="utf-8")
+    (found,) = read_pairs(file).items
+    assert found.prompt == (Message("user", "Hi"),)
+    assert (found.chosen, found.rejected) == ("[1, 2]", "[{not json")
+
+
+def test_a_csv_cell_that_is_no_list_is_named(tmp_path):
+    file = tmp_path / "ranked.csv"
+    file.write_text('prompt,responses,ranks\nWhich?,"[fair, good","[1, 0]"\n', encoding="utf-8")
+    with pytest.raises(DataError, match="expected: a list"):
+        read_pairs(file)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trueup.config import Sampling
 from trueup.data.batch import Rows
-from trueup.engine import score as module
+from trueup.engine import head
 from trueup.engine.generate import generate
 from trueup.engine.score import rewards, score, sequence_logps
 from trueup.models.heads import ValueHead, open_reward_model
@@ -65,7 +65,8 @@ def test_property_23_chunked_head_gives_the_same_values_and_gradients(policy64, 
         return total.detach(), torch.cat([p.grad.flatten() for p in policy64.trainable().values()])
 
     whole = loss_and_gradient()
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", policy64.vocabulary * 2)
+    monkeypatch.setattr(head, "CHUNK_BYTES", policy64.vocabulary * 8 * 2)
+    monkeypatch.setattr(head, "CACHE_ELEMENTS", policy64.vocabulary)
     chunked = loss_and_gradient()
     torch.testing.assert_close(whole[0], chunked[0], rtol=1e-12, atol=0)
     torch.testing.assert_close(whole[1], chunked[1], rtol=1e-10, atol=1e-12)

@@ -42,10 +42,14 @@ class Rows:
         return len(self.prompts)
 
     @cached_property
+    def width(self) -> int:
+        """Positions T of the padded rows."""
+        return max(len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True))
+
+    @cached_property
     def ids_BT(self) -> torch.Tensor:
         """Token ids; padding is 0, which no mask and no loss ever reads."""
-        lengths = [len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)]
-        ids = np.zeros((len(lengths), max(lengths)), dtype=np.int64)
+        ids = np.zeros((len(self), self.width), dtype=np.int64)
         for row, (p, c) in enumerate(zip(self.prompts, self.completions, strict=True)):
             ids[row, : len(p)] = p
             ids[row, len(p) : len(p) + len(c)] = c
@@ -71,7 +75,7 @@ class Rows:
     @cached_property
     def source_N(self) -> torch.Tensor:
         """Flat indices into ``[B * T]`` of the positions whose logits score the completion tokens."""
-        width = self.ids_BT.shape[1]
+        width = self.width
         spans = [
             np.arange(row * width + len(p) - 1, row * width + len(p) - 1 + len(c))
             for row, (p, c) in enumerate(zip(self.prompts, self.completions, strict=True))

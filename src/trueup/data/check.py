@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from trueup.data.formats import Format, recognise, renamed
 from trueup.data.pair_formats import PAIRS
@@ -81,6 +83,8 @@ class CheckReport:
     """Prompts (or texts without one) that are nearly the same as an earlier, different one."""
     contradictions: Count = field(default_factory=Count)
     """Examples that say the opposite of an earlier one."""
+    cycles: Count = field(default_factory=Count)
+    """Pairs that close a circle over three or more responses of one prompt (a over b, b over c, c over a)."""
     encoding: dict[str, Count] = field(default_factory=dict)
     shared: list[Shared] = field(default_factory=list)
     longer_chosen: float | None = None
@@ -96,6 +100,7 @@ class CheckReport:
             "duplicates": self.read.duplicates,
             "near-duplicate prompts or texts": self.near_duplicates,
             "contradictions": self.contradictions,
+            "preferences that run in a circle": self.cycles,
         }
         found |= {f"encoding: {why}": n for why, n in self.encoding.items()}
         for one in self.shared:
@@ -111,6 +116,7 @@ class CheckReport:
             "lengths": {part: [one.to_dict() for one in all_] for part, all_ in self.lengths.items()},
             "near_duplicates": self.near_duplicates.to_dict(),
             "contradictions": self.contradictions.to_dict(),
+            "cycles": self.cycles.to_dict(),
             "encoding": {why: n.to_dict() for why, n in self.encoding.items()},
             "shared": [one.to_dict() for one in self.shared],
             "longer_chosen": self.longer_chosen,
@@ -278,9 +284,31 @@ def _compare(report: CheckReport, loaded: Loaded[Any]) -> None:
     if isinstance(loaded.items[0], Labelled):
         report.desirable = sum(item.desirable for item in loaded.items) / len(loaded.items)
         return
+    _find_cycles(report, loaded)
     unequal = [p for p in loaded.items if len(p.chosen) != len(p.rejected)]
     if unequal:
         report.longer_chosen = sum(len(p.chosen) > len(p.rejected) for p in unequal) / len(unequal)
+
+
+def _find_cycles(report: CheckReport, loaded: Loaded[Any]) -> None:
+    """Mark pairs inside a strongly connected set of three or more responses; no reward orders those (property 18)."""
+    by_prompt: dict[Any, list[tuple[PreferencePair, int]]] = {}
+    for pair, line in zip(loaded.items, loaded.lines, strict=True):
+        if pair.strength > 0.5:
+            by_prompt.setdefault(pair.prompt, []).append((pair, line))
+    for pairs in by_prompt.values():
+        names = list(dict.fromkeys(text for pair, _ in pairs for text in (pair.chosen, pair.rejected)))
+        if len(pairs) < 3 or len(names) < 3:
+            continue
+        place = {name: at for at, name in enumerate(names)}
+        better = [place[pair.chosen] for pair, _ in pairs]
+        worse = [place[pair.rejected] for pair, _ in pairs]
+        graph = coo_array((np.ones(len(pairs)), (better, worse)), shape=(len(names), len(names)))
+        _, group = connected_components(graph, directed=True, connection="strong")
+        size = np.bincount(group)
+        for first, second, (_, line) in zip(better, worse, pairs, strict=True):
+            if group[first] == group[second] and size[group[first]] >= 3:
+                report.cycles.add(line)
 
 
 def _shared(keys: Sequence[str], lines: Sequence[int], other: str | Path, columns: Mapping[str, str] | None) -> Shared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -142,8 +144,10 @@ def yes_no(row: Row, name: str) -> bool:
 
 
 def items(row: Row, name: str, *, at_least: int = 1) -> list[Any]:
-    """The list in column ``name``."""
+    """The list in column ``name``; a CSV cell may spell it as JSON or as Python does."""
     value = present(row, name)
+    if isinstance(value, str):
+        value = spelled_list(value)
     if not isinstance(value, (list, tuple)):
         raise Fault(f"{name} is not a list", f"is {short(value)}, {_kind(value)}", field=name, expected="a list")
     if len(value) < at_least:
@@ -151,6 +155,20 @@ def items(row: Row, name: str, *, at_least: int = 1) -> list[Any]:
             f"{name} is too short", f"has {len(value)} entries", field=name, expected=f"at least {at_least} entries"
         )
     return list(value)
+
+
+def spelled_list(cell: str) -> Any:
+    """The list that a cell spells, as JSON (``["a", "b"]``) or as a Python literal (``['a', 'b']``); else the cell."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return cell
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else cell
+    return cell
 
 
 def _kind(value: Any) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.data.fields import Fault, short
+from trueup.data.fields import Fault, short, spelled_list
 from trueup.data.hub import from_folder, from_hub
 from trueup.errors import DataError, UsageError
 
@@ -301,7 +301,7 @@ def _row(number: int, value: Any) -> Line:
 
 def _record(number: int, header: list[str], record: list[str]) -> Line:
     if len(record) == len(header):
-        return Line(number, dict(zip(header, record, strict=True)))
+        return Line(number, {name: _turns_or_text(cell) for name, cell in zip(header, record, strict=True)})
     fault = Fault(
         "the number of cells is not that of the header",
         f"the record has {len(record)} cells and the header {len(header)}",
@@ -309,6 +309,15 @@ def _record(number: int, header: list[str], record: list[str]) -> Line:
         fix='put text that holds commas or line ends in quotes, "..."',
     )
     return Line(number, fault=fault)
+
+
+def _turns_or_text(cell: str) -> Any:
+    """Chat turns that a CSV cell spells as a list of role/content objects; any other cell is text as it stands."""
+    if not cell.lstrip().startswith("[{"):
+        return cell
+    found = spelled_list(cell)
+    turns = isinstance(found, list) and all(isinstance(t, Mapping) and {"role", "content"} <= t.keys() for t in found)
+    return found if turns else cell
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

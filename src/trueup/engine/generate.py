@@ -8,6 +8,7 @@ Shapes: B live rows, T prompt positions (left-padded), V vocabulary.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,18 @@ import torch
 
 from trueup.config import Sampling
 from trueup.data.batch import Ids
-from trueup.errors import ModelError
+from trueup.errors import ModelError, NonFiniteError
+from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
 from trueup.seeds import derive
 from trueup.types import StopReason
+
+log = logging.getLogger("trueup.engine")
+
+BLOCK = 256
+"""Tokens of one block of the inverse CDF."""
+COMPACT_BELOW = 0.75
+"""Finished rows are dropped from the cache when fewer than this share is alive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,43 +90,39 @@ def _decode(
     stop_ids: Collection[int],
     seed: int,
 ) -> dict[int, Completion]:
-    from transformers import DynamicCache
-
-    device = policy.device
-    uniforms_BC = _uniforms(seed, names, sampling.max_new_tokens).to(device)
-    width = max(len(p) for p in prompts)
-    ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-    lengths_B = torch.tensor([len(p) for p in prompts], device=device)
-    mask_BT = (torch.arange(width, device=device)[None, :] >= (width - lengths_B)[:, None]).long()
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    seen_BV = _seen(policy, ids_BT, mask_BT) if sampling.repetition_penalty != 1.0 else None
+    device, room = policy.device, sampling.max_new_tokens
+    uniforms_BC = _uniforms(seed, names, room).to(device)
+    padded = _Padded.of(prompts, device)
+    seen_BV = _seen(policy, padded.ids_BT, padded.mask_BT) if sampling.repetition_penalty != 1.0 else None
     stop_tokens = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
-    cache: Any = DynamicCache(config=policy.model.config)
+    stepper = _stepper(policy, padded, room)
     live = torch.arange(len(prompts), device=device)
-    drawn_BC = torch.zeros(len(prompts), sampling.max_new_tokens, dtype=torch.long, device=device)
-    logps_BC = torch.zeros(len(prompts), sampling.max_new_tokens, device=device)
-    count_B = torch.full((len(prompts),), sampling.max_new_tokens, device=device)
+    done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    drawn_BC = torch.zeros(len(prompts), room, dtype=torch.long, device=device)
+    count_B = torch.full((len(prompts),), room, device=device)
     ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    for t in range(sampling.max_new_tokens):
-        logits_BV = _next_logits(policy, ids_BT, mask_BT, positions_BT, cache)
+    logits_BV = stepper.first()
+    logps_BC = torch.zeros(len(prompts), room, dtype=logits_BV.dtype, device=device)
+    for t in range(room):
         token_B, logp_B = _draw(logits_BV, uniforms_BC[live, t], sampling, seen_BV)
         drawn_BC[live, t] = token_B
         logps_BC[live, t] = logp_B
-        stops_B = torch.isin(token_B, stop_tokens)
-        count_B[live[stops_B]] = t + 1
-        ended_B[live[stops_B]] = True
-        keep = (~stops_B).nonzero().squeeze(-1)
-        if len(keep) == 0:
+        stops_B = torch.isin(token_B, stop_tokens) & ~done_B
+        names_S = live[stops_B]
+        count_B[names_S] = t + 1
+        ended_B[names_S] = True
+        done_B = done_B | stops_B
+        left = len(done_B) - int(done_B.sum())
+        if left == 0 or t + 1 == room:
             break
         if seen_BV is not None:
             seen_BV[torch.arange(len(token_B), device=device), token_B] = True
-        if len(keep) < len(live):
-            cache.batch_select_indices(keep)
-            live, token_B, mask_BT, positions_BT = live[keep], token_B[keep], mask_BT[keep], positions_BT[keep]
+        if left <= COMPACT_BELOW * len(done_B):  # copying the cache costs more than a few idle rows
+            keep = (~done_B).nonzero().squeeze(-1)
+            stepper.keep(keep)
+            live, token_B, done_B = live[keep], token_B[keep], done_B[keep]
             seen_BV = seen_BV[keep] if seen_BV is not None else None
-        ids_BT = token_B[:, None]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(live), 1)], dim=-1)
-        positions_BT = positions_BT[:, -1:] + 1
+        logits_BV = stepper.next(token_B)
     counts, ended = count_B.tolist(), ended_B.tolist()
     tokens, logps = drawn_BC.tolist(), logps_BC.cpu()
     return {
@@ -130,20 +135,137 @@ def _decode(
     }
 
 
-def _next_logits(
-    policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor, positions_BT: torch.Tensor, cache: Any
-) -> torch.Tensor:
-    with policy.precision():
-        output = policy.model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    logits_BV: torch.Tensor = output.logits[:, -1]
-    return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
+@dataclass(eq=False)
+class _Padded:
+    """Left-padded prompts, so that all rows grow at the same column."""
+
+    ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    places_BT: torch.Tensor
+
+    @classmethod
+    def of(cls, prompts: Sequence[Ids], device: torch.device) -> _Padded:
+        width = max(len(p) for p in prompts)
+        ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+        lengths_B = torch.tensor([len(p) for p in prompts], device=device)
+        mask_BT = (torch.arange(width, device=device)[None, :] >= (width - lengths_B)[:, None]).long()
+        return cls(ids_BT, mask_BT, (mask_BT.cumsum(-1) - 1).clamp(min=0))
+
+
+class _ByModel:
+    """Logits token by token through the model's own forward pass and cache."""
+
+    def __init__(self, policy: Policy, padded: _Padded) -> None:
+        from transformers import DynamicCache
+
+        self.policy = policy
+        self.padded = padded
+        self.mask_BT = padded.mask_BT
+        self.place_B = padded.places_BT[:, -1]
+        self.cache: Any = DynamicCache(config=policy.model.config)
+
+    def first(self) -> torch.Tensor:
+        """Logits [B, V] after the prompts."""
+        return self._forward(self.padded.ids_BT, self.padded.places_BT)
+
+    def next(self, token_B: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after one more token a row."""
+        self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(token_B), 1)], dim=-1)
+        self.place_B = self.place_B + 1
+        return self._forward(token_B[:, None], self.place_B[:, None])
+
+    def keep(self, rows_B: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self.cache.batch_select_indices(rows_B)
+        self.mask_BT, self.place_B = self.mask_BT[rows_B], self.place_B[rows_B]
+
+    def _forward(self, ids_BT: torch.Tensor, places_BT: torch.Tensor) -> torch.Tensor:
+        with self.policy.trunk.precision():
+            output = self.policy.model(
+                input_ids=ids_BT,
+                attention_mask=self.mask_BT,
+                position_ids=places_BT,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits_BV: torch.Tensor = output.logits[:, -1]
+        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
+
+
+class _ByDecoder:
+    """Prefill by the model, then one flat step a token (``models.decoder``)."""
+
+    def __init__(self, policy: Policy, padded: _Padded, room: int) -> None:
+        self.by_model = _ByModel(policy, padded)
+        self.decoder = Decoder(policy.model, decode_dtype(policy), len(padded.ids_BT))
+        self.room = room
+        self.column = padded.ids_BT.shape[1]
+        self.place_B = padded.places_BT[:, -1]
+        self.bias_B11T: torch.Tensor | None = None
+        if not bool(padded.mask_BT.all()):
+            bias_BT = torch.zeros(len(self.place_B), self.column + room, device=policy.device, dtype=self.decoder.dtype)
+            bias_BT[:, : self.column].masked_fill_(padded.mask_BT == 0, float("-inf"))
+            self.bias_B11T = bias_BT[:, None, None]
+
+    def first(self) -> torch.Tensor:
+        """Logits [B, V] after the prompts."""
+        logits_BV = self.by_model.first()
+        self.decoder.start(self.by_model.cache, self.room)
+        del self.by_model.cache
+        return logits_BV
+
+    def next(self, token_B: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after one more token a row."""
+        self.place_B = self.place_B + 1
+        logits_BV = self.decoder.step(token_B, self.place_B, self.column, self.bias_B11T)
+        self.column += 1
+        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
+
+    def keep(self, rows_B: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self.decoder.keep(rows_B)
+        self.place_B = self.place_B[rows_B]
+        self.bias_B11T = None if self.bias_B11T is None else self.bias_B11T[rows_B]
+
+
+def decode_dtype(policy: Policy) -> torch.dtype:
+    """Precision of the decoding step: the compute precision, or float64 for a float64 model."""
+    held: torch.dtype = policy.model.get_input_embeddings().weight.dtype
+    return held if policy.compute is torch.float32 else policy.compute
+
+
+def _stepper(policy: Policy, padded: _Padded, room: int) -> _ByModel | _ByDecoder:
+    length = padded.ids_BT.shape[1] + room
+    if policy.adapters or not supports(policy.model, length):
+        return _ByModel(policy, padded)
+    if policy.decodes is None:
+        policy.decodes = _decoder_agrees(policy)
+    return _ByDecoder(policy, padded, room) if policy.decodes else _ByModel(policy, padded)
+
+
+@torch.no_grad()
+def _decoder_agrees(policy: Policy) -> bool:
+    """Two decoded tokens by both ways, on prompts of different lengths."""
+    draw = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(0, policy.vocabulary, (2, 6), generator=draw)
+    first, second = ids_BT.tolist()
+    padded = _Padded.of([tuple(first), tuple(second[:3])], policy.device)
+    try:
+        ways = (_ByModel(policy, padded), _ByDecoder(policy, padded, 2))
+        for way in ways:
+            way.first()
+        for column in (4, 5):
+            token_B = ids_BT[:, column].to(policy.device)
+            wanted_BV, found_BV = (way.next(token_B) for way in ways)
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+        log.warning("%s: the fast decoder does not run (%s); the model's own step is used", policy.source, error)
+        return False
+    gap = float((wanted_BV - found_BV).abs().max() / wanted_BV.abs().max().clamp(min=1e-6))
+    if not gap < (1e-4 if policy.compute is torch.float32 else 5e-2):
+        log.warning("%s: the fast decoder differs by %.1e; the model's own step is used", policy.source, gap)
+        return False
+    return True
 
 
 def _draw(
@@ -158,14 +280,42 @@ def _draw(
         token_B = logits_BV.argmax(-1)
         logps_BV = torch.log_softmax(logits_BV, -1)
         return token_B, logps_BV.gather(-1, token_B[:, None]).squeeze(-1)
-    logps_BV = torch.log_softmax(logits_BV / sampling.temperature, -1)
+    if sampling.temperature != 1.0:
+        logits_BV = logits_BV / sampling.temperature
     if sampling.top_k or sampling.top_p < 1.0:
-        logps_BV = _truncate(logps_BV, sampling.top_k, sampling.top_p)
-    cumulative_BV = logps_BV.double().exp().cumsum(-1)
-    scaled_B = uniform_B.double() * cumulative_BV[:, -1]
-    token_B = torch.searchsorted(cumulative_BV, scaled_B[:, None], right=True).squeeze(-1)
-    token_B = token_B.clamp(max=logps_BV.shape[-1] - 1)
-    return token_B, logps_BV.gather(-1, token_B[:, None]).squeeze(-1)
+        logits_BV = _truncate(torch.log_softmax(logits_BV, -1), sampling.top_k, sampling.top_p)
+    return _inverse_cdf(logits_BV, uniform_B)
+
+
+def _inverse_cdf(logits_BV: torch.Tensor, uniform_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token at which the cumulative probability passes ``uniform``, and its log-prob.
+
+    The sum runs over blocks first and inside one block after, in float64: two short scans instead of one over V.
+    """
+    rows, vocabulary = logits_BV.shape
+    top_B1 = logits_BV.amax(-1, keepdim=True)
+    weight_BV = (logits_BV - top_B1).exp_()
+    if vocabulary % BLOCK:
+        weight_BV = torch.nn.functional.pad(weight_BV, (0, BLOCK - vocabulary % BLOCK))
+    block_BKW = weight_BV.view(rows, -1, BLOCK)
+    mass_BK = block_BKW.sum(-1, dtype=torch.float64).cumsum(-1)
+    total_B = mass_BK[:, -1]
+    if not bool(torch.isfinite(total_B).all()):
+        raise NonFiniteError(
+            f"row {int((~torch.isfinite(total_B)).nonzero()[0])} of the batch has logits that are no distribution",
+            where="sampling",
+            fix="the weights or this precision are broken: look at the last loss, or sample in float32",
+        )
+    goal_B1 = (uniform_B.double() * total_B)[:, None]
+    index_B1 = torch.searchsorted(mass_BK, goal_B1, right=True).clamp(max=mass_BK.shape[-1] - 1)
+    before_B1 = torch.where(index_B1 > 0, mass_BK.gather(-1, (index_B1 - 1).clamp(min=0)), 0.0)
+    inside_BW = block_BKW[torch.arange(rows, device=logits_BV.device), index_B1[:, 0]].double().cumsum(-1)
+    # Rounding may leave the goal past the last token that has any mass; that token is then the one.
+    last_B1 = torch.searchsorted(inside_BW, inside_BW[:, -1:].contiguous())
+    offset_B1 = torch.minimum(torch.searchsorted(inside_BW, goal_B1 - before_B1, right=True), last_B1)
+    token_B1 = index_B1 * BLOCK + offset_B1
+    logp_B = logits_BV.gather(-1, token_B1) - top_B1 - total_B.log()[:, None].to(logits_BV.dtype)
+    return token_B1[:, 0], logp_B[:, 0]
 
 
 def _truncate(logps_BV: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:

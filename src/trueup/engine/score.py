@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from trueup.data.batch import Ids, Rows, micro_batches
+from trueup.engine.head import token_scores
 from trueup.models.heads import RewardModel, ValueHead
+from trueup.models.packing import pack
 from trueup.models.policy import Policy, Reference
+from trueup.models.trunk import Trunk
 
-CHUNK_ELEMENTS = 1 << 24
+PACK_BELOW = 0.9
+"""A stream is used when it has less than this share of the padded rows' positions: packing has its own cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,64 +57,45 @@ def score(
         correct: Also whether each token is the arg-max, without gradient.
         value_head: Also values of the state before each token.
     """
-    hidden_ND, logits_N = _states(policy, rows)
-    target_N = rows.target_N
-    span = max(1, CHUNK_ELEMENTS // max(1, policy.vocabulary))
-    pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    count = target_N.shape[0]
-    recompute = torch.is_grad_enabled() and count > span and logits_N is None
-    for begin in range(0, count, span):
-        part = slice(begin, begin + span)
-        source = hidden_ND[part] if logits_N is None else logits_N[part]
-        arguments = (policy, source, target_N[part], temperature, logits_N is None, entropy, correct)
-        pieces.append(
-            checkpoint(_token_scores, *arguments, use_reentrant=False) if recompute else _token_scores(*arguments)
-        )
-    logps_N, entropy_N, correct_N = (torch.cat([piece[i] for piece in pieces]) for i in range(3))
-    values_BC = rows.unflatten(value_head(hidden_ND)) if value_head is not None else None
+    hidden_ND, logits_NV = _completion_states(policy, rows)
+    found = token_scores(
+        policy, hidden_ND, rows.target_N, logits_NV=logits_NV, temperature=temperature, entropy=entropy, correct=correct
+    )
     return Scores(
         rows,
-        rows.unflatten(logps_N),
-        entropy_BC=rows.unflatten(entropy_N) if entropy else None,
-        values_BC=values_BC,
-        correct_BC=rows.unflatten(correct_N) if correct else None,
+        rows.unflatten(found.logps_N),
+        entropy_BC=rows.unflatten(found.entropy_N) if found.entropy_N is not None else None,
+        values_BC=rows.unflatten(value_head(hidden_ND)) if value_head is not None else None,
+        correct_BC=rows.unflatten(found.correct_N) if found.correct_N is not None else None,
     )
 
 
-def _states(policy: Policy, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
+def states(trunk: Trunk, rows: Rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One trunk pass by the cheaper exact way: packed where it saves tokens, else padded rows.
+
+    Returns:
+        Hidden states [S, D] of all computed positions, and indices into them: [N] of the positions that score
+        the completion tokens, [B] of the last token of each row.
+    """
+    if trunk.packs:
+        stream = pack(rows.prompts, rows.completions, rows.device)
+        if len(stream) < PACK_BELOW * len(rows) * rows.width:
+            return trunk.stream(stream), stream.source_N, stream.last_B
+    hidden_BTD = trunk.rows(rows.ids_BT)
+    base_B = torch.arange(len(rows), device=rows.device) * hidden_BTD.shape[1]
+    return hidden_BTD.flatten(0, 1), rows.source_N, base_B + rows.last_B
+
+
+def _completion_states(policy: Policy, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Hidden states [N, D] before each completion token, and logits [N, V] where the head cannot run apart."""
     if policy.gathers:
-        hidden_BTD = policy.hidden(rows.ids_BT)
-        return hidden_BTD.flatten(0, 1)[rows.source_N], None
-    with policy.precision():
+        hidden_SD, source_N, _ = states(policy.trunk, rows)
+        return hidden_SD[source_N], None
+    with policy.trunk.precision():
         output = policy.model(input_ids=rows.ids_BT, use_cache=False, output_hidden_states=True)
     hidden_ND = output.hidden_states[-1].flatten(0, 1)[rows.source_N]
     logits_NV = output.logits.flatten(0, 1)[rows.source_N]
     return hidden_ND, logits_NV if logits_NV.dtype is torch.float64 else logits_NV.float()
-
-
-def _token_scores(
-    policy: Policy,
-    source: torch.Tensor,
-    target_N: torch.Tensor,
-    temperature: float,
-    apply_head: bool,
-    entropy: bool,
-    correct: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    logits_NV = policy.head(source) if apply_head else source
-    if temperature != 1.0:
-        logits_NV = logits_NV / temperature
-    normaliser_N = torch.logsumexp(logits_NV, dim=-1)
-    logps_N = logits_NV.gather(-1, target_N[:, None]).squeeze(-1) - normaliser_N
-    nothing = logps_N.new_zeros(0)
-    with torch.no_grad():
-        entropy_N = nothing
-        if entropy:
-            full_NV = logits_NV - normaliser_N[:, None]
-            entropy_N = -torch.special.xlogy(full_NV.exp(), full_NV.exp()).sum(-1)
-        correct_N = (logits_NV.argmax(-1) == target_N).to(logps_N.dtype) if correct else nothing
-    return logps_N, entropy_N, correct_N
 
 
 @torch.no_grad()
@@ -131,12 +115,20 @@ def sequence_logps(
     return [piece for piece in found if piece is not None]
 
 
+def raw_rewards(model: RewardModel, rows: Rows) -> torch.Tensor:
+    """Raw rewards [B], read at the last token of each row; gradients flow unless the caller forbids them."""
+    hidden_SD, _, last_B = states(model.trunk, rows)
+    return model.read(hidden_SD[last_B])
+
+
 @torch.no_grad()
-def rewards(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384) -> torch.Tensor:
-    """Scaled rewards [B] on the CPU of ``(prompt_ids, completion_ids)`` sequences, in the order given."""
+def rewards(
+    model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384, scaled: bool = True
+) -> torch.Tensor:
+    """Rewards [B] on the CPU of ``(prompt_ids, completion_ids)`` sequences, in the order given, centred and scaled."""
     found = torch.zeros(len(sequences))
     groups = micro_batches(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
     for group in groups:
-        rows = Rows.of([sequences[i] for i in group], model.device)
-        found[list(group)] = model.scale(model.raw(rows.ids_BT, rows.last_B)).float().cpu()
+        raw_B = raw_rewards(model, Rows.of([sequences[i] for i in group], model.device))
+        found[list(group)] = (model.scale(raw_B) if scaled else raw_B).float().cpu()
     return found

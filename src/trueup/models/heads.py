@@ -6,7 +6,7 @@ Shapes: B rows, T positions, D width.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.load import load_classifier, load_tokenizer, resolve_device
+from trueup.models.trunk import Trunk
 from trueup.seeds import derive
 
 SCALE_FILE = "trueup_reward.json"
@@ -52,6 +53,10 @@ class RewardModel:
     source: str
     mean: float = 0.0
     std: float = 1.0
+    trunk: Trunk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trunk = Trunk(self.model, self.model.base_model, self.device, self.compute, self.source)
 
     @property
     def context(self) -> int | None:
@@ -59,15 +64,8 @@ class RewardModel:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
-    def raw(self, ids_BT: torch.Tensor, last_B: torch.Tensor) -> torch.Tensor:
-        """Raw rewards [B] of right-padded rows, read at position ``last_B`` (the EOS of a finished response)."""
-        trunk = self.model.base_model
-        if self.compute is torch.float32:
-            hidden_BTD = trunk(input_ids=ids_BT, use_cache=False).last_hidden_state
-        else:
-            with torch.autocast(self.device.type, dtype=self.compute):
-                hidden_BTD = trunk(input_ids=ids_BT, use_cache=False).last_hidden_state
-        last_BD = hidden_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
+    def read(self, last_BD: torch.Tensor) -> torch.Tensor:
+        """Raw rewards [B] of the trunk's states at each last token (the EOS of a finished response)."""
         wide_BD = last_BD if last_BD.dtype is torch.float64 else last_BD.float()
         return head_of(self.model)(wide_BD).squeeze(-1)  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ import torch
 
 from trueup.config import Model
 from trueup.errors import ModelError
+from trueup.models.fuse import fuse
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -36,6 +37,7 @@ def load_causal_lm(config: Model) -> Any:
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError("this is an encoder-decoder model", where=config.name, expected="a causal language model")
+    fuse(model)
     return model
 
 
@@ -44,7 +46,7 @@ def load_classifier(name: str, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with _clear_errors(name):
-        return AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             name,
             num_labels=1,
             dtype=torch.float32,
@@ -52,6 +54,8 @@ def load_classifier(name: str, *, trust_remote_code: bool = False) -> Any:
             trust_remote_code=trust_remote_code,
             local_files_only=_is_local(name),
         )
+    fuse(model)
+    return model
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:

@@ -20,6 +20,7 @@ from trueup.errors import ModelError
 from trueup.models.fingerprint import fingerprint
 from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
 from trueup.models.tiny import new_tiny
+from trueup.models.trunk import Trunk
 
 log = logging.getLogger("trueup.models")
 
@@ -39,12 +40,26 @@ class Policy:
     source: str
     adapters: bool = False
     gathers: bool = field(default=False, init=False)
+    trunk: Trunk = field(init=False)
+    decodes: bool | None = field(default=None, init=False)
+    """Whether the fast decoder gives this model's logits; found out at the first sampling."""
 
     def __post_init__(self) -> None:
         self.model.eval()
+        plain = self.model.get_base_model() if self.adapters else self.model
+        if self.device.type == "cpu" and not self.adapters:
+            _sparse_where_tied(self.model)
+        self.trunk = Trunk(plain, plain.base_model, self.device, self.compute, self.source)
         self.gathers = self._trunk_and_head_agree()
         if not self.gathers:
             log.warning("%s: the LM head cannot be run apart from the trunk; full logits are computed", self.source)
+
+    @property
+    def plain_head(self) -> nn.Linear | None:
+        """The output layer, where logits are nothing but ``hidden @ weight.T + bias``; else None."""
+        layer = self.model.get_output_embeddings()
+        capped = getattr(self.model.config, "final_logit_softcapping", None)
+        return layer if self.gathers and type(layer) is nn.Linear and not capped else None
 
     @property
     def vocabulary(self) -> int:
@@ -57,23 +72,9 @@ class Policy:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Autocast for the matrix products when ``compute`` is not float32; float64 models stay as they are."""
-        if self.compute is torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute)
-
-    def hidden(self, ids_BT: torch.Tensor) -> torch.Tensor:
-        """Last hidden states [B, T, D] of right-padded rows.
-
-        No attention mask is needed: under causal attention nothing to the right of a token reaches it.
-        """
-        with self.precision():
-            return self._trunk()(input_ids=ids_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
-
     def head(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """Logits [N, V] in float32 (float64 for a float64 model) of hidden states."""
-        with self.precision():
+        with self.trunk.precision():
             logits_NV: torch.Tensor = self.model.get_output_embeddings()(hidden_ND)
         wide_NV = logits_NV if logits_NV.dtype is torch.float64 else logits_NV.float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
@@ -81,7 +82,7 @@ class Policy:
 
     def full_logits(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Logits [B, T, V] by the model's own forward pass."""
-        with self.precision():
+        with self.trunk.precision():
             logits_BTV: torch.Tensor = self.model(input_ids=ids_BT, use_cache=False).logits
         return logits_BTV if logits_BTV.dtype is torch.float64 else logits_BTV.float()
 
@@ -103,16 +104,12 @@ class Policy:
         model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
 
-    def _trunk(self) -> Any:
-        plain = self.model.get_base_model() if self.adapters else self.model
-        return plain.base_model
-
     @torch.no_grad()
     def _trunk_and_head_agree(self) -> bool:
         generator = torch.Generator().manual_seed(0)
         ids_BT = torch.randint(0, self.vocabulary, (1, 5), generator=generator).to(self.device)
         try:
-            apart_TV = self.head(self.hidden(ids_BT)[0])
+            apart_TV = self.head(self.trunk.rows(ids_BT)[0])
         except (TypeError, AttributeError, RuntimeError):
             return False
         whole_TV = self.full_logits(ids_BT)[0]
@@ -217,6 +214,16 @@ def _with_adapters(model: Any, lora: Lora, seed: int) -> Any:
                 task_type="CAUSAL_LM",
             ),
         )
+
+
+def _sparse_where_tied(model: Any) -> None:
+    """Let the input side of a tied embedding give a sparse gradient, which adds into the head's dense one in place.
+
+    Otherwise each backward pass fills and adds a second dense [V, D] gradient of which nearly all is zero.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(embedding, nn.Embedding) and head is not None and embedding.weight is head.weight:
+        embedding.sparse = True
 
 
 def _require_same_vocabulary(model: Any, tokenizer: Any, name: str) -> None:

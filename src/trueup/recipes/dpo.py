@@ -11,7 +11,9 @@ Shapes: B pairs, C completion positions.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from pydantic import Field
@@ -30,6 +32,8 @@ from trueup.recipes.agreement import agreement
 from trueup.recipes.objectives import Dpo as DpoObjective
 from trueup.recipes.objectives import Objective, PairLogps
 from trueup.types import content_id
+
+T = TypeVar("T")
 
 
 class Dpo(Settings):
@@ -71,14 +75,6 @@ def train(config: Dpo, run: Run) -> None:
     held_out: list[RenderedPair] = []
     if config.validation is not None:
         held_out, _ = renderer.render_pairs(read_pairs(config.validation, **config.read.options(held_out=True)).items)
-    anchors: dict[str, tuple[float, float]] = {}
-    if config.objective.uses_reference:
-        anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
-        shared = policy if config.reference is None else None
-        reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
-        run.pin("reference", reference.fingerprint)
-        anchors = reference_logps(run, reference, [*pairs, *held_out], config.batch.micro_tokens)
-        del reference
     plan = EpochPlan(
         pairs,
         config.batch.size,
@@ -88,8 +84,17 @@ def train(config: Dpo, run: Run) -> None:
         length=pair_length,
         pool=config.batch.pool,
     )
+    anchors: dict[str, tuple[float, float]] = {}
+    if config.objective.uses_reference:
+        anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
+        shared = policy if config.reference is None else None
+        reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
+        run.pin("reference", reference.fingerprint)
+        anchors = reference_logps(run, reference, [*needed(run, plan, pairs), *held_out], config.batch.micro_tokens)
+        del reference
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
-    run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
+    facts = {"reference_examples": len({p.pair_id for p in [*pairs, *held_out]})} if anchors else {}
+    run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan), **facts)
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         seen = _Seen()
@@ -121,6 +126,13 @@ def pair_logps(policy: Policy, pairs: Sequence[RenderedPair]) -> PairLogps:
     return PairLogps(scores.sum_B[:half], scores.sum_B[half:], tokens_B[:half], tokens_B[half:])
 
 
+def needed(run: Run, plan: EpochPlan[T], items: Sequence[T]) -> Sequence[T]:
+    """The items whose reference log-probs this process will read: all of them, unless it only probes."""
+    if run.probe is None:
+        return items
+    return [item for step in run.indices(len(plan)) for item in plan[step]]
+
+
 def reference_logps(
     run: Run, reference: Reference, pairs: Sequence[RenderedPair], budget: int
 ) -> dict[str, tuple[float, float]]:
@@ -135,6 +147,7 @@ def reference_logps(
     if file.exists():
         stored = load_file(file)["logps"]
     else:
+        began = time.perf_counter()
         sides = [(p.prompt_ids, p.chosen_ids) for p in distinct] + [(p.prompt_ids, p.rejected_ids) for p in distinct]
         sums = torch.stack([piece.double().sum() for piece in sequence_logps(reference, sides, budget=2 * budget)])
         stored = torch.stack([sums[: len(distinct)], sums[len(distinct) :]], dim=-1)
@@ -142,6 +155,7 @@ def reference_logps(
         temporary = file.with_suffix(".tmp")
         save_file({"logps": stored.contiguous()}, temporary)
         temporary.replace(file)
+        run.event("reference", examples=len(distinct), seconds=time.perf_counter() - began)
     return {p.pair_id: (float(row[0]), float(row[1])) for p, row in zip(distinct, stored, strict=True)}
 
 

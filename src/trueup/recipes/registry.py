@@ -117,10 +117,27 @@ def content_hash(source: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def execute(kind: str, config: Settings, out: str | Path, *, resume: bool = True, quiet: bool = False) -> Path:
-    """Run one method in the directory ``out``; an unfinished run there goes on where it stopped."""
+def execute(
+    kind: str,
+    config: Settings,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    quiet: bool = False,
+    probe: int | None = None,
+) -> Path:
+    """Run one method in the directory ``out``; an unfinished run there goes on where it stopped.
+
+    ``probe`` takes only so many steps, spread over the whole run, to measure what it will cost.
+    """
+    from trueup.engine.device import tuned_process
+
     values = config.model_dump(mode="json")
-    with Run.start(out, kind=kind, config=values, inputs=identify(kind, config), resume=resume, quiet=quiet) as run:
+    inputs = identify(kind, config)
+    with (
+        tuned_process(),
+        Run.start(out, kind=kind, config=values, inputs=inputs, resume=resume, quiet=quiet, probe=probe) as run,
+    ):
         RECIPES[kind].train()(config, run)
     return Path(out)
 

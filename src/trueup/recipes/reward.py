@@ -20,7 +20,7 @@ from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
 from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.resume import resume, saver
-from trueup.engine.score import rewards
+from trueup.engine.score import raw_rewards, rewards
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.losses import preference as losses
@@ -116,17 +116,15 @@ def train(config: Reward, run: Run) -> None:
 def pair_rewards(model: RewardModel, pairs: Sequence[RenderedPair]) -> tuple[torch.Tensor, torch.Tensor]:
     """Raw rewards [B], [B] of both sides in one forward pass, so no cache can be overwritten between them."""
     sides = [(p.prompt_ids, p.chosen_ids) for p in pairs] + [(p.prompt_ids, p.rejected_ids) for p in pairs]
-    rows = Rows.of(sides, model.device)
-    raw_B = model.raw(rows.ids_BT, rows.last_B)
+    raw_B = raw_rewards(model, Rows.of(sides, model.device))
     return raw_B[: len(pairs)], raw_B[len(pairs) :]
 
 
 def evaluate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> PairAgreement:
     """Accuracy with ties half, margin, loss and calibration on pairs that were not trained on."""
-    unscaled = RewardModel(model.model, model.tokenizer, model.device, model.compute, model.source)
     sides: list[tuple[Ids, Ids]] = [(p.prompt_ids, p.chosen_ids) for p in pairs]
     sides += [(p.prompt_ids, p.rejected_ids) for p in pairs]
-    found = rewards(unscaled, sides, budget=2 * budget).tolist()
+    found = rewards(model, sides, budget=2 * budget, scaled=False).tolist()
     return agreement(found[: len(pairs)], found[len(pairs) :])
 
 

@@ -75,6 +75,7 @@ def build_report(
     title: str,
     notes: Sequence[str] = (),
     baseline: str = "sft",
+    score: str = "gold",
     samples: int = 6,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -90,6 +91,7 @@ def build_report(
         title: Headline.
         notes: Sentences shown under the verdict.
         baseline: Model that the others are compared with.
+        score: The measurement of the rows that decides: ``gold`` or ``reward``.
         samples: How many prompts to show answers for.
         defaults: Default settings by kind of run; settings that differ are marked.
         facts: Known truths, such as ``noise_ceiling`` for the reward model and ``seed``.
@@ -97,7 +99,7 @@ def build_report(
         commands: Commands that reproduce the report.
     """
     runs = {name: _run(name, path, (defaults or {})) for name, path in run_dirs.items()}
-    comparison = compare(evaluation_rows, baseline) if evaluation_rows else None
+    comparison = compare(evaluation_rows, baseline, score=score) if evaluation_rows else None
     known = dict(facts or {})
     data: dict[str, Any] = {
         "title": title,
@@ -273,7 +275,7 @@ def _figures(
                 entries.append((name, quality["estimate"], low, high))
         if entries:
             caption = "Mean with 95 % interval over held-out prompts."
-            drawn.append(figures.intervals("quality", "gold quality", caption, entries))
+            drawn.append(figures.intervals("quality", f"quality: {comparison['score']}", caption, entries))
     for name, path in run_dirs.items():
         record = read_run(path)
         if record["kind"] not in CURVES:

@@ -162,11 +162,12 @@ class World:
         draw = self._draw("demonstrations", split)
         return [self._answer(p, DEMONSTRATION, draw) for p in self.prompts(split, count)]
 
-    def candidate_pairs(self, split: Split, count: int) -> list[tuple[SandboxPrompt, str, str]]:
-        """Prompts with two different answers to compare."""
+    def candidate_pairs(self, split: Split, count: int, *, per_prompt: int = 1) -> list[tuple[SandboxPrompt, str, str]]:
+        """``count`` prompts with two different answers to compare; each prompt comes back ``per_prompt`` times."""
         draw = self._draw("candidates", split)
         pairs = []
-        for prompt in self.prompts(split, count):
+        prompts = self.prompts(split, -(-count // per_prompt))
+        for prompt in (prompts * per_prompt)[:count]:
             first = second = self.respond(prompt, CANDIDATE, draw)
             while second == first:
                 second = self.respond(prompt, CANDIDATE, draw)

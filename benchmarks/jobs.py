@@ -1,0 +1,190 @@
+"""One timed job of one side, in a process of its own: ``python -m benchmarks.jobs SIDE JOB --work DIR`` prints JSON.
+
+SIDE is ``trueup``, ``trl`` (its defaults) or ``trl-best`` (the fastest of its settings that we found: no gradient
+checkpointing, reference log-probs precomputed and not counted). Both sides read the same weights and the same batches
+in the same order, with the same optimizer, so their losses must agree step by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+LEARNING_RATE = 1e-5
+JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny")
+
+
+def main() -> None:
+    """Run the job and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=["trueup", "trl", "trl-best"])
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("--work", type=Path, required=True)
+    args = parser.parse_args()
+    method, _, detail = args.job.partition("-")
+    if method == "sample":
+        found = _sample(args.side, args.work, detail)
+    elif args.side == "trueup":
+        found = _trueup(method, detail, args.work)
+    else:
+        found = _trl(method, detail, args.work, best=args.side == "trl-best")
+    found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print("RESULT " + json.dumps(found))
+
+
+def _trueup(method: str, dtype: str, work: Path) -> dict[str, Any]:
+    import tempfile
+
+    from trueup.ledger import read_lines
+    from trueup.recipes import dpo, reward
+    from trueup.recipes.registry import RECIPES, execute
+
+    optim = {"learning_rate": LEARNING_RATE, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "eps": 1e-8}
+    optim["betas"] = [0.9, 0.999]
+    settings: dict[str, Any] = {
+        "data": str(work / f"{method}.jsonl"),
+        "model": {"name": str(work / "gpt2"), "dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype]},
+        "batch": {"size": 8, "max_length": 512, "pool": 1},
+        "optim": optim,
+        "epochs": 1,
+        "save_every": 10_000,
+    }
+    once = {"seconds": 0.0}
+    if method == "dpo":
+        settings["objective"] = {"kind": "dpo", "beta": 0.1}
+        honest = dpo.reference_logps
+
+        def timed(*given: Any) -> Any:
+            begin = time.perf_counter()
+            found = honest(*given)
+            once["seconds"] += time.perf_counter() - begin
+            return found
+
+        dpo.reference_logps = timed
+    if method == "reward":
+        settings["centre"] = 0.0
+        opened = reward.open_reward_model
+
+        def with_the_common_head(*given: Any, **more: Any) -> Any:
+            import torch
+            from safetensors.torch import load_file
+
+            model = opened(*given, **more)
+            with torch.no_grad():
+                model.model.score.weight.copy_(load_file(work / "scorer" / "model.safetensors")["score.weight"])
+            return model
+
+        reward.open_reward_model = with_the_common_head
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        execute(method, RECIPES[method].settings()(**settings), out, quiet=True)
+        seconds = [row["seconds"] for row in read_lines(out / "timing.jsonl")[0]]
+        losses = [row["nll" if method == "sft" else "loss"] for row in read_lines(out / "metrics.jsonl")[0]]
+    return {"seconds": seconds, "losses": losses, "once_seconds": once["seconds"]}
+
+
+def _trl(method: str, dtype: str, work: Path, *, best: bool) -> dict[str, Any]:
+    import tempfile
+
+    import trl
+    from datasets import load_dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+    kinds = {
+        "dpo": (trl.DPOTrainer, trl.DPOConfig),
+        "reward": (trl.RewardTrainer, trl.RewardConfig),
+        "sft": (trl.SFTTrainer, trl.SFTConfig),
+    }
+    trainer_class, config_class = kinds[method]
+
+    class InOrder(trainer_class):  # type: ignore[misc, valid-type]
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return SequentialSampler(self.train_dataset)
+
+    options: dict[str, Any] = {
+        "per_device_train_batch_size": 8,
+        "max_length": 512,
+        "bf16": dtype == "bf16",
+        "use_cpu": True,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "num_train_epochs": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    if best:
+        options["gradient_checkpointing"] = False
+        if method == "dpo":
+            options["precompute_ref_log_probs"] = True
+    model: Any = str(work / "gpt2")
+    if method == "reward":
+        model = AutoModelForSequenceClassification.from_pretrained(work / "scorer", num_labels=1)
+    tokenizer = AutoTokenizer.from_pretrained(work / "gpt2")
+    data = load_dataset("json", data_files=str(work / f"{method}-in-plan-order.jsonl"), split="train")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = InOrder(
+            model=model,
+            args=config_class(output_dir=folder, **options),
+            train_dataset=data,
+            processing_class=tokenizer,
+            callbacks=[Clock()],
+        )
+        trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    # From one step's beginning to the next: what happens between steps is part of the price.
+    seconds = [end - begin for begin, end in zip(marks[::2], [*marks[2::2], marks[-1]], strict=True)]
+    return {"seconds": seconds, "losses": losses, "once_seconds": 0.0}
+
+
+def _sample(side: str, work: Path, which: str) -> dict[str, Any]:
+    import torch
+
+    from trueup.config import Model, Sampling
+    from trueup.engine.device import tuned_process
+    from trueup.engine.generate import generate
+    from trueup.models.policy import open_policy
+
+    policy = open_policy(Model(name=str(work / which), dtype="bfloat16"))
+    texts = [json.loads(line)["prompt"] for line in (work / "prompts.jsonl").read_text().splitlines()[:32]]
+    prompts = [tuple(policy.tokenizer(text)["input_ids"][-96:]) for text in texts]
+    width = max(len(p) for p in prompts)
+
+    def peer() -> None:
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        options = {"do_sample": True, "top_k": 0, "min_new_tokens": 48, "max_new_tokens": 48, "pad_token_id": 0}
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            policy.model.generate(input_ids=ids, attention_mask=mask, **options)
+
+    def ours() -> None:
+        with tuned_process():
+            generate(policy, prompts, Sampling(max_new_tokens=48), stop_ids=(), seed=0)
+
+    run = ours if side == "trueup" else peer
+    run()
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return {"seconds": [0.0, *seconds], "losses": [], "once_seconds": 0.0}
+
+
+if __name__ == "__main__":
+    main()

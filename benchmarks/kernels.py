@@ -1,0 +1,82 @@
+"""The measurements behind the choices of kernels, best of several runs: ``python -m benchmarks.kernels``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from trueup.engine.device import tuned_process
+from trueup.models.attention import causal
+from trueup.models.decoder import _Product
+
+
+def best(run: Callable[[], Any], repeats: int = 12) -> float:
+    """Shortest time of one call, in milliseconds."""
+    run()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times) * 1e3
+
+
+def attention() -> list[str]:
+    """Forward and backward of causal attention, PyTorch's kernel and ours, 12 heads of 64."""
+    lines = ["| dtype | rows x tokens | forward | backward, PyTorch | backward, trueup |", "|---|---|---:|---:|---:|"]
+    for dtype in (torch.bfloat16, torch.float32):
+        for rows, width in ((11, 60), (4, 170), (2, 400)):
+            tensors = [torch.randn(rows, 12, width, 64, dtype=dtype, requires_grad=True) for _ in range(3)]
+            grad = torch.randn(rows, 12, width, 64, dtype=dtype)
+
+            def both(kernel: Callable[..., torch.Tensor], given: Any = tensors, by: torch.Tensor = grad) -> None:
+                torch.autograd.grad(kernel(*given), given, by)
+
+            def peer(*given: torch.Tensor) -> torch.Tensor:
+                return functional.scaled_dot_product_attention(*given, is_causal=True)
+
+            with torch.no_grad():
+                forward = best(lambda given=tensors: peer(*given))  # type: ignore[misc]
+            theirs, ours = best(lambda run=both: run(peer)) - forward, best(lambda run=both: run(causal)) - forward
+            name = str(dtype).removeprefix("torch.")
+            lines.append(f"| {name} | {rows} x {width} | {forward:.2f} | {theirs:.2f} | {ours:.2f} |")
+    return lines
+
+
+def products() -> list[str]:
+    """One decoding step's products at 32 rows: the layout of training against the one the decoder keeps."""
+    lines = ["| dtype | in x out | linear | decoder |", "|---|---|---:|---:|"]
+    for dtype in (torch.bfloat16, torch.float32):
+        for width, out in ((256, 768), (768, 2304), (3072, 768)):
+            rows, weight = torch.randn(32, width, dtype=dtype), torch.randn(out, width, dtype=dtype)
+            packed = _Product(weight, None, 32)
+            plain = best(lambda x=rows, w=weight: functional.linear(x, w), 200)  # type: ignore[misc]
+            ours = best(lambda x=rows, p=packed: p(x), 200)  # type: ignore[misc]
+            lines.append(f"| {str(dtype).removeprefix('torch.')} | {width} x {out} | {plain:.3f} | {ours:.3f} |")
+    return lines
+
+
+def denormals() -> list[str]:
+    """A product of tiny numbers, as gradients of well separated pairs are, with and without flushing them to zero."""
+    torch.set_flush_denormal(False)
+    tiny, weight = torch.randn(256, 4096) * 1e-39, torch.randn(4096, 1024)
+    kept = best(lambda: tiny @ weight, 2)
+    torch.set_flush_denormal(True)
+    flushed = best(lambda: tiny @ weight, 3)
+    return ["| numbers below 1e-38 | ms |", "|---|---:|", f"| flushed | {flushed:.1f} |", f"| kept | {kept:.1f} |"]
+
+
+def main() -> None:
+    """Print the three tables."""
+    print(f"{torch.get_num_threads()} threads\n")
+    with tuned_process():
+        for table in (attention, products, denormals):
+            print("\n".join(table()), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Speed and memory against TRL, in one session: alternating runs, same weights, same batches, same losses.
+
+    python -m benchmarks.peers [--data DIR] [--jobs dpo-bf16,reward-bf16] [--rounds 3] --out runs/peers
+
+Needs the ``bench`` extra (TRL). Each run is a process of its own; its first step is warm-up and left out. The
+throughput of trueup's DPO includes its reference pass when it is compared with TRL's default (which scores the
+reference in every step), and excludes it when compared with ``trl-best`` (whose precomputation is not counted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.workload import BATCH, prepare
+
+RESULTS = Path("benchmarks/results/peers.json")
+JOBS = {
+    "dpo-bf16": ("trueup", "trl", "trl-best"),
+    "dpo-fp32": ("trueup", "trl", "trl-best"),
+    "reward-bf16": ("trueup", "trl", "trl-best"),
+    "sft-bf16": ("trueup", "trl", "trl-best"),
+    "sample-gpt2": ("trueup", "trl"),
+    "sample-tiny": ("trueup", "trl"),
+}
+UNITS = {"sample-gpt2": ("tokens/s", 32 * 48), "sample-tiny": ("tokens/s", 32 * 48)}
+TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}
+
+
+def main() -> None:
+    """Prepare, alternate, check the losses, write JSON and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/peers"))
+    args = parser.parse_args()
+    work = args.out / "work"
+    facts = prepare(work, args.data, steps=args.steps)
+    print("workload:", facts, flush=True)
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"jobs": {}}
+    found["workload"] = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
+    found["machine"] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("torch", "transformers", "trl")},
+    }
+    for job in args.jobs.split(","):
+        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
+        for turn in range(args.rounds):
+            for side in JOBS[job]:
+                runs[side].append(_run(side, job, work))
+                print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
+        _same_losses(job, runs)
+        found["jobs"][job] = {side: _summary(job, these) for side, these in runs.items()}
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+def _run(side: str, job: str, work: Path) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(work)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        raise SystemExit(f"{side} {job} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    return result
+
+
+def _summary(job: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over runs; ``rate`` is without what is done once, ``rate_whole`` with it."""
+    unit, amount = UNITS.get(job, ("pairs/s" if not job.startswith("sft") else "examples/s", BATCH))
+    rates, whole = [], []
+    for run in runs:
+        steps = run["seconds"][1:]
+        rates.append(amount * len(steps) / sum(steps))
+        whole.append(amount / (sum(steps) / len(steps) + run["once_seconds"] / len(run["seconds"])))
+    return {
+        "unit": unit,
+        "rate": median(rates),
+        "rate_whole": median(whole),
+        "rate_low": min(rates),
+        "rate_high": max(rates),
+        "peak_gb": median(run["peak_gb"] for run in runs),
+        "losses": runs[0]["losses"],
+    }
+
+
+def _same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+    ours = runs["trueup"][0]["losses"]
+    for side, these in runs.items():
+        theirs = these[0]["losses"]
+        gaps = [abs(a - b) / max(1e-6, abs(b)) for a, b in zip(ours, theirs, strict=True)]
+        limit = TOLERANCE[job.rpartition("-")[2]] if ours else 0.0
+        if gaps and max(gaps) > limit:
+            raise SystemExit(
+                f"{job}: losses differ between trueup {ours} and {side} {theirs}; this compares two things"
+            )
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown: one row a job."""
+    lines = [
+        "| job | trueup | TRL default | ratio | TRL best | ratio | memory: trueup, TRL | ratio |",
+        "|---|---:|---:|---:|---:|---:|---|---:|",
+    ]
+    for job, sides in found["jobs"].items():
+        ours, default, best = sides["trueup"], sides["trl"], sides.get("trl-best")
+        fast = f"{best['rate']:.2f} | {ours['rate'] / best['rate']:.1f}" if best else "|"
+        lines.append(
+            f"| {job} | {ours['rate_whole']:.2f} {ours['unit']} | {default['rate']:.2f} "
+            f"| {ours['rate_whole'] / default['rate']:.1f} | {fast} "
+            f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    main()

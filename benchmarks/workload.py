@@ -1,0 +1,118 @@
+"""The common input of every speed comparison: one model, one tokenizer, one list of pairs, written once, read by both.
+
+The model is GPT-2's 124M configuration with random weights (speed does not depend on them), the pairs are real
+dialogues where a data directory is given and sandbox pairs otherwise. Pairs stand in the order in which trueup's
+``EpochPlan`` will take them, so a peer that reads the file from the top sees the same batches.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from trueup.config import Batch
+from trueup.data.batch import EpochPlan
+from trueup.data.read import read_pairs
+from trueup.data.render import Renderer
+from trueup.data.write import write_jsonl
+from trueup.errors import DataError
+from trueup.models.tiny import learn_tokenizer
+from trueup.types import PreferencePair, prompt_text
+
+BATCH = 8
+LONGEST = 512
+PURPOSES = {"dpo": "dpo order", "reward": "reward order", "sft": "sft order"}
+
+
+def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Write ``gpt2/``, ``tiny/``, ``scorer/`` and one file a job into ``folder``; returns token statistics."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = _pairs(data)
+    texts = [f"{p.prompt} {p.chosen} {p.rejected}" for p in pairs]
+    tokenizer = learn_tokenizer(texts, 5_000, 1024)
+    tokenizer.chat_template = None  # plain text on both sides
+    torch.manual_seed(seed)
+    shapes = {
+        "gpt2": AutoConfig.for_model("gpt2", bos_token_id=0, eos_token_id=tokenizer.eos_token_id, pad_token_id=0),
+        "tiny": AutoConfig.for_model(
+            "llama",
+            vocab_size=16_384,
+            hidden_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            intermediate_size=688,
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+    }
+    for name, config in shapes.items():
+        config.pad_token_id = tokenizer.pad_token_id
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    scorer = AutoModelForSequenceClassification.from_pretrained(folder / "gpt2", num_labels=1)
+    scorer.config.pad_token_id = tokenizer.pad_token_id
+    scorer.save_pretrained(folder / "scorer")
+    tokenizer.save_pretrained(folder / "scorer")
+    return _write_jobs(folder, pairs, tokenizer, steps, seed)
+
+
+def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps: int, seed: int) -> dict[str, Any]:
+    renderer = Renderer.of(tokenizer, Batch(max_length=LONGEST))
+    fits = []
+    for pair in pairs:
+        try:
+            sides = [renderer.render(pair.prompt, side) for side in (pair.chosen, pair.rejected)]
+        except DataError:  # longer than the job's limit; the same pairs are left out for both sides
+            continue
+        if max(len(s.prompt_ids) + len(s.completion_ids) for s in sides) < LONGEST:
+            fits.append((pair, sides))
+    if len(fits) < steps * BATCH:
+        raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {steps} steps of {BATCH} need more")
+    fits = fits[: steps * BATCH]
+    for job, purpose in PURPOSES.items():
+        plan = EpochPlan(range(len(fits)), BATCH, 1, seed, purpose)
+        place = [i for step in range(len(plan)) for i in plan[step]]
+        rows = [
+            {"prompt": f.prompt, "completion": f.chosen}
+            if job == "sft"
+            else {"prompt": f.prompt, "chosen": f.chosen, "rejected": f.rejected}
+            for f, _ in fits
+        ]
+        write_jsonl(folder / f"{job}.jsonl", rows)
+        write_jsonl(folder / f"{job}-in-plan-order.jsonl", [rows[i] for i in place])
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in fits])
+    count = len(fits)
+    facts = {
+        "pairs": count,
+        "mean_prompt_tokens": sum(len(s[0].prompt_ids) for _, s in fits) / count,
+        "mean_chosen_tokens": sum(len(s[0].completion_ids) for _, s in fits) / count,
+        "mean_rejected_tokens": sum(len(s[1].completion_ids) for _, s in fits) / count,
+    }
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1))
+    return facts
+
+
+def _pairs(data: Path | None) -> list[PreferencePair]:
+    if data is None:
+        from trueup.data.sandbox import World, label_pairs, panel
+
+        world = World(0)
+        labelled = label_pairs(panel(0), world.candidate_pairs("train", 400), per_pair=1, seed=0)
+        return [
+            PreferencePair(f"Human: {prompt_text(p.prompt)}\n\nAssistant:", " " + p.chosen, " " + p.rejected)
+            for p in labelled
+        ]
+    found = read_pairs(data / "preference/hh_harmless.jsonl.gz", on_bad="skip").items
+    flat = []
+    for pair in found:
+        assert not isinstance(pair.prompt, str)
+        turns = "".join(f"\n\n{'Human' if m.role == 'user' else 'Assistant'}: {m.content}" for m in pair.prompt)
+        flat.append(PreferencePair(turns + "\n\nAssistant:", " " + pair.chosen, " " + pair.rejected))
+    return flat

@@ -1,0 +1,276 @@
+"""Who judges what next. A seat is a lease on one slot of one item; the database makes doubles impossible.
+
+Rules: the same annotator asking twice gets the same live seat; an expired seat is taken back only when somebody needs
+its slot, and work that arrives after that is kept as surplus; nobody sees an item twice, except as a repeat with the
+sides swapped; items one judgment short of done come first.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, func, insert, not_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from trueup.errors import UsageError
+from trueup.feedback import audit
+from trueup.feedback.schema import (
+    acknowledgement,
+    guideline,
+    item,
+    item_response,
+    judgment,
+    new_id,
+    person,
+    project,
+    seat,
+    stamp,
+    template,
+)
+from trueup.feedback.store import Store
+from trueup.seeds import derive
+
+LEASE = timedelta(minutes=10)
+"""How long a seat is held without a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A live seat: what to show, in which order, until when."""
+
+    id: str
+    item: str
+    kind: str
+    token: str
+    lease_until: str
+    shown: tuple[str, ...]
+    guideline: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Why there is no seat: ``paused``, ``guideline_not_acknowledged``, ``all_leased`` or ``done``."""
+
+    reason: str
+    message: str
+
+
+def next_seat(store: Store, project_id: str, person_id: str, *, lease: timedelta = LEASE) -> Seat | Nothing:
+    """The annotator's live seat, or a new one, or the reason why there is none.
+
+    Raises:
+        UsageError: No such project or person, or the person may not judge.
+    """
+    for _ in range(5):
+        try:
+            with store.write() as connection:
+                return _next(store, connection, project_id, person_id, lease)
+        except IntegrityError:  # another process took the slot in this very moment (PostgreSQL)
+            continue
+    return Nothing("all_leased", "others are taking the last items at this moment; ask again in a few seconds")
+
+
+def _next(store: Store, connection: Connection, project_id: str, person_id: str, lease: timedelta) -> Seat | Nothing:
+    of = _row(connection, project, project_id)
+    who = _row(connection, person, person_id)
+    if not who.active:
+        raise UsageError("this account is not active", where="person")
+    if of.state != "live":
+        return Nothing("paused", f"the project is {of.state}; your lead opens it again")
+    current = connection.execute(
+        select(guideline.c.id).where(guideline.c.project == project_id).order_by(guideline.c.number.desc()).limit(1)
+    ).scalar()
+    if current is not None and not _acknowledged(connection, person_id, current):
+        return Nothing("guideline_not_acknowledged", "read and accept the newest guideline first")
+    now = store.now()
+    mine = connection.execute(
+        select(seat, template.c.kind)
+        .join(item, item.c.id == seat.c.item)
+        .join(template, template.c.id == item.c.template)
+        .where(
+            seat.c.person == person_id,
+            seat.c.state == "leased",
+            seat.c.lease_until > now,
+            template.c.project == project_id,
+        )
+    ).first()
+    if mine is not None:
+        return _seat(mine)
+    chosen = _choose(connection, project_id, person_id, now)
+    if chosen is None:
+        return _why_empty(connection, project_id, person_id, now)
+    return _take(store, connection, chosen, person_id, current, lease, who.pseudonym)
+
+
+def _choose(connection: Connection, project_id: str, person_id: str, now: str) -> Any:
+    """The open item that needs this annotator most: nearly done first, then priority, then a draw of their own."""
+    taken = (
+        select(func.count())
+        .select_from(seat)
+        .where(seat.c.item == item.c.id, (seat.c.state == "submitted") | (seat.c.lease_until > now))
+        .scalar_subquery()
+    )
+    seen = select(judgment.c.id).where(judgment.c.item == item.c.id, judgment.c.person == person_id).exists()
+    query = (
+        select(item, template.c.kind)
+        .join(template, template.c.id == item.c.template)
+        .where(template.c.project == project_id, item.c.state == "open", not_(seen), taken < item.c.overlap)
+        .order_by(item.c.priority.desc(), case((taken >= item.c.overlap - 1, 0), else_=1), item.c.created_at)
+        .limit(16)
+    )
+    if connection.dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True, of=item)
+    rows = connection.execute(query).all()
+    if not rows:
+        return None
+    best = [row for row in rows if row.priority == rows[0].priority]
+    return random.Random(derive(0, "queue", person_id, now)).choice(best[:4])
+
+
+def _take(
+    store: Store, connection: Connection, chosen: Any, person_id: str, current: str | None, lease: timedelta, name: str
+) -> Seat:
+    now = store.now()
+    held = connection.execute(select(seat).where(seat.c.item == chosen.id)).all()
+    for old in held:
+        if old.state == "leased" and old.lease_until <= now:
+            connection.execute(delete(seat).where(seat.c.id == old.id))
+            audit.record(connection, now, "system", "reclaim_seat", old.id, item=chosen.id, slot=old.slot)
+    used = {old.slot for old in held if old.state == "submitted" or old.lease_until > now}
+    slot = next(n for n in range(chosen.overlap) if n not in used)
+    made = new_id()
+    shown = _order(connection, chosen, person_id)
+    values = {
+        "id": made,
+        "item": chosen.id,
+        "slot": slot,
+        "person": person_id,
+        "state": "leased",
+        "lease_until": stamp(store.clock() + lease),
+        "token": secrets.token_urlsafe(24),
+        "shown": list(shown),
+        "guideline": current,
+        "created_at": now,
+    }
+    connection.execute(insert(seat).values(**values))
+    audit.record(connection, now, name, "take_seat", made, item=chosen.id, slot=slot)
+    return Seat(made, chosen.id, chosen.kind, str(values["token"]), str(values["lease_until"]), shown, current)
+
+
+def _order(connection: Connection, chosen: Any, person_id: str) -> tuple[str, ...]:
+    """The order to show: a fair draw for each annotator and item; a repeat shows the opposite of the first time."""
+    ids = list(
+        connection.execute(
+            select(item_response.c.response).where(item_response.c.item == chosen.id).order_by(item_response.c.place)
+        ).scalars()
+    )
+    if chosen.repeat_of is not None:
+        first = connection.execute(
+            select(judgment.c.shown).where(judgment.c.item == chosen.repeat_of, judgment.c.person == person_id)
+        ).scalar()
+        if first is not None:
+            return tuple(reversed(first))
+    random.Random(derive(0, "sides", chosen.id, person_id)).shuffle(ids)
+    return tuple(ids)
+
+
+def heartbeat(store: Store, seat_id: str, token: str, *, lease: timedelta = LEASE) -> str:
+    """Extend a live seat; returns the new end of the lease.
+
+    Raises:
+        UsageError: The seat is gone (it expired and somebody else needed it) or the token is another one.
+    """
+    with store.write() as connection:
+        _own(connection, seat_id, token)
+        until = stamp(store.clock() + lease)
+        connection.execute(update(seat).where(seat.c.id == seat_id).values(lease_until=until))
+    return until
+
+
+def release(store: Store, seat_id: str, token: str) -> None:
+    """Give a seat back unanswered."""
+    with store.write() as connection:
+        row = _own(connection, seat_id, token)
+        connection.execute(delete(seat).where(seat.c.id == seat_id))
+        audit.record(connection, store.now(), "system", "release_seat", seat_id, item=row.item, slot=row.slot)
+
+
+def save_draft(store: Store, seat_id: str, token: str, draft: Any) -> None:
+    """Keep an unfinished answer, so that another browser can go on with it."""
+    with store.write() as connection:
+        _own(connection, seat_id, token)
+        connection.execute(update(seat).where(seat.c.id == seat_id).values(draft=draft))
+
+
+def acknowledge(store: Store, person_id: str, guideline_id: str) -> None:
+    """Record that a person has read a guideline version; twice is once."""
+    with store.write() as connection:
+        _row(connection, guideline, guideline_id)
+        if not _acknowledged(connection, person_id, guideline_id):
+            connection.execute(
+                insert(acknowledgement).values(
+                    id=new_id(), person=person_id, guideline=guideline_id, created_at=store.now()
+                )
+            )
+
+
+def _why_empty(connection: Connection, project_id: str, person_id: str, now: str) -> Nothing:
+    seen = select(judgment.c.id).where(judgment.c.item == item.c.id, judgment.c.person == person_id).exists()
+    left = connection.execute(
+        select(func.count())
+        .select_from(item)
+        .join(template, template.c.id == item.c.template)
+        .where(template.c.project == project_id, item.c.state == "open", not_(seen))
+    ).scalar_one()
+    if left:
+        soonest = connection.execute(
+            select(func.min(seat.c.lease_until))
+            .join(item, item.c.id == seat.c.item)
+            .join(template, template.c.id == item.c.template)
+            .where(and_(template.c.project == project_id, seat.c.state == "leased", seat.c.lease_until > now))
+        ).scalar()
+        return Nothing("all_leased", f"{left} items are with others; the next lease ends at {soonest}")
+    return Nothing("done", "there is nothing left for you to judge here: thank you")
+
+
+def _acknowledged(connection: Connection, person_id: str, guideline_id: str) -> bool:
+    query = select(acknowledgement.c.id).where(
+        acknowledgement.c.person == person_id, acknowledgement.c.guideline == guideline_id
+    )
+    return connection.execute(query).first() is not None
+
+
+def _seat(row: Any) -> Seat:
+    return Seat(row.id, row.item, row.kind, row.token, row.lease_until, tuple(row.shown), row.guideline)
+
+
+def _own(connection: Connection, seat_id: str, token: str) -> Any:
+    row = connection.execute(select(seat).where(seat.c.id == seat_id, seat.c.state == "leased")).first()
+    if row is None or not secrets.compare_digest(row.token, token):
+        raise UsageError(
+            "the seat is not yours any more: its lease ended and somebody else needed the item",
+            where="seat",
+            fix="submit all the same, nothing is lost; or ask for the next item",
+        )
+    return row
+
+
+def _row(connection: Connection, table: Any, wanted: str) -> Any:
+    found = connection.execute(select(table).where(table.c.id == wanted)).first()
+    if found is None:
+        raise UsageError(f"there is no {table.name} {wanted!r}", where=str(table.name))
+    return found
+
+
+def shown_ids(connection: Connection, item_id: str) -> Sequence[str]:
+    """Response ids of an item in canonical order."""
+    return list(
+        connection.execute(
+            select(item_response.c.response).where(item_response.c.item == item_id).order_by(item_response.c.place)
+        ).scalars()
+    )

@@ -1,0 +1,89 @@
+"""A project read out whole, as the plain rows that quality, aggregation and the snapshot work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from trueup.errors import UsageError
+from trueup.feedback.records import ItemRow, Judged, JudgmentRow, ResponseRow
+from trueup.feedback.schema import guideline, item, item_response, judgment, person, project, prompt, response, template
+from trueup.feedback.store import Store
+from trueup.types import Message, Prompt
+
+
+def read_project(store: Store, project_id: str) -> Judged:
+    """Items and current judgments (the last revision of each) of a project, in order of time.
+
+    Raises:
+        UsageError: No such project.
+    """
+    with store.read() as connection:
+        of = connection.execute(select(project).where(project.c.id == project_id)).first()
+        if of is None:
+            raise UsageError(f"there is no project {project_id!r}", where="project")
+        shown: dict[str, list[ResponseRow]] = {}
+        for row in connection.execute(
+            select(item_response.c.item, response)
+            .join(response, response.c.id == item_response.c.response)
+            .join(prompt, prompt.c.id == response.c.prompt)
+            .where(prompt.c.project == project_id)
+            .order_by(item_response.c.item, item_response.c.place)
+        ):
+            shown.setdefault(row.item, []).append(ResponseRow(row.id, row.text, row.generator, row.generator_kind))
+        items = {
+            row.id: ItemRow(
+                row.id,
+                row.kind,
+                row.stream,
+                row.split,
+                row.prompt,
+                _prompt(row.turns),
+                tuple(shown.get(row.id, ())),
+                row.repeat_of,
+                row.gold,
+                row.context,
+            )
+            for row in connection.execute(
+                select(item, template.c.kind, prompt.c.turns, prompt.c.split)
+                .join(template, template.c.id == item.c.template)
+                .join(prompt, prompt.c.id == item.c.prompt)
+                .where(template.c.project == project_id)
+                .order_by(item.c.created_at, item.c.id)
+            )
+        }
+        newer = select(judgment.c.supersedes).where(judgment.c.supersedes.is_not(None))
+        judgments = tuple(
+            JudgmentRow(
+                row.id,
+                row.item,
+                row.pseudonym,
+                row.answer,
+                tuple(row.shown),
+                row.created_at,
+                row.active_ms,
+                row.revision,
+                row.surplus,
+                row.simulated,
+                row.skip_reason,
+                row.rationale,
+                row.guideline_sha256,
+            )
+            for row in connection.execute(
+                select(judgment, person.c.pseudonym, person.c.simulated, guideline.c.sha256.label("guideline_sha256"))
+                .join(person, person.c.id == judgment.c.person)
+                .join(item, item.c.id == judgment.c.item)
+                .join(template, template.c.id == item.c.template)
+                .outerjoin(guideline, guideline.c.id == judgment.c.guideline)
+                .where(template.c.project == project_id, judgment.c.id.not_in(newer))
+                .order_by(judgment.c.created_at, judgment.c.id)
+            )
+        )
+    return Judged(of.name, items, judgments, bool(of.simulated))
+
+
+def _prompt(turns: Any) -> Prompt:
+    if isinstance(turns, str):
+        return turns
+    return tuple(Message(turn["role"], turn["content"]) for turn in turns)

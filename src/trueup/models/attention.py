@@ -1,0 +1,109 @@
+"""Causal attention of right-padded rows, by the kernel that is fastest where it runs.
+
+The CPU's bfloat16 flash backward is ten times slower than plain batched products at the lengths of preference data
+(``benchmarks/kernels.py``), so there the forward is flash and the backward is ours. Elsewhere PyTorch's own runs.
+
+Shapes: R rows, H heads, T positions, E head width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+BACKWARD_ELEMENTS = 1 << 20
+"""Attention weights held at a time in our backward: 2 MB in bfloat16, about a core's second-level cache."""
+LONGEST = 2048
+"""Rows longer than this go to PyTorch's kernel: quadratic temporaries stop paying."""
+
+
+def causal(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Attention output [R, H, T, E]; padding must be to the right, where causality hides it.
+
+    Args:
+        query: [R, H, T, E]; ``key`` and ``value`` may have fewer heads (grouped queries).
+        scale: Factor on the dot products, 1 / sqrt(E) by default.
+        window: Tokens that a token may look back on, itself included (sliding windows).
+        softcap: Logits become ``softcap * tanh(logits / softcap)`` (Gemma 2).
+    """
+    width, grouped = query.shape[2], key.shape[1] != query.shape[1]
+    narrow = window is not None and window < width
+    if softcap is None and not narrow:
+        if query.device.type == "cpu" and query.dtype is torch.bfloat16 and width <= LONGEST and _learns(query, key):
+            if grouped:
+                key, value = _spread(query, key, value)
+            factor = scale if scale is not None else query.shape[-1] ** -0.5
+            found: torch.Tensor = _Causal.apply(query, key, value, factor)  # type: ignore[no-untyped-call]
+            return found
+        return functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=grouped
+        )
+    behind = torch.arange(width, device=query.device)[:, None] - torch.arange(width, device=query.device)[None, :]
+    allowed = (behind >= 0) & (behind < window) if narrow and window is not None else behind >= 0
+    if softcap is None:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=allowed, scale=scale, enable_gqa=grouped
+        )
+    if grouped:
+        key, value = _spread(query, key, value)
+    logits = (query @ key.transpose(-1, -2)) * (scale if scale is not None else query.shape[-1] ** -0.5)
+    logits = (softcap * torch.tanh(logits / softcap)).masked_fill(~allowed, float("-inf"))
+    wide = torch.promote_types(query.dtype, torch.float32)
+    return logits.softmax(-1, dtype=wide).to(query.dtype) @ value
+
+
+def _learns(*tensors: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    share = query.shape[1] // key.shape[1]
+    return key.repeat_interleave(share, 1), value.repeat_interleave(share, 1)
+
+
+class _Causal(torch.autograd.Function):
+    """Flash forward; backward recomputes the weights, some heads at a time, in the precision of the inputs.
+
+    With P = softmax(S): dV = P' dO, dS = P * (dO V' - rowsum(dO V' * P)), dQ = dS K, dK = dS' Q
+    (Dao et al. 2022, algorithm 4, arXiv 2205.14135). Softmax and its derivative sum in float32 inside.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.scale = scale
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        query, key, value = ctx.saved_tensors
+        rows, heads, width, size = query.shape
+
+        def flat(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.reshape(rows * heads, width, size)
+
+        q, k, v, g = flat(query), flat(key), flat(value), flat(grad)
+        mask = torch.full((1, width, width), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
+        to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        span = max(1, BACKWARD_ELEMENTS // (width * width))
+        for begin in range(0, rows * heads, span):
+            part = slice(begin, begin + span)
+            logits = torch.baddbmm(mask, q[part], k[part].transpose(1, 2), alpha=ctx.scale)
+            weights = torch.softmax(logits, -1)
+            slope = torch.bmm(g[part], v[part].transpose(1, 2))
+            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, slope.dtype).mul_(ctx.scale)
+            torch.bmm(weights.transpose(1, 2), g[part], out=to_v[part])
+            torch.bmm(slope, k[part], out=to_q[part])
+            torch.bmm(slope.transpose(1, 2), q[part], out=to_k[part])
+        shape = (rows, heads, width, size)
+        return to_q.view(shape), to_k.view(shape), to_v.view(shape), None

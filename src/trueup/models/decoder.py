@@ -1,0 +1,262 @@
+"""One decoding step as few tensor operations: what makes sampling from small and middle-sized models fast.
+
+Hugging Face's layers spend most of a one-token step in Python. Here a step is a flat list of products on weights that
+are cast once per call, with a cache that is allocated once. Prefill stays with the model's own forward, so prompts are
+read exactly as ever. A self-check compares the first decoded logits of a model with its own; where they differ, or
+where the architecture is not one of those below, sampling uses the model itself.
+
+Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+GATED = ("llama", "mistral", "qwen2", "qwen3")
+"""RMS norms, rotary positions, gated MLP."""
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+"""Rotary variants whose angles depend on the position only."""
+
+
+class _Product:
+    """``input @ weight + bias`` for few rows: the weight stands as the kernel of this precision wants it.
+
+    On the CPU, bfloat16 weights are packed once by oneDNN and float32 ones are kept [in, out]: each is a quarter to
+    a third faster at 32 rows than the layout of training (``benchmarks/kernels.py``).
+    """
+
+    def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, rows: int) -> None:
+        self.bias_O = bias_O
+        self.packed: Any = None
+        self.weight_IO = weight_OI.t()
+        if weight_OI.device.type != "cpu":
+            return
+        if weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous(), rows)
+        else:
+            self.weight_IO = self.weight_IO.contiguous()
+
+    def __call__(self, input_BI: torch.Tensor) -> torch.Tensor:
+        if self.packed is not None:
+            found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input_BI, self.packed, self.bias_O, "none", [], "")
+            return found
+        if self.bias_O is None:
+            return input_BI @ self.weight_IO
+        return torch.addmm(self.bias_O, input_BI, self.weight_IO)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    norm_in: tuple[torch.Tensor, torch.Tensor | None]
+    qkv: _Product
+    out: _Product
+    norm_mlp: tuple[torch.Tensor, torch.Tensor | None]
+    up: _Product
+    down: _Product
+    qk_norms: tuple[torch.Tensor, torch.Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    gated: bool
+    heads: int
+    kv_heads: int
+    size: int
+    eps: float
+
+
+def supports(model: Any, length: int) -> bool:
+    """Whether ``Decoder`` can stand in for ``model`` on sequences of ``length`` tokens."""
+    config = model.config
+    if config.model_type == "gpt2":
+        plain = config.activation_function in ("gelu_new", "gelu_pytorch_tanh")
+        return (
+            plain
+            and not config.add_cross_attention
+            and not config.scale_attn_by_inverse_layer_idx
+            and config.scale_attn_weights
+        )
+    if config.model_type in GATED:
+        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        rope = getattr(config, "rope_parameters", None) or {}
+        return (
+            config.hidden_act == "silu"
+            and (window is None or window >= length)
+            and rope.get("rope_type", "default") in STATIC_ROPE
+            and rope.get("partial_rotary_factor", 1.0) == 1.0
+        )
+    return False
+
+
+class Decoder:
+    """Weights and cache of one sampling call.
+
+    Args:
+        model: A causal LM for which ``supports`` holds.
+        dtype: Of weights, cache and products. The residual stream is float32 or wider.
+        rows: About how many rows a step will have; kernels are chosen for it.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype, rows: int) -> None:
+        config, body = model.config, model.base_model
+        gated = config.model_type in GATED
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        self.dtype = dtype
+        self.rows = rows
+        self.wide = torch.promote_types(dtype, torch.float32)
+        self.shape = _Shape(
+            gated,
+            heads,
+            (getattr(config, "num_key_value_heads", None) or heads) if gated else heads,
+            size,
+            float(config.rms_norm_eps if gated else config.layer_norm_epsilon),
+        )
+        with torch.no_grad():
+            self.embedding = model.get_input_embeddings().weight
+            self.places = None if gated else body.wpe.weight
+            source = body.layers if gated else body.h
+            build = self._gated_layer if gated else self._gpt2_layer
+            self.layers = [build(layer) for layer in source]
+            self.final = self._norm(body.norm if gated else body.ln_f)
+            head = model.get_output_embeddings()
+            self.head = self._joined([head])
+        self.rotary = body.rotary_emb if gated else None
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self.cosine_TE = self.sine_TE = self.embedding.new_zeros(0)
+
+    def start(self, cache: Any, room: int) -> None:
+        """Take the prompt's keys and values from a Hugging Face cache and make room for ``room`` more tokens."""
+        self.keys, self.values = [], []
+        for layer in cache.layers:
+            for source, kept in ((layer.keys, self.keys), (layer.values, self.values)):
+                rows, heads, width, size = source.shape
+                grown = torch.empty(rows, heads, width + room, size, dtype=self.dtype, device=source.device)
+                grown[:, :, :width] = source
+                kept.append(grown)
+        if self.rotary is not None:
+            limit = self.keys[0].shape[2]
+            places = torch.arange(limit, device=self.embedding.device)[None]
+            cosine, sine = self.rotary(self.embedding[:1, :1].to(self.wide)[None], places)
+            half = self.shape.size // 2
+            sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(sine)
+            self.cosine_TE, self.sine_TE = cosine[0].to(self.wide), (sine[0] * sign).to(self.wide)
+
+    def keep(self, rows_B: torch.Tensor) -> None:
+        """Drop all rows but ``rows_B`` from the cache."""
+        self.keys = [tensor.index_select(0, rows_B) for tensor in self.keys]
+        self.values = [tensor.index_select(0, rows_B) for tensor in self.values]
+
+    def step(
+        self, token_B: torch.Tensor, place_B: torch.Tensor, column: int, bias_B11T: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits [B, V] after one more token a row, written into cache column ``column``.
+
+        Args:
+            token_B: The tokens.
+            place_B: Their positions, counted without padding.
+            column: Where in the cache they go; columns before it are read.
+            bias_B11T: Added to attention logits, -inf at left padding; None where no row is padded.
+        """
+        shape = self.shape
+        state_BD = functional.embedding(token_B, self.embedding).to(self.wide)
+        cosine = sine = None
+        if self.places is not None:
+            state_BD = state_BD + functional.embedding(place_B, self.places)
+        else:
+            cosine = self.cosine_TE.index_select(0, place_B)[:, None]
+            sine = self.sine_TE.index_select(0, place_B)[:, None]
+        rows, width = token_B.shape[0], column + 1
+        bias = None if bias_B11T is None else bias_B11T[..., :width]
+        for index, layer in enumerate(self.layers):
+            mixed = layer.qkv(self._normed(state_BD, layer.norm_in))
+            heads = mixed.view(rows, shape.heads + 2 * shape.kv_heads, shape.size)
+            query_key = heads[:, : shape.heads + shape.kv_heads]
+            if layer.qk_norms is not None:
+                query_key = torch.cat(
+                    [
+                        functional.rms_norm(part.to(self.wide), (shape.size,), weight, shape.eps)
+                        for part, weight in zip(
+                            (heads[:, : shape.heads], heads[:, shape.heads : shape.heads + shape.kv_heads]),
+                            layer.qk_norms,
+                            strict=True,
+                        )
+                    ],
+                    1,
+                )
+            if cosine is not None and sine is not None:
+                turned = query_key.roll(shape.size // 2, -1)
+                query_key = torch.addcmul(query_key * cosine, turned, sine).to(self.dtype)
+            self.keys[index][:, :, column] = query_key[:, shape.heads :]
+            self.values[index][:, :, column] = heads[:, shape.heads + shape.kv_heads :]
+            attended = functional.scaled_dot_product_attention(
+                query_key[:, : shape.heads, None],
+                self.keys[index][:, :, :width],
+                self.values[index][:, :, :width],
+                attn_mask=bias,
+                enable_gqa=shape.kv_heads != shape.heads,
+            )
+            state_BD = state_BD + layer.out(attended.reshape(rows, shape.heads * shape.size))
+            inner = layer.up(self._normed(state_BD, layer.norm_mlp))
+            if shape.gated:
+                gate, value = inner.chunk(2, -1)
+                inner = functional.silu(gate).mul_(value)
+            else:
+                inner = functional.gelu(inner, approximate="tanh")
+            state_BD = state_BD + layer.down(inner)
+        return self.head(self._normed(state_BD, self.final))
+
+    def _normed(self, state_BD: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
+        weight, bias = norm
+        if self.shape.gated:
+            return functional.rms_norm(state_BD, (state_BD.shape[-1],), weight, self.shape.eps).to(self.dtype)
+        return functional.layer_norm(state_BD, (state_BD.shape[-1],), weight, bias, self.shape.eps).to(self.dtype)
+
+    def _norm(self, module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        bias = getattr(module, "bias", None)
+        return module.weight.to(self.wide), None if bias is None else bias.to(self.wide)
+
+    def _joined(self, modules: Sequence[Any]) -> _Product:
+        """One product from several linear layers that read the same input."""
+        weights = [module.weight.to(self.dtype) for module in modules]
+        biases = [module.bias for module in modules if module.bias is not None]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        bias = torch.cat([bias.to(self.dtype) for bias in biases]) if biases else None
+        return _Product(weight, bias, self.rows)
+
+    def _gated_layer(self, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        norms = (
+            (attention.q_norm.weight.to(self.wide), attention.k_norm.weight.to(self.wide))
+            if hasattr(attention, "q_norm")
+            else None
+        )
+        return _Layer(
+            self._norm(layer.input_layernorm),
+            self._joined([attention.q_proj, attention.k_proj, attention.v_proj]),
+            self._joined([attention.o_proj]),
+            self._norm(layer.post_attention_layernorm),
+            self._joined([mlp.gate_proj, mlp.up_proj]),
+            self._joined([mlp.down_proj]),
+            norms,
+        )
+
+    def _gpt2_layer(self, layer: Any) -> _Layer:
+        def turned(module: Any) -> _Product:  # Conv1D keeps [in, out]
+            return _Product(module.weight.to(self.dtype).t(), module.bias.to(self.dtype), self.rows)
+
+        return _Layer(
+            self._norm(layer.ln_1),
+            turned(layer.attn.c_attn),
+            turned(layer.attn.c_proj),
+            self._norm(layer.ln_2),
+            turned(layer.mlp.c_fc),
+            turned(layer.mlp.c_proj),
+            None,
+        )

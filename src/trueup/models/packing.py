@@ -1,0 +1,241 @@
+"""Packed streams: every distinct token of a batch is computed once, in one row without padding.
+
+A batch of sequences becomes one row of N tokens. Sequences that share a prompt share its tokens: the row holds
+``prompt | answer 1 | answer 2 | ...`` and positions restart at the prompt's end. Everything that works token by
+token (projections, norms, activations, the MLP) then runs on real tokens only. Attention alone needs to know which
+tokens belong together: queries, keys and values are gathered into right-padded rows, ordinary causal attention runs
+there, and each token takes back its own output. No dense mask exists, and the numbers are those of plain rows.
+
+Shapes: N tokens of the stream, R rows (sequences) of one attention bucket, T positions, H heads, E head width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trueup.models.attention import causal
+
+NAME = "trueup_packed"
+SHARED_FROM = 8
+"""Prompts shorter than this are not worth sharing: the bookkeeping would cost more than the tokens."""
+
+_ACTIVE: ContextVar[Stream | None] = ContextVar("stream", default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Token ids and positions of a packed batch, and where attention finds each row."""
+
+    ids_N: torch.Tensor
+    positions_N: torch.Tensor
+    rows: tuple[torch.Tensor, ...]
+    """Per attention bucket: stream index of each position, [R, T]; padding points at the row's first token."""
+    home_N: torch.Tensor
+    """Where in the flattened, concatenated buckets each token's own output stands."""
+    again: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    """For gradients of shared tokens: (stream index, flat bucket index) of the second, third, ... copies."""
+    source_N: torch.Tensor
+    """Stream index of the position whose output scores each completion token, completions in order."""
+    last_B: torch.Tensor
+    """Stream index of the last token of each sequence."""
+
+    def __len__(self) -> int:
+        return int(self.ids_N.shape[0])
+
+
+def pack(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], device: torch.device | str = "cpu"
+) -> Stream:
+    """The stream of a batch; sequences with equal prompts share the prompt's tokens.
+
+    Args:
+        prompts: Token ids, none empty.
+        completions: Token ids; an empty one adds a row that scores nothing.
+        device: Where the tensors go.
+    """
+    ids: list[Sequence[int]] = []
+    positions: list[np.ndarray[Any, Any]] = []
+    heads: dict[tuple[int, ...], int] = {}
+    spans: list[tuple[int, int, int, int]] = []  # prompt start, prompt length, completion start, completion length
+    size = 0
+    for prompt, completion in zip(prompts, completions, strict=True):
+        key = tuple(prompt)
+        start = heads.get(key)
+        if start is None:
+            start = size
+            ids.append(prompt)
+            positions.append(np.arange(len(prompt)))
+            size += len(prompt)
+            if len(prompt) >= SHARED_FROM:
+                heads[key] = start
+        ids.append(completion)
+        positions.append(np.arange(len(prompt), len(prompt) + len(completion)))
+        spans.append((start, len(prompt), size, len(completion)))
+        size += len(completion)
+    source = [
+        np.concatenate([[p + pn - 1], np.arange(c, c + cn - 1)]) if cn else np.empty(0, dtype=np.int64)
+        for p, pn, c, cn in spans
+    ]
+    last = np.array([c + cn - 1 if cn else p + pn - 1 for p, pn, c, cn in spans])
+    rows, home, again = _attention_rows(spans, size)
+
+    def move(array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
+
+    return Stream(
+        move(np.fromiter((t for piece in ids for t in piece), dtype=np.int64, count=size)),
+        move(np.concatenate(positions)),
+        tuple(move(index) for index in rows),
+        move(home),
+        tuple((move(token), move(flat)) for token, flat in again),
+        move(np.concatenate(source)),
+        move(last),
+    )
+
+
+def _attention_rows(
+    spans: Sequence[tuple[int, int, int, int]], size: int
+) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any], list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]]:
+    """Rows bucketed by length (padding stays under a fifth), the home of each token, and the copies of shared ones."""
+    order = sorted(range(len(spans)), key=lambda i: -(spans[i][1] + spans[i][3]))
+    buckets: list[list[int]] = []
+    for i in order:
+        length = spans[i][1] + spans[i][3]
+        longest = spans[buckets[-1][0]][1] + spans[buckets[-1][0]][3] if buckets else 0
+        if buckets and length >= 0.8 * longest:
+            buckets[-1].append(i)
+        else:
+            buckets.append([i])
+    home = np.full(size, -1, dtype=np.int64)
+    rows: list[np.ndarray[Any, Any]] = []
+    again: list[list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]] = []
+    copies: dict[int, int] = {}
+    flat = 0
+    for bucket in buckets:
+        width = max(1, *(spans[i][1] + spans[i][3] for i in bucket)) if bucket else 1
+        index = np.empty((len(bucket), width), dtype=np.int64)
+        for row, i in enumerate(bucket):
+            start, pn, completion, cn = spans[i]
+            prompt = np.arange(start, start + pn)
+            index[row, :pn] = prompt
+            index[row, pn : pn + cn] = np.arange(completion, completion + cn)
+            index[row, pn + cn :] = start
+            seat = flat + row * width + np.arange(pn + cn)
+            seen = copies.get(start, 0)
+            copies[start] = seen + 1
+            if seen == 0:
+                home[prompt] = seat[:pn]
+            else:
+                while len(again) < seen:
+                    again.append([])
+                again[seen - 1].append((prompt, seat[:pn]))
+            home[completion : completion + cn] = seat[pn:]
+        rows.append(index)
+        flat += index.size
+    joined = [
+        (np.concatenate([token for token, _ in level]), np.concatenate([seat for _, seat in level])) for level in again
+    ]
+    return rows, home, joined
+
+
+class _ToRows(torch.autograd.Function):
+    """``[N, ...] -> [sum R*T, ...]``; backward adds each copy's gradient without atomics or sorting."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, stream: Stream) -> torch.Tensor:
+        ctx.stream = stream
+        return torch.cat([values.index_select(0, index.flatten()) for index in stream.rows])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        stream: Stream = ctx.stream
+        found = grad.index_select(0, stream.home_N)
+        for token, flat in stream.again:
+            found[token] += grad.index_select(0, flat)
+        return found, None
+
+
+class _ToStream(torch.autograd.Function):
+    """``[sum R*T, ...] -> [N, ...]``: each token takes its own output."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, stream: Stream) -> torch.Tensor:
+        ctx.stream, ctx.count = stream, values.shape[0]
+        return values.index_select(0, stream.home_N)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        found = grad.new_zeros((ctx.count, *grad.shape[1:]))
+        found[ctx.stream.home_N] = grad
+        return found, None
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each sequence of the active stream, in the form Hugging Face attention layers call.
+
+    Args:
+        query: [1, H, N, E]; ``key`` and ``value`` may have fewer heads (grouped queries).
+        sliding_window: Tokens that a token may look back on, itself included.
+        softcap: Logits are ``softcap * tanh(logits / softcap)`` (Gemma 2).
+
+    Returns:
+        ``([1, N, H, E], None)``.
+    """
+    stream = _ACTIVE.get()
+    assert stream is not None, "packed attention runs inside `packed()` only"
+    flat = [_ToRows.apply(tensor[0].transpose(0, 1), stream) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
+    sizes = [index.numel() for index in stream.rows]
+    outputs = []
+    # One split, not slices: its backward is one concatenation.
+    for index, *parts in zip(stream.rows, *(tensor.split(sizes) for tensor in flat), strict=True):
+        q, k, v = (part.unflatten(0, tuple(index.shape)).transpose(1, 2) for part in parts)
+        found_RHTE = causal(q, k, v, scale=scaling, window=sliding_window, softcap=softcap)
+        outputs.append(found_RHTE.transpose(1, 2).flatten(0, 1))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    found: torch.Tensor = _ToStream.apply(joined, stream)  # type: ignore[no-untyped-call]
+    return found[None], None
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    return None
+
+
+def install() -> None:
+    """Make the packed attention known to Hugging Face models; doing it twice changes nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, _no_mask)
+
+
+@contextlib.contextmanager
+def packed(model: Any, stream: Stream) -> Iterator[dict[str, torch.Tensor]]:
+    """Inside, ``model`` attends by ``stream``; yields the inputs for its forward call."""
+    install()
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    token = _ACTIVE.set(stream)
+    try:
+        yield {"input_ids": stream.ids_N[None], "position_ids": stream.positions_N[None]}
+    finally:
+        _ACTIVE.reset(token)
+        config._attn_implementation = before

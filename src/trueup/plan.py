@@ -1,0 +1,154 @@
+"""``trueup plan``: what a recipe will cost in time and memory, measured by taking a few of its real steps.
+
+Each stage runs in a process of its own, with its real data and model, for a few steps spread evenly over the whole
+run, into a temporary directory; later stages start from the weights that these few steps made. Time is then
+extrapolated, memory is the peak that was seen. Nothing is estimated from formulas, so nothing needs to be known about
+the model or the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from trueup.errors import RunError
+from trueup.ledger import read_lines, read_run
+from trueup.pipeline import Stage, read_recipe, resolve_stage
+
+PROBE_STEPS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one stage will take. Seconds are wall time on this machine as it is now; memory is the process's peak."""
+
+    stage: str
+    kind: str
+    steps: int
+    step_seconds: float
+    once_seconds: float
+    """Start-up, reading, rendering, reference pass, evaluations, checkpoints and export together."""
+    peak_gb: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole stage."""
+        return self.once_seconds + self.steps * self.step_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self) | {"seconds": self.seconds}
+
+
+def plan(recipe: Path, *, steps: int = PROBE_STEPS, tell: Callable[[str], None] = lambda line: None) -> list[Cost]:
+    """Measure every stage of ``recipe``.
+
+    Raises:
+        RunError: A stage fails; its own error is shown. Better now than in an hour.
+    """
+    _, stages = read_recipe(recipe)
+    return measure(stages, steps=steps, tell=tell)
+
+
+def measure(
+    stages: list[Stage], *, steps: int = PROBE_STEPS, tell: Callable[[str], None] = lambda line: None
+) -> list[Cost]:
+    """The cost of each stage, in order."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="trueup-plan-") as folder:
+        done: dict[str, Path] = {}
+        for stage in stages:
+            tell(f"{stage.name}: taking {steps} of its steps")
+            found.append(_probe(stage, done, Path(folder), steps))
+            done[stage.name] = Path(folder) / stage.name
+    return found
+
+
+def _probe(stage: Stage, done: dict[str, Path], folder: Path, steps: int) -> Cost:
+    out = folder / stage.name
+    task = {
+        "stage": asdict(stage),
+        "done": {name: str(path) for name, path in done.items()},
+        "out": str(out),
+        "steps": steps,
+    }
+    began = time.perf_counter()
+    code = "import sys; from trueup.plan import _child; _child(sys.stdin.read())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(task), capture_output=True, text=True, check=False
+    )
+    wall = time.perf_counter() - began
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("PEAK ")]
+    if ran.returncode or not lines:
+        raise RunError(f"the stage cannot run: {ran.stderr.strip()[-2000:]}", where=f"stage {stage.name}")
+    return _extrapolate(stage, out, wall, float(lines[-1].split()[1]))
+
+
+def _child(text: str) -> None:
+    """Run in the measuring process: one stage, a few steps, then its peak memory on standard output."""
+    import resource
+
+    from trueup.recipes.registry import execute
+
+    task = json.loads(text)
+    stage = Stage(**task["stage"])
+    config = resolve_stage(stage, {name: Path(path) for name, path in task["done"].items()})
+    execute(stage.kind, config, task["out"], quiet=True, probe=task["steps"])
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    print(f"PEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}")
+
+
+def _extrapolate(stage: Stage, out: Path, wall: float, peak_gb: float) -> Cost:
+    """From the steps that were taken to all of them.
+
+    The first step warms up, the last one also measures held-out data; both are told apart from the rest.
+    """
+    record = read_run(out)
+    total = int(record["facts"]["steps"])
+    timing, _ = read_lines(out / "timing.jsonl")
+    events, _ = read_lines(out / "events.jsonl")
+    taken = {int(row["step"]): float(row["seconds"]) for row in timing}
+    saves = [float(e["seconds"]) for e in events if e["event"] == "saved"]
+    anchors = [e for e in events if e["event"] == "reference"]
+    order = sorted(taken)
+    plain = [taken[step] for step in order[1:-1]] or [taken[order[0]]]
+    typical = mean(plain)
+    extra = max(0.0, taken[order[-1]] - median(plain)) if len(order) > 2 else 0.0
+    config = record["config"]
+    evaluations = -(-total // int(config["evaluate_every"])) if config.get("validation") else 0
+    checkpoints = -(-total // int(config["save_every"]))
+    once = wall - sum(taken.values()) - sum(saves) + extra * max(1, evaluations) + mean(saves or [0.0]) * checkpoints
+    once += max(0.0, taken[order[0]] - typical)
+    for event in anchors:  # the probe scored the reference on the examples of its own steps only
+        scored, seconds = int(event["examples"]), float(event["seconds"])
+        needed = int(record["facts"].get("reference_examples", scored))
+        once += seconds * (needed / scored - 1.0)
+    return Cost(stage.name, stage.kind, total, typical, once, peak_gb)
+
+
+def table(costs: list[Cost]) -> str:
+    """The plan for people."""
+    width = max(5, *(len(c.stage) for c in costs))
+    lines = [f"{'stage':<{width}}  {'steps':>7}  {'s/step':>8}  {'time':>9}  {'memory':>8}"]
+    lines += [
+        f"{c.stage:<{width}}  {c.steps:>7}  {c.step_seconds:>8.3f}  {duration(c.seconds):>9}  {c.peak_gb:>5.1f} GB"
+        for c in costs
+    ]
+    total, most = sum(c.seconds for c in costs), max(c.peak_gb for c in costs)
+    lines.append(f"{'all':<{width}}  {'':>7}  {'':>8}  {duration(total):>9}  {most:>5.1f} GB")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """``1:05:07`` or ``4:10``."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,93 @@
+"""The fast decoder draws what the model draws; where it cannot, the model's own step is used."""
+
+import logging
+
+import pytest
+import torch
+
+from tests.models.test_packing import FAMILIES, VOCABULARY, build
+from trueup.config import Sampling
+from trueup.engine import generate as sampler
+from trueup.engine.generate import generate
+from trueup.errors import NonFiniteError
+from trueup.models.decoder import Decoder, supports
+from trueup.models.policy import Policy
+
+FAST = ("GPT2", "Llama", "Qwen2", "Qwen3")
+PROMPTS = [(3, 4, 5, 6, 7), (8,), (9, 10, 11), (12, 13)]
+
+
+def policy_of(family, dtype=torch.float64, compute=torch.float32):
+    return Policy(build(family, dtype), None, torch.device("cpu"), compute, family)
+
+
+def draw(policy, **levers):
+    return generate(policy, PROMPTS, Sampling(max_new_tokens=14, **levers), stop_ids=frozenset([1, 2, 3]), seed=5)
+
+
+@pytest.mark.parametrize("family", FAST)
+@pytest.mark.parametrize(
+    "levers", [{}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 0, "repetition_penalty": 1.3}]
+)
+def test_it_draws_what_the_model_draws(family, levers):
+    policy = policy_of(family)
+    fast = draw(policy, **levers)
+    assert policy.decodes is True
+    policy.decodes = False
+    slow = draw(policy, **levers)
+    for one, other in zip(fast, slow, strict=True):
+        assert (one.ids, one.stop) == (other.ids, other.stop)
+        torch.testing.assert_close(one.logps, other.logps, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_stays_near_the_model():
+    policy = policy_of("GPT2", torch.float32, torch.bfloat16)
+    draw(policy)
+    assert policy.decodes is True
+
+
+def test_rows_may_leave_early_without_touching_the_others(monkeypatch):
+    policy = policy_of("Llama")
+    whole = draw(policy)
+    for share in (0.0, 1.0):  # never compact, compact at once
+        monkeypatch.setattr(sampler, "COMPACT_BELOW", share)
+        assert [c.ids for c in draw(policy)] == [c.ids for c in whole]
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(FAST)))
+def test_other_families_and_narrow_windows_use_the_model(family):
+    model = build(family)
+    assert not supports(model, 40)
+    policy = policy_of(family, torch.float32)  # in float64, eager attention of Gemma 2 gives NaN under left padding
+    draw(policy)
+    assert policy.decodes is None
+
+
+def test_a_decoder_that_differs_is_not_used(monkeypatch, caplog):
+    policy = policy_of("GPT2")
+    honest = Decoder.step
+    monkeypatch.setattr(Decoder, "step", lambda self, *given: honest(self, *given) + torch.arange(VOCABULARY))
+    with caplog.at_level(logging.WARNING, "trueup.engine"):
+        draw(policy)
+    assert policy.decodes is False
+    assert "the model's own step is used" in caplog.text
+
+
+def test_logits_that_are_no_distribution_are_an_error():
+    with pytest.raises(NonFiniteError, match="row 1"):
+        sampler._inverse_cdf(torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), torch.tensor([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("vocabulary", [5, 256, 700])
+def test_inverse_cdf_agrees_with_the_plain_scan_and_never_draws_the_impossible(vocabulary):
+    logits = torch.randn(1, vocabulary, dtype=torch.float64) * 3
+    logits[0, ::3] = float("-inf")
+    uniforms = torch.linspace(0, 1, 2001, dtype=torch.float64)[:-1] + 1e-7
+    token, logp = sampler._inverse_cdf(logits.repeat(2000, 1), uniforms)
+    shares = logits.softmax(-1)[0]
+    wanted = torch.searchsorted(shares.cumsum(0), uniforms, right=True)
+    assert float((token == wanted).double().mean()) > 0.999  # the two sums round differently at an edge
+    assert torch.isfinite(logp).all()
+    torch.testing.assert_close(logp, shares.log()[token])
+    edge, _ = sampler._inverse_cdf(logits, torch.tensor([1.0], dtype=torch.float64))
+    assert torch.isfinite(logits[0, edge])

@@ -1,0 +1,151 @@
+"""Packed streams give the hidden states, rewards and gradients of plain rows, for every family that is supported."""
+
+import logging
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trueup.models.packing import SHARED_FROM, pack, packed
+from trueup.models.trunk import Trunk
+
+VOCABULARY = 61
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+GROUPED = COMMON | {"num_key_value_heads": 2}
+FAMILIES = {
+    "GPT2": {
+        "vocab_size": VOCABULARY,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 64,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    },
+    "Llama": GROUPED,
+    "Mistral": GROUPED | {"sliding_window": 7},
+    "Qwen2": GROUPED,
+    "Qwen3": GROUPED | {"head_dim": 8},
+    "Gemma": GROUPED | {"head_dim": 8},
+    "Gemma2": GROUPED | {"head_dim": 8, "sliding_window": 7},
+    "Gemma3": GROUPED | {"head_dim": 8, "sliding_window": 7},
+    "GPTNeoX": COMMON,
+}
+
+
+def build(family, dtype=torch.float64):
+    torch.manual_seed(3)
+    name = "Gemma3Text" if family == "Gemma3" else family
+    config = getattr(transformers, f"{name}Config")(**FAMILIES[family])
+    kind = "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
+    return getattr(transformers, kind)(config).to(dtype).eval()
+
+
+MODELS = {}
+
+
+def model_of(family):
+    if family not in MODELS:
+        MODELS[family] = build(family)
+    return MODELS[family]
+
+
+tokens = st.integers(0, VOCABULARY - 1)
+
+
+@st.composite
+def batches(draw):
+    """Ragged prompts, some shared, some short; ragged completions."""
+    distinct = draw(st.lists(st.lists(tokens, min_size=1, max_size=14), min_size=1, max_size=3))
+    picks = draw(st.lists(st.integers(0, len(distinct) - 1), min_size=1, max_size=5))
+    prompts = [tuple(distinct[i]) for i in picks]
+    completions = [tuple(draw(st.lists(tokens, min_size=1, max_size=12))) for _ in picks]
+    return prompts, completions
+
+
+def plain_states(model, prompts, completions):
+    rows = [
+        model.base_model(input_ids=torch.tensor([p + c]), use_cache=False).last_hidden_state[0]
+        for p, c in zip(prompts, completions, strict=True)
+    ]
+    scored = [h[len(p) - 1 : len(p) + len(c) - 1] for h, p, c in zip(rows, prompts, completions, strict=True)]
+    return torch.cat(scored), torch.stack([h[-1] for h in rows])
+
+
+def gradient(model, *states):
+    wanted = [p for p in model.base_model.parameters() if p.requires_grad]
+    ramp = torch.linspace(-1, 1, states[0].shape[-1], dtype=states[0].dtype)
+    total = sum(torch.tanh(s * ramp).sum() for s in states)
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
+    return torch.cat([g.flatten() for g in found if g is not None])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(batch=batches())
+def test_a_stream_is_the_plain_rows_in_float64(family, batch):
+    model, (prompts, completions) = model_of(family), batch
+    stream = pack(prompts, completions)
+    with packed(model, stream) as inputs:
+        state_ND = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
+    found = state_ND[stream.source_N], state_ND[stream.last_B]
+    wanted = plain_states(model, prompts, completions)
+    # Norms and soft-capped attention of some families compute in float32 whatever the weights are.
+    rtol = 1e-10 if family in ("GPT2", "GPTNeoX") else 1e-5
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol)
+    one, other = gradient(model, *found), gradient(model, *wanted)
+    assert float((one - other).norm() / other.norm()) < rtol
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_its_self_check_in_float32(family):
+    model = build(family, torch.float32)
+    assert Trunk(model, model.base_model, torch.device("cpu"), torch.float32, family).packs
+
+
+def test_prompts_are_shared_and_short_ones_are_not():
+    long, short = tuple(range(SHARED_FROM)), (1,)
+    stream = pack([long, long, long, short, short], [(1, 2), (3,), (4,), (5,), (6,)])
+    assert len(stream) == SHARED_FROM + 4 + 2 * 2
+    assert stream.positions_N[-1] == 1
+    assert len(stream.source_N) == 6
+
+
+def test_a_model_that_mixes_the_stream_falls_back_and_says_so(caplog):
+    model = build("GPT2", torch.float32)
+
+    class Leaky(torch.nn.Module):
+        """A trunk with a recurrence over positions, as state-space models have: packing would mix sequences."""
+
+        def forward(self, **inputs):
+            output = model.base_model(**inputs)
+            output.last_hidden_state = output.last_hidden_state.cumsum(1)
+            return output
+
+    with caplog.at_level(logging.WARNING, "trueup.models"):
+        assert not Trunk(model, Leaky(), torch.device("cpu"), torch.float32, "leaky").packs
+    assert "packed streams differ" in caplog.text
+
+
+def test_the_model_is_left_as_it_was():
+    model = build("Llama", torch.float32)
+    before = model.config._attn_implementation
+    ids = torch.tensor([[1, 2, 3]])
+    plain = model(ids).logits
+    with packed(model, pack([(1, 2)], [(3,)])):
+        pass
+    assert model.config._attn_implementation == before
+    torch.testing.assert_close(model(ids).logits, plain, rtol=0, atol=0)

@@ -1,0 +1,82 @@
+"""``trueup plan`` takes real steps; ``trueup doctor`` says what follows from what it measured."""
+
+import json
+
+import pytest
+
+from tests.test_commands import trueup
+from trueup.data.write import write_jsonl
+from trueup.doctor import advise
+from trueup.errors import RunError
+from trueup.pipeline import Stage
+from trueup.plan import Cost, duration, measure, table
+
+
+@pytest.fixture
+def stages(tmp_path):
+    texts = [
+        f"The {a} {b} sees the {c}." for a in ("red", "old", "new") for b in ("cat", "dog") for c in ("sun", "sea")
+    ]
+    demos = write_jsonl(tmp_path / "demos.jsonl", [{"prompt": "Say:", "completion": t} for t in texts * 8])
+    pairs = write_jsonl(
+        tmp_path / "pairs.jsonl",
+        [{"prompt": f"Say {i}:", "chosen": t, "rejected": "No."} for i, t in enumerate(texts * 8)],
+    )
+    tiny = {"hidden": 32, "layers": 1, "heads": 2, "vocabulary": 300, "context": 96}
+    batch = {"size": 4, "max_length": 64}
+    return [
+        Stage("sft", "sft", {"data": str(demos), "model": {"name": "tiny", "tiny": tiny}, "batch": batch, "epochs": 1}),
+        Stage(
+            "dpo",
+            "dpo",
+            {
+                "data": str(pairs),
+                "validation": str(pairs),
+                "model": {"name": "@sft"},
+                "batch": batch,
+                "evaluate_every": 10,
+            },
+        ),
+    ]
+
+
+def test_a_few_steps_tell_the_steps_and_the_memory_of_the_whole(stages):
+    probed, whole = measure(stages, steps=4), measure(stages, steps=10**6)
+    assert [c.stage for c in probed] == ["sft", "dpo"]
+    for few, every in zip(probed, whole, strict=True):
+        assert few.steps == every.steps == 24
+        assert abs(few.peak_gb / every.peak_gb - 1) < 0.25
+        assert few.step_seconds > 0
+        assert few.seconds > few.once_seconds > 0
+
+
+def test_a_stage_that_cannot_run_is_found_now(stages):
+    broken = Stage("dpo", "dpo", stages[1].settings | {"data": "absent.jsonl"})
+    with pytest.raises(RunError, match=r"(?s)stage dpo.*absent\.jsonl"):
+        measure([stages[0], broken], steps=3)
+
+
+def test_the_table_sums_times_and_takes_the_highest_memory():
+    costs = [Cost("sft", "sft", 10, 0.5, 5.0, 1.0), Cost("ppo", "ppo", 3600, 1.0, 60.0, 2.5)]
+    shown = table(costs).splitlines()
+    assert shown[-1].split() == ["all", "1:01:10", "2.5", "GB"]
+    assert duration(249.6) == "4:10"
+
+
+def test_doctor_measures_and_advises():
+    found = json.loads(trueup("doctor", "--json").stdout)
+    assert found["float32_gflops"] > 0.1
+    assert found["bfloat16_gflops"] > 0
+    assert found["copy_gb_per_s"] > 0
+    assert found["cores"] >= 1
+    assert "matrix products" in trueup("doctor").stdout
+
+
+def test_advice_follows_from_the_facts():
+    fast = " ".join(advise(cores=4, threads=4, memory_gb=32.0, ratio=6.0, gpus=False))
+    slow = " ".join(advise(cores=4, threads=1, memory_gb=None, ratio=0.4, gpus=False))
+    assert "model.dtype=bfloat16" in fast
+    assert "1000 million" in fast
+    assert "leave model.dtype at float32" in slow
+    assert "OMP_NUM_THREADS=4" in slow
+    assert "GPU is here" in advise(cores=1, threads=1, memory_gb=None, ratio=1, gpus=True)[0]
