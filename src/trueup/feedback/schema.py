@@ -247,6 +247,64 @@ audit_event = Table(
     Column("hash", String(64), nullable=False, unique=True),
 )
 
+session = Table(
+    "session",
+    metadata,
+    _id(),
+    _to("person"),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("expires_at", String(27), nullable=False),
+    Column("address", String(32), nullable=False),
+    _created(),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    _id(),
+    _to("person"),
+    Column("name", String(80), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("expires_at", String(27), nullable=False),
+    Column("last_used", String(27)),
+    _created(),
+)
+
+adjudication = Table(
+    "adjudication",
+    metadata,
+    _id(),
+    _to("item"),
+    _to("person"),
+    Column("blind", JSON, nullable=False),
+    Column("answer", JSON(none_as_null=True)),
+    Column("cause", String(20)),
+    Column("note", Text, nullable=False),
+    Column("settled_at", String(27)),
+    _created(),
+    UniqueConstraint("item", "person"),
+    CheckConstraint(
+        "cause is null or cause in ('ambiguous', 'guideline_gap', 'annotator_error', 'value_difference')", name="cause"
+    ),
+    CheckConstraint("(settled_at is null) = (cause is null)", name="settled"),
+)
+
+export = Table(
+    "export",
+    metadata,
+    _id(),
+    _to("project"),
+    _to("person"),
+    Column("format", String(40), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("dropped", JSON, nullable=False),
+    Column("path", String(400), nullable=False),
+    _created(),
+)
+
 APPEND_ONLY = ("judgment", "audit_event")
 """Tables whose rows the database refuses to change or delete."""
 

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""The first schema: what is judged, by whom, the judgments and the audit log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from trueup.feedback.schema import metadata, triggers
 revision = "0001"
 down_revision = None
 
+TABLES = (
+    "project guideline person acknowledgement template prompt response item item_response seat judgment flag "
+    "audit_event"
+).split()
+
 
 def upgrade() -> None:
-    """Create every table and the append-only triggers.
+    """Create the tables and the append-only triggers.
 
-    While no release has been made, the first version is the schema of ``schema.py`` itself; the first change after a
-    release must freeze this one.
+    While no release has been made, a version takes its tables from ``schema.py``; the first change after a release
+    must freeze them here.
     """
     connection = op.get_bind()
-    metadata.create_all(connection)
+    metadata.create_all(connection, tables=[metadata.tables[name] for name in TABLES])
     for statement in triggers(connection.dialect.name):
         op.execute(statement)

@@ -1,0 +1,317 @@
+"""Who may come in: passwords, sessions of browsers, tokens of programs.
+
+Passwords are hashed with Argon2id. A session or a token is 256 random bits that only the holder keeps; the database
+holds their SHA-256, so a stolen copy of it opens no door. A token is shown once, when it is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, delete, insert, select, update
+
+from trueup.errors import UsageError, nearest
+from trueup.feedback import audit
+from trueup.feedback.projects import add_person
+from trueup.feedback.schema import api_token, new_id, person, session, stamp
+from trueup.feedback.store import Store
+
+SESSION = timedelta(days=7)
+"""How long a sign-in lasts."""
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 200
+"""In characters; the upper end keeps hashing from being a way to exhaust the server."""
+
+SCOPES = ("annotate", "read", "lead", "admin", "ingest")
+ROLE_SCOPES = {
+    "viewer": ("read",),
+    "annotator": ("annotate", "read"),
+    "adjudicator": ("annotate", "read"),
+    "lead": ("annotate", "read", "lead", "ingest"),
+    "admin": SCOPES,
+}
+"""What a token of each role may be given: a token never opens more than its owner may do."""
+
+TOKEN_PREFIX = "trueup_"
+USED_EVERY = timedelta(minutes=1)
+"""How exactly the last use of a token is kept; finer would be a write for every read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever a request speaks for. ``scopes`` is None for a session, which may do all that its role may."""
+
+    id: str
+    handle: str
+    pseudonym: str
+    role: str
+    simulated: bool
+    scopes: frozenset[str] | None = None
+    csrf: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A new API token; ``text`` exists only here."""
+
+    id: str
+    text: str
+    expires_at: str
+
+
+def hash_password(password: str) -> str:
+    """Argon2id hash with its salt and parameters.
+
+    Raises:
+        UsageError: Shorter than ``SHORTEST_PASSWORD`` or longer than ``LONGEST_PASSWORD``.
+    """
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise UsageError(
+            f"the password has {len(password)} characters",
+            where="password",
+            expected=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}",
+        )
+    return _hasher().hash(password.encode("utf-8", "surrogatepass"))
+
+
+def sign_in(store: Store, handle: str, password: str, *, address: str = "") -> tuple[Principal, str] | None:
+    """Open a session; returns whose it is and the cookie's value, or None for a wrong handle or password.
+
+    An unknown handle takes as long as a wrong password, so that the time does not tell which handles exist.
+
+    Args:
+        store: The database.
+        handle: As given.
+        password: As given.
+        address: Keyed hash of where it came from; never the address itself.
+    """
+    with store.read() as connection:
+        row = connection.execute(select(person).where(person.c.handle == handle)).first()
+    usable = row is not None and row.active and row.password_hash is not None
+    held = row.password_hash if row is not None and usable else _decoy()
+    if not _matches(held, password) or row is None or not usable:
+        return None
+    text = secrets.token_urlsafe(32)
+    with store.write() as connection:
+        if _hasher().check_needs_rehash(held):
+            connection.execute(
+                update(person).where(person.c.id == row.id).values(password_hash=hash_password(password))
+            )
+        connection.execute(delete(session).where(session.c.expires_at <= store.now()))
+        connection.execute(
+            insert(session).values(
+                id=new_id(),
+                person=row.id,
+                sha256=_digest(text),
+                expires_at=stamp(store.clock() + SESSION),
+                address=address,
+                created_at=store.now(),
+            )
+        )
+        audit.record(connection, store.now(), row.pseudonym, "sign_in", row.id)
+    return _principal(row, csrf=csrf_of(text)), text
+
+
+def by_session(store: Store, text: str) -> Principal | None:
+    """Whose session a cookie is; None if it is unknown, over, or its owner is not active any more."""
+    with store.read() as connection:
+        row = _held(connection, session, text, store.now())
+    return None if row is None else _principal(row, csrf=csrf_of(text))
+
+
+def by_token(store: Store, text: str) -> Principal | None:
+    """Whose token it is, with its scopes cut to what the owner's role may have today; None if it opens nothing."""
+    now = store.now()
+    with store.read() as connection:
+        row = _held(connection, api_token, text, now)
+    if row is None:
+        return None
+    if row.last_used is None or row.last_used < stamp(store.clock() - USED_EVERY):
+        with store.write() as connection:
+            connection.execute(update(api_token).where(api_token.c.id == row.entry).values(last_used=now))
+    return _principal(row, scopes=frozenset(row.scopes) & frozenset(ROLE_SCOPES[row.role]))
+
+
+def sign_out(store: Store, text: str) -> None:
+    """End one session; an unknown one is ended already."""
+    with store.write() as connection:
+        connection.execute(delete(session).where(session.c.sha256 == _digest(text)))
+
+
+def csrf_of(text: str) -> str:
+    """The CSRF token of a session: it follows from the cookie, so it needs no place of its own."""
+    return hmac.new(text.encode(), b"trueup csrf", hashlib.sha256).hexdigest()
+
+
+def make_token(store: Store, owner: Principal, name: str, scopes: Sequence[str], days: int) -> Token:
+    """A token for programs.
+
+    Args:
+        store: The database.
+        owner: For whom it speaks.
+        name: To recognise it by.
+        scopes: Some of ``SCOPES``.
+        days: Until it ends, 1 to 366.
+
+    Raises:
+        UsageError: A scope that is unknown or that the owner's role does not have, or days out of range.
+    """
+    allowed = ROLE_SCOPES[owner.role]
+    for scope in scopes:
+        if scope not in allowed:
+            raise UsageError(f"scope {scope!r}", where="scopes", expected=nearest(scope, allowed))
+    if not scopes or not 1 <= days <= 366:
+        raise UsageError(
+            f"{len(scopes)} scopes, {days} days", where="token", expected="one scope or more, 1 to 366 days"
+        )
+    text, made, until = TOKEN_PREFIX + secrets.token_urlsafe(32), new_id(), stamp(store.clock() + timedelta(days=days))
+    with store.write() as connection:
+        connection.execute(
+            insert(api_token).values(
+                id=made,
+                person=owner.id,
+                name=name,
+                sha256=_digest(text),
+                scopes=sorted(set(scopes)),
+                expires_at=until,
+                created_at=store.now(),
+            )
+        )
+        audit.record(connection, store.now(), owner.pseudonym, "make_token", made, scopes=sorted(set(scopes)))
+    return Token(made, text, until)
+
+
+def tokens_of(store: Store, person_id: str) -> list[dict[str, Any]]:
+    """A person's tokens, newest first, without what would let anybody use them."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(api_token).where(api_token.c.person == person_id).order_by(api_token.c.id.desc())
+        ).all()
+    shown = ("id", "name", "scopes", "created_at", "expires_at", "last_used")
+    return [{name: getattr(row, name) for name in shown} for row in rows]
+
+
+def revoke_token(store: Store, owner: Principal, token_id: str) -> bool:
+    """Delete one of the owner's tokens; False if there is no such token of theirs."""
+    with store.write() as connection:
+        gone = connection.execute(
+            delete(api_token).where(api_token.c.id == token_id, api_token.c.person == owner.id)
+        ).rowcount
+        if gone:
+            audit.record(connection, store.now(), owner.pseudonym, "revoke_token", token_id)
+    return bool(gone)
+
+
+def change_person(
+    store: Store,
+    person_id: str,
+    *,
+    actor: str,
+    active: bool | None = None,
+    role: str | None = None,
+    password: str | None = None,
+) -> None:
+    """Change an account. Any change ends its sessions; deactivating it or a new password also ends its tokens.
+
+    Raises:
+        UsageError: No such person, an unknown role, a weak password, or nobody would be left to administer.
+    """
+    if role is not None and role not in ROLE_SCOPES:
+        raise UsageError(f"role is {role!r}", where="person", expected=nearest(role, ROLE_SCOPES))
+    wanted = {"active": active, "role": role, "password_hash": hash_password(password) if password else None}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    if not values:
+        return
+    with store.write() as connection:
+        row = connection.execute(select(person).where(person.c.id == person_id)).first()
+        if row is None:
+            raise UsageError(f"there is no person {person_id!r}", where="person")
+        connection.execute(update(person).where(person.c.id == person_id).values(**values))
+        left = connection.execute(
+            select(person.c.id).where(
+                person.c.role == "admin", person.c.active.is_(True), person.c.password_hash.is_not(None)
+            )
+        ).first()
+        was_admin = row.role == "admin" and row.active and row.password_hash is not None
+        if was_admin and left is None:
+            raise UsageError("nobody would be left to administer", where="person", fix="make another admin first")
+        connection.execute(delete(session).where(session.c.person == person_id))
+        if password is not None or active is False:
+            connection.execute(delete(api_token).where(api_token.c.person == person_id))
+        kept = {name: value for name, value in values.items() if name != "password_hash"}
+        audit.record(connection, store.now(), actor, "change_person", person_id, password=password is not None, **kept)
+
+
+def set_admin(store: Store, handle: str, password: str) -> str:
+    """Make an admin of this handle, or give the one there is this password; returns the id.
+
+    Raises:
+        UsageError: The handle belongs to somebody who is not an admin, or the password is weak.
+    """
+    with store.read() as connection:
+        row = connection.execute(select(person).where(person.c.handle == handle)).first()
+    if row is None:
+        return add_person(store, handle, role="admin", password_hash=hash_password(password))
+    if row.role != "admin":
+        raise UsageError(
+            f"{handle!r} is {row.role}, not admin", where="person", fix="choose another handle for the admin"
+        )
+    if not (row.active and row.password_hash and _matches(row.password_hash, password)):
+        change_person(store, str(row.id), actor="system", active=True, password=password)
+    return str(row.id)
+
+
+def has_admin(store: Store) -> bool:
+    """Whether an active admin with a password exists."""
+    with store.read() as connection:
+        query = select(person.c.id).where(
+            person.c.role == "admin", person.c.active.is_(True), person.c.password_hash.is_not(None)
+        )
+        return connection.execute(query).first() is not None
+
+
+def _held(connection: Connection, table: Any, text: str, now: str) -> Any:
+    """The unexpired row of a secret with its active owner. Looked up by hash, then compared in constant time."""
+    digest = _digest(text)
+    extra = [table.c.scopes, table.c.last_used] if table is api_token else []
+    row = connection.execute(
+        select(person, table.c.id.label("entry"), table.c.sha256.label("secret"), *extra)
+        .join(person, person.c.id == table.c.person)
+        .where(table.c.sha256 == digest, table.c.expires_at > now, person.c.active.is_(True))
+    ).first()
+    return row if row is not None and hmac.compare_digest(row.secret, digest) else None
+
+
+def _principal(row: Any, *, scopes: frozenset[str] | None = None, csrf: str | None = None) -> Principal:
+    return Principal(row.id, row.handle, row.pseudonym, row.role, bool(row.simulated), scopes, csrf)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _hasher() -> PasswordHasher:
+    return PasswordHasher(time_cost=3, memory_cost=32 * 1024, parallelism=1)
+
+
+@lru_cache(maxsize=1)
+def _decoy() -> str:
+    """A hash that nothing matches, to spend the same time on handles that do not exist."""
+    return _hasher().hash(secrets.token_bytes(32))
+
+
+def _matches(held: str, password: str) -> bool:
+    try:
+        return _hasher().verify(held, password.encode("utf-8", "surrogatepass")[: 4 * LONGEST_PASSWORD])
+    except (VerificationError, InvalidHashError):
+        return False
