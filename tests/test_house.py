@@ -21,10 +21,23 @@ ROWS = {
     **dict.fromkeys(["recipes", "evaluation"], 4),
     **dict.fromkeys(["reports", "web"], 5),
     **dict.fromkeys(
-        ["cli", "pipeline", "course", "quickstart", "sample", "evaluate", "plan", "doctor", "reference", "__main__"], 6
+        "cli cli_feedback pipeline course quickstart sample evaluate plan doctor reference __main__".split(), 6
     ),
 }
-TORCH_FREE = ["types", "errors", "metrics", "config", "ledger", "spec", "feedback", "reports", "web", "cli", "course"]
+TORCH_FREE = [
+    "types",
+    "errors",
+    "metrics",
+    "config",
+    "ledger",
+    "spec",
+    "feedback",
+    "reports",
+    "web",
+    "cli",
+    "cli_feedback",
+    "course",
+]
 
 
 def room(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trueup import __version__
+from trueup import __version__, cli_feedback
 from trueup.errors import TrueupError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 app.add_typer(data_app, name="data")
+app.add_typer(cli_feedback.app, name="feedback")
 
 Data = Annotated[str | None, typer.Option("--data", help="File, directory or hf:owner/name.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Hugging Face name, local path, or tiny.")]
@@ -381,6 +382,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Machine-readabl
 
     found = examine()
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.format_text())
+
+
+app.command()(cli_feedback.serve)
 
 
 @app.command()

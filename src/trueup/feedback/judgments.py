@@ -154,9 +154,18 @@ def _submit(
 
 
 def supersede(
-    store: Store, judgment_id: str, person_id: str, key: str, answer: Mapping[str, Any], *, rationale: str = ""
+    store: Store,
+    judgment_id: str,
+    person_id: str,
+    key: str,
+    answer: Mapping[str, Any] | None,
+    *,
+    skip_reason: str | None = None,
+    rationale: str = "",
+    active_ms: int | None = None,
+    focus_lost: int | None = None,
 ) -> Taken:
-    """Correct one's own judgment: a new revision, within ``UNDO`` of the first.
+    """Correct one's own judgment: a new revision, within ``UNDO`` of the one before. Arguments as in ``submit``.
 
     Raises:
         UsageError: It is not the annotator's newest revision of that item, or too old.
@@ -165,7 +174,7 @@ def supersede(
         old = connection.execute(select(judgment).where(judgment.c.id == judgment_id)).first()
         if old is None or old.person != person_id:
             raise UsageError("there is no such judgment of yours", where="judgment")
-        body = _digest(old.item, answer, None, rationale)
+        body = _digest(old.item, answer, skip_reason, rationale)
         again = connection.execute(
             select(judgment).where(judgment.c.person == person_id, judgment.c.idempotency_key == key)
         ).first()
@@ -178,7 +187,7 @@ def supersede(
         if old.created_at < stamp(store.clock() - UNDO):
             raise UsageError("the time to correct it is over", where="judgment", fix="flag the item, a lead will look")
         asked = _asked(connection, old.item)
-        stored, made = _checked(connection, asked, answer, None), new_id()
+        stored, made = _checked(connection, asked, answer, skip_reason), new_id()
         connection.execute(
             insert(judgment).values(
                 id=made,
@@ -187,10 +196,11 @@ def supersede(
                 idempotency_key=key,
                 body_sha256=body,
                 answer=stored,
+                skip_reason=skip_reason,
                 rationale=rationale,
                 shown=old.shown,
-                active_ms=old.active_ms,
-                focus_lost=old.focus_lost,
+                active_ms=old.active_ms if active_ms is None else active_ms,
+                focus_lost=old.focus_lost if focus_lost is None else focus_lost,
                 guideline=old.guideline,
                 revision=old.revision + 1,
                 supersedes=old.id,

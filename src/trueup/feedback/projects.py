@@ -160,8 +160,11 @@ def import_items(
     overlap: int = 2,
     priority: int = 0,
     actor: str = "system",
+    dry_run: bool = False,
 ) -> Imported:
     """Store items; a row that cannot be judged is refused with its number, and the others go in.
+
+    A dry run finds the same faults and stores nothing; its ids lead nowhere.
 
     ``gold`` names responses by place (``{"preferred": 0, "strength": 2}``, ``{"tiers": [[1], [0]]}``), because their
     ids are only made here.
@@ -170,12 +173,16 @@ def import_items(
     refused: list[tuple[int, str]] = []
     with store.write() as connection:
         asked = _require(connection, template, template_id)
+        trial = connection.begin_nested() if dry_run else None
         for number, row in enumerate(rows):
             try:
                 with connection.begin_nested():  # a refused row leaves nothing behind
                     done.append(_import_one(store, connection, asked, row, overlap, priority))
             except DataError as error:
                 refused.append((number, str(error)))
+        if trial is not None:
+            trial.rollback()
+            return Imported(tuple(done), tuple(refused))
         audit.record(connection, store.now(), actor, "import_items", template_id, items=len(done), refused=len(refused))
     return Imported(tuple(done), tuple(refused))
 

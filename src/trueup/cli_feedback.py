@@ -1,0 +1,109 @@
+"""Commands of the feedback room: serve it, make accounts, check the audit log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trueup.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from trueup.feedback.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="The feedback database: accounts and the audit log.")
+user_app = typer.Typer(no_args_is_help=True, help="Accounts.")
+app.add_typer(user_app, name="user")
+
+Database = Annotated[str, typer.Option("--db", help="File, or postgresql+psycopg://user@host/name.")]
+PASSWORD_VARIABLE = "TRUEUP_PASSWORD"
+ADMIN_VARIABLE = "TRUEUP_ADMIN_PASSWORD"
+
+
+def serve(
+    db: Database = "feedback.db",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8400,
+    admin_password: Annotated[
+        bool, typer.Option("--admin-password", help="Ask for the password of `admin`; or set TRUEUP_ADMIN_PASSWORD.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Another host name to answer to; repeatable.")
+    ] = None,
+    proxy: Annotated[
+        str | None, typer.Option("--proxy", help="Addresses of a TLS proxy before it, comma-separated.")
+    ] = None,
+    exports: Annotated[
+        Path | None, typer.Option("--exports", help="Folder of exported files; default: beside the database.")
+    ] = None,
+) -> None:
+    """Open the feedback room in a browser: people judge, leads look after quality, judgments are exported.
+
+    Example: `trueup serve --db feedback.db --admin-password`
+    """
+    import os
+
+    from trueup.web.annotate.serve import serve as go
+
+    password = os.environ.get(ADMIN_VARIABLE)
+    if admin_password:
+        password = typer.prompt("Password of admin", hide_input=True, confirmation_prompt=True)
+    go(
+        db,
+        host,
+        port,
+        admin_password=password,
+        allow_hosts=allow_host or (),
+        proxy=proxy,
+        exports_dir=exports,
+        tell=typer.echo,
+    )
+
+
+@app.command()
+def verify(db: Database = "feedback.db") -> None:
+    """Follow the audit log from its first event and say whether every one is as it was written.
+
+    Example: `trueup feedback verify --db feedback.db`
+    """
+    from trueup.feedback import audit
+
+    with _existing(db) as store, store.read() as connection:
+        broken = audit.verify(connection)
+        count, head = audit.head(connection)
+    if broken is not None:
+        raise RunError(f"event {broken.seq}: {broken.why}", where=db, fix="compare with a backup from before it")
+    typer.echo(f"{count} events, whole; the last one's hash is {head}")
+
+
+@user_app.command("add")
+def user_add(
+    handle: Annotated[str, typer.Argument(help="Name to sign in with.")],
+    db: Database = "feedback.db",
+    role: Annotated[str, typer.Option("--role", help="admin, lead, adjudicator, annotator or viewer.")] = "annotator",
+) -> None:
+    """Make an account; the password is asked for, or taken from TRUEUP_PASSWORD.
+
+    Example: `trueup feedback user add ada --role lead`
+    """
+    import os
+
+    from trueup.feedback.accounts import hash_password
+    from trueup.feedback.projects import add_person
+    from trueup.feedback.store import Store
+
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with Store(db) as store:
+        add_person(store, handle, role=role, password_hash=hash_password(password))
+    typer.echo(f"{handle} is {role} now")
+
+
+def _existing(db: str) -> Store:
+    from trueup.feedback.store import Store
+
+    if "://" not in db and not Path(db).is_file():
+        raise UsageError("there is no such file", where=db, expected="a feedback database")
+    return Store(db)

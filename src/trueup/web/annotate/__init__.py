@@ -1,0 +1,1 @@
+"""The feedback room: where people judge, settle, lead and administer."""

@@ -1,0 +1,98 @@
+"""Training files made from the judgments, and their download."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from trueup.errors import DataError, nearest
+from trueup.feedback import desk
+from trueup.feedback.schema import new_id
+from trueup.web.annotate.access import Database, Lead, LeadReads, ProjectId
+from trueup.web.annotate.problems import Conflict, NotFound
+
+router = APIRouter()
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of every member of an archive, so that the same content gives the same bytes."""
+
+
+class NewExport(BaseModel):
+    """What to export; all other fields are settings of the curator."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    format: Annotated[str, Field(min_length=1, max_length=40)]
+
+
+@router.post("/projects/{project_id}/exports", status_code=201)
+def make_export(request: Request, store: Database, who: Lead, project_id: ProjectId, body: NewExport) -> dict[str, Any]:
+    """Curate a project into files; what was left out is counted by reason."""
+    from trueup.feedback import curate
+
+    options = dict(body.model_extra or {})
+    known = set(inspect.signature(curate.curate).parameters) - {"store", "project_id", "out_dir", "format"}
+    for name in options:
+        if name not in known:
+            raise DataError(f"there is no setting {name!r}", where="body", expected=nearest(name, known))
+    made = new_id()
+    folder: Path = request.app.state.exports
+    out = folder / made
+    out.mkdir(parents=True)
+    try:
+        done = curate.curate(store, project_id, out, format=body.format, **options)
+    except BaseException:
+        shutil.rmtree(out)
+        raise
+    path = _one_file(Path(done.path), folder / f"{made}.zip")
+    digest = _sha256(path)
+    desk.note_export(
+        store,
+        project_id,
+        who.id,
+        made=made,
+        path=str(path.relative_to(folder)),
+        format=body.format,
+        options=options,
+        rows=done.rows,
+        sha256=digest,
+        dropped=done.dropped,
+    )
+    return {"id": made, "rows": done.rows, "sha256": digest, "dropped": dict(done.dropped)}
+
+
+@router.get("/exports/{export_id}/download")
+def download(request: Request, store: Database, who: LeadReads, export_id: str) -> FileResponse:
+    """The file of an export, if it is still the one that was made."""
+    row = desk.find_export(store, export_id)
+    if row is None:
+        raise NotFound(f"there is no export {export_id!r}", where="export")
+    path: Path = request.app.state.exports / row.path
+    if not path.is_file():
+        raise NotFound("the file of this export was removed", where="export", fix="export again")
+    if _sha256(path) != row.sha256:
+        raise Conflict("the file is not the one that was exported", where="export", fix="export again")
+    return FileResponse(path, filename=path.name, media_type="application/octet-stream")
+
+
+def _one_file(made: Path, archive: Path) -> Path:
+    """The file itself, or a folder's files in one archive."""
+    if made.is_file():
+        return made
+    with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED) as target:
+        for path in sorted(made.rglob("*")):
+            if path.is_file():
+                target.writestr(zipfile.ZipInfo(str(path.relative_to(made)), EPOCH), path.read_bytes())
+    return archive
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
