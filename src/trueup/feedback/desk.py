@@ -193,15 +193,14 @@ def gold_items(store: Store, project_id: str) -> list[dict[str, Any]]:
             .where(template.c.project == project_id, item.c.stream.in_(GOLD_STREAMS), judgment.c.revision == 1)
         ):
             answers.setdefault(row.item, []).append(row.answer)
-        retired = dict(
-            connection.execute(
+        retired = {
+            row[0]: row[1]
+            for row in connection.execute(
                 select(audit_event.c.object, func.max(audit_event.c.at))
                 .where(audit_event.c.action == "retire_gold")
                 .group_by(audit_event.c.object)
             )
-            .tuples()
-            .all()
-        )
+        }
     return [
         {
             "item": row.id,

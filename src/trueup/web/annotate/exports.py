@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import shutil
 import zipfile
+from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trueup.errors import DataError, nearest
 from trueup.feedback import desk
+from trueup.feedback.adjudication import settled
 from trueup.feedback.schema import new_id
 from trueup.web.annotate.access import Database, Lead, LeadReads, ProjectId
 from trueup.web.annotate.problems import Conflict, NotFound
@@ -23,6 +25,10 @@ router = APIRouter()
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every member of an archive, so that the same content gives the same bytes."""
+
+
+GIVEN = {"source", "store", "project_id", "out_dir", "format", "adjudicated"}
+"""Parameters of the curator that no request may set."""
 
 
 class NewExport(BaseModel):
@@ -34,25 +40,20 @@ class NewExport(BaseModel):
 
 @router.post("/projects/{project_id}/exports", status_code=201)
 def make_export(request: Request, store: Database, who: Lead, project_id: ProjectId, body: NewExport) -> dict[str, Any]:
-    """Curate a project into files; what was left out is counted by reason."""
-    from trueup.feedback import curate
-
+    """Curate a project into files; settled items override the votes, what was left out is counted by reason."""
+    curate = import_module("trueup.feedback.curate").curate  # loads scipy: only when somebody exports
     options = dict(body.model_extra or {})
-    known = set(inspect.signature(curate.curate).parameters) - {"store", "project_id", "out_dir", "format"}
+    known = set(inspect.signature(curate).parameters) - GIVEN
     for name in options:
         if name not in known:
             raise DataError(f"there is no setting {name!r}", where="body", expected=nearest(name, known))
-    made = new_id()
-    folder: Path = request.app.state.exports
-    out = folder / made
-    out.mkdir(parents=True)
-    try:
-        done = curate.curate(store, project_id, out, format=body.format, **options)
-    except BaseException:
-        shutil.rmtree(out)
-        raise
+    verdicts = {name: verdict["answer"] for name, verdict in settled(store, project_id).items()}
+    made, folder = new_id(), request.app.state.exports
+    folder.mkdir(parents=True, exist_ok=True)
+    done = curate(store, project_id, folder / made, format=body.format, adjudicated=verdicts, **options)
     path = _one_file(Path(done.path), folder / f"{made}.zip")
-    digest = _sha256(path)
+    digest, rows = _sha256(path), sum(done.rows.values())
+    dropped = Counter(done.manifest["items_dropped"]) + Counter(done.manifest["pairs_dropped"])
     desk.note_export(
         store,
         project_id,
@@ -61,11 +62,11 @@ def make_export(request: Request, store: Database, who: Lead, project_id: Projec
         path=str(path.relative_to(folder)),
         format=body.format,
         options=options,
-        rows=done.rows,
+        rows=rows,
         sha256=digest,
-        dropped=done.dropped,
+        dropped=dropped,
     )
-    return {"id": made, "rows": done.rows, "sha256": digest, "dropped": dict(done.dropped)}
+    return {"id": made, "rows": rows, "sha256": digest, "dropped": dict(dropped)}
 
 
 @router.get("/exports/{export_id}/download")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -21,8 +22,7 @@ def quality_page(
     page: Literal["agreement", "annotators", "bias", "disagreement", "gold"],
 ) -> Any:
     """One page of the quality report, from the judgments as they are now."""
-    from trueup.feedback.quality import report
-
+    report = import_module("trueup.feedback.quality.report")  # loads scipy: only when somebody looks
     return getattr(report, page)(read_project(store, project_id))
 
 
