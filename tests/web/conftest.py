@@ -23,8 +23,8 @@ API = "/api/v1"
 class Running:
     """An app on a free port, in a thread of this process."""
 
-    def __init__(self, app):
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
+    def __init__(self, app, **settings):
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", **settings))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         until = time.monotonic() + 10

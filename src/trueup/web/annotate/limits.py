@@ -93,6 +93,7 @@ class LoginGuard:
         """The try was right: it does not count. Wrong ones before it still do."""
         key = self.name(address)
         with self._lock:
-            tries, _ = self._held.pop(key, (1, 0.0))
+            tries, until = self._held.pop(key, (1, 0.0))
             if tries > 1:
-                self._held[key] = (tries - 1, self.clock())
+                free = tries - 1 < self.limits.free_tries
+                self._held[key] = (tries - 1, self.clock() if free else until)
