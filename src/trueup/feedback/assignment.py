@@ -60,6 +60,10 @@ class Nothing:
     message: str
 
 
+class _Full(Exception):
+    """The item filled up between being chosen and being locked."""
+
+
 def next_seat(store: Store, project_id: str, person_id: str, *, lease: timedelta = LEASE) -> Seat | Nothing:
     """The annotator's live seat, or a new one, or the reason why there is none.
 
@@ -70,7 +74,7 @@ def next_seat(store: Store, project_id: str, person_id: str, *, lease: timedelta
         try:
             with store.write() as connection:
                 return _next(store, connection, project_id, person_id, lease)
-        except IntegrityError:  # another process took the slot in this very moment (PostgreSQL)
+        except (IntegrityError, _Full):  # another process took the slot in this very moment (PostgreSQL)
             continue
     return Nothing("all_leased", "others are taking the last items at this moment; ask again in a few seconds")
 
@@ -142,7 +146,9 @@ def _take(
             connection.execute(delete(seat).where(seat.c.id == old.id))
             audit.record(connection, now, "system", "reclaim_seat", old.id, item=chosen.id, slot=old.slot)
     used = {old.slot for old in held if old.state == "submitted" or old.lease_until > now}
-    slot = next(n for n in range(chosen.overlap) if n not in used)
+    slot = next((n for n in range(chosen.overlap) if n not in used), None)
+    if slot is None:
+        raise _Full
     made = new_id()
     shown = _order(connection, chosen, person_id)
     values = {

@@ -114,7 +114,7 @@ def _submit(
     before = connection.execute(
         select(judgment).where(judgment.c.person == person_id, judgment.c.idempotency_key == key)
     ).first()
-    asked = _asked(connection, item_id)
+    asked = _asked(connection, item_id, lock=True)
     if before is not None:
         if before.body_sha256 != body:
             raise ReusedKey("this key was used for another answer", where="Idempotency-Key", fix="make a new key")
@@ -227,12 +227,16 @@ def flag_item(store: Store, item_id: str, person_id: str, reason: str, note: str
     return made
 
 
-def _asked(connection: Connection, item_id: str) -> Any:
-    found = connection.execute(
+def _asked(connection: Connection, item_id: str, *, lock: bool = False) -> Any:
+    query = (
         select(item, template.c.kind, template.c.config)
         .join(template, template.c.id == item.c.template)
         .where(item.c.id == item_id)
-    ).first()
+    )
+    if lock and connection.dialect.name == "postgresql":
+        # Two last judgments at once would each see one too few, and the item would stay open for ever.
+        query = query.with_for_update(of=item)
+    found = connection.execute(query).first()
     if found is None:
         raise UsageError(f"there is no item {item_id!r}", where="item")
     return found

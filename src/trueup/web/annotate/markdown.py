@@ -30,4 +30,10 @@ def to_html(text: str) -> str:
         attributes={"a": {"href", "title"}, "ol": {"start"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
+        attribute_filter=_absolute,
     )
+
+
+def _absolute(tag: str, name: str, value: str) -> str | None:
+    """Drop addresses without a scheme: relative ones would lead into the app, ``//host`` ones out of it."""
+    return value if name != "href" or re.match(r"(?i)https?://|mailto:", value) else None

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError as ValueRefused
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -83,6 +83,12 @@ class TooLarge(Refused):
     status = 413
 
 
+class Busy(Refused):
+    """The database could not do it now; nothing was stored, and the same request may succeed in a moment."""
+
+    status = 503
+
+
 class TooMany(Refused):
     """Too often; ``Retry-After`` says when again."""
 
@@ -133,6 +139,11 @@ def install(app: FastAPI) -> None:
     def taken(_: Request, error: IntegrityError) -> Response:
         log.info("refused by the database: %s", error.orig)
         return problem(Conflict("the database holds one that excludes this", fix="load the page again and look"))
+
+    @app.exception_handler(OperationalError)
+    def not_now(_: Request, error: OperationalError) -> Response:
+        log.warning("the database refused for now: %s", error.orig)
+        return problem(Busy("the database could not do this now; nothing was stored", headers={"Retry-After": "1"}))
 
     @app.exception_handler(ValueRefused)
     @app.exception_handler(UnicodeEncodeError)
