@@ -17,6 +17,7 @@ from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.load import load_classifier, load_tokenizer, resolve_device
+from trueup.models.merge import whole_weights
 from trueup.models.trunk import Trunk
 from trueup.seeds import derive
 
@@ -80,7 +81,7 @@ class RewardModel:
     def export(self, path: Path) -> None:
         """Write a directory that ``AutoModelForSequenceClassification`` opens, plus the scale."""
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.model.save_pretrained(path)
+        self.model.save_pretrained(path, state_dict=whole_weights(self.model))
         self.tokenizer.save_pretrained(path)
         write_json(path / SCALE_FILE, {"mean": self.mean, "std": self.std})
 

@@ -19,6 +19,7 @@ from trueup.config import Lora, Model
 from trueup.errors import ModelError
 from trueup.models.fingerprint import fingerprint
 from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
+from trueup.models.merge import whole_weights
 from trueup.models.tiny import new_tiny
 from trueup.models.trunk import Trunk
 
@@ -95,13 +96,9 @@ class Policy:
         return fingerprint(self.model.state_dict().items())
 
     def export(self, path: Path) -> None:
-        """Write a directory that ``AutoModelForCausalLM.from_pretrained`` opens; adapters are merged in a copy."""
-        model = self.model
-        if self.adapters:
-            import copy
-
-            model = copy.deepcopy(model).merge_and_unload()
-        model.save_pretrained(path)
+        """Write a directory that ``AutoModelForCausalLM.from_pretrained`` opens; adapters are merged into it."""
+        plain = self.model.get_base_model() if self.adapters else self.model
+        plain.save_pretrained(path, state_dict=whole_weights(plain))
         self.tokenizer.save_pretrained(path)
 
     @torch.no_grad()
