@@ -43,6 +43,13 @@ def place(model: Policy | RewardModel, engine: str) -> None:
     _sum_gradients(fully_shard(body, ignored_params={p for p in body.parameters() if not _sharded(p)}))
 
 
+def place_both(policy: Policy, reference: Reference, engine: str) -> None:
+    """Spread a policy and its reference, which with adapters is the policy's own base, once its weights were hashed."""
+    place(policy, engine)
+    if reference.policy is not policy:
+        place(reference.policy, engine)
+
+
 def _sum_gradients(module: Any) -> None:
     # A step's loss is divided by its global count before backward, so gradients are summed, never averaged.
     module.set_gradient_divide_factor(1.0)
@@ -146,13 +153,6 @@ def clip(parameters: Mapping[str, nn.Parameter], limit: float) -> float:
         for g in gradients:
             (g.to_local() if isinstance(g, DTensor) else g).mul_(scale)
     return norm
-
-
-def frozen(reference: Reference, engine: str) -> Reference:
-    """Spread a reference with weights of its own; the adapter-off view of a policy lies where the policy does."""
-    if not reference.adapters_off:
-        place(reference.policy, engine)
-    return reference
 
 
 def export(model: Policy | RewardModel, path: Path) -> None:

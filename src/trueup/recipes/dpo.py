@@ -23,7 +23,7 @@ from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
-from trueup.engine.placement import export, frozen, place
+from trueup.engine.placement import export, place, place_both
 from trueup.engine.processes import everywhere, share
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
@@ -72,7 +72,6 @@ def train(config: Dpo, run: Run) -> None:
     run.headline = ("loss", "accuracy", "margin")
     loaded = read_pairs(config.data, **config.read.options())
     policy = open_policy(config.model, seed=config.seed)
-    place(policy, config.model.engine)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     pairs, report = renderer.render_pairs(loaded.items)
     held_out: list[RenderedPair] = []
@@ -91,12 +90,13 @@ def train(config: Dpo, run: Run) -> None:
     if config.objective.uses_reference:
         anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
         shared = policy if config.reference is None else None
-        reference = frozen(
-            open_reference(anchor, policy=shared, pinned=run.fingerprint("reference")), config.model.engine
-        )
+        reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
         run.pin("reference", reference.fingerprint)
+        place_both(policy, reference, config.model.engine)
         anchors = reference_logps(run, reference, [*needed(run, plan, pairs), *held_out], config.batch.micro_tokens)
         del reference
+    else:
+        place(policy, config.model.engine)
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
     facts = {"reference_examples": len({p.pair_id for p in [*pairs, *held_out]})} if anchors else {}
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan), **facts)

@@ -20,7 +20,7 @@ from trueup.config import Batch, Model, Optim, Reading, Settings
 from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_labelled
 from trueup.data.render import RenderedLabelled, Renderer
-from trueup.engine.placement import export, frozen, place
+from trueup.engine.placement import export, place_both
 from trueup.engine.processes import share
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
@@ -71,7 +71,6 @@ def train(config: Kto, run: Run) -> None:
     run.headline = ("loss", "margin", "kl")
     loaded = read_labelled(config.data, **config.read.options())
     policy = open_policy(config.model, seed=config.seed)
-    place(policy, config.model.engine)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     rows, report = renderer.render_labelled(loaded.items)
     _require_both_labels(rows, config.data)
@@ -82,7 +81,8 @@ def train(config: Kto, run: Run) -> None:
         )
     anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
     shared = policy if config.reference is None else None
-    reference = frozen(open_reference(anchor, policy=shared, pinned=run.fingerprint("reference")), config.model.engine)
+    reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
+    place_both(policy, reference, config.model.engine)
     run.pin("reference", reference.fingerprint)
     plan = EpochPlan(
         rows,

@@ -28,7 +28,7 @@ from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_prompts
 from trueup.data.render import Renderer
 from trueup.engine.generate import Completion, generate
-from trueup.engine.placement import export, frozen, place
+from trueup.engine.placement import export, place, place_both
 from trueup.engine.processes import highest, share, summed
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import rewards, score, sequence_logps
@@ -165,8 +165,8 @@ def train(config: Ppo, run: Run) -> None:
     policy = open_policy(config.model, seed=config.seed)
     anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
     shared = policy if config.reference is None else None
-    place(policy, config.model.engine)
-    reference = frozen(open_reference(anchor, policy=shared, pinned=run.fingerprint("reference")), config.model.engine)
+    reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
+    place_both(policy, reference, config.model.engine)
     run.pin("reference", reference.fingerprint)
     judge = open_reward_model(
         Model(name=config.reward, dtype=config.model.dtype, device=config.model.device), new_head=False
