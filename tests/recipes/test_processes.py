@@ -13,8 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.recipes.test_recipes import config_of, digest
-from trueup.engine.processes import _cut, _even
+from trueup.config import Model, Sampling
+from trueup.engine.generate import generate
+from trueup.engine.placement import place
+from trueup.engine.processes import _cut, _even, rank
+from trueup.engine.score import sequence_logps
 from trueup.ledger import metric_rows, read_run
+from trueup.models.policy import open_policy
 from trueup.recipes.registry import execute
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +40,10 @@ if dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK
     Run.log = dying
 with joined():
     for kind, config, out in jobs:
+        if kind == "generate":
+            from tests.recipes.test_processes import draw
+            draw(config, out)
+            continue
         execute(kind, RECIPES[kind].settings().model_validate(config), out, quiet=True)
 """
 
@@ -43,16 +52,16 @@ def launch(folder, jobs, *, dies=None, restarts=0):
     """Run ``jobs`` in order in two processes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "worker.py").write_text(WORKER)
-    listed = [(kind, config.model_dump(mode="json"), str(out)) for kind, config, out in jobs]
+    listed = [(kind, c if isinstance(c, str) else c.model_dump(mode="json"), str(out)) for kind, c, out in jobs]
     (folder / "jobs.json").write_text(json.dumps([listed, dies]))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
     ran = subprocess.run(
         [sys.executable, *launcher, "--monitor-interval=0.2", str(folder / "worker.py"), str(folder / "jobs.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr[-6000:]
 
@@ -77,7 +86,8 @@ def done(material, tmp_path_factory):
     """Every job by two processes, all in one launch, and how it was configured."""
     folder = tmp_path_factory.mktemp("two")
     configs = {name: config_of(kind, material, **changes) for name, (kind, changes) in JOBS.items()}
-    launch(folder, [(JOBS[name][0], config, folder / name) for name, config in configs.items()])
+    jobs = [(JOBS[name][0], config, folder / name) for name, config in configs.items()]
+    launch(folder, [*jobs, ("generate", material["policy"], folder / "drawn")])
     return folder, configs
 
 
@@ -114,12 +124,27 @@ def test_first_steps_agree_to_rounding(done, tmp_path):
         assert math.isclose(mine["grad_norm"], theirs["grad_norm"], rel_tol=1e-5)
 
 
-def test_rollouts_of_unequal_length_are_the_same_tokens(done):
+def draw(folder, out):
+    """Sample seven completions that end at very different lengths, and write them from the first process."""
+    policy = open_policy(Model(name=folder))
+    place(policy, "fsdp2")
+    prompts = [tuple(range(5, 8 + row)) for row in range(7)]
+    found = generate(policy, prompts, Sampling(max_new_tokens=40), stop_ids=range(0, 330, 12), seed=1)
+    with torch.no_grad():
+        again = sequence_logps(policy, [(p, c.ids) for p, c in zip(prompts, found, strict=True)])
+    if rank() == 0:
+        gap = max(float((c.logps - logps).abs().max()) for c, logps in zip(found, again, strict=True))
+        Path(out).write_text(json.dumps([[c.ids for c in found], gap]))
+
+
+def test_completions_of_unequal_length_are_the_same_tokens(done, material, tmp_path):
     folder, _ = done
-    first = metric_rows(folder / "ppo ddp")[0]
-    assert first["completion_length"] % 1 != 0  # rows ended at different steps
-    assert metric_rows(folder / "ppo fsdp2")[0]["score"] == pytest.approx(first["score"], rel=1e-6)
-    assert metric_rows(folder / "ppo fsdp2")[0]["first_ratio_error"] < 1e-4
+    draw(material["policy"], tmp_path / "alone")
+    alone, _ = json.loads((tmp_path / "alone").read_text())
+    together, gap = json.loads((folder / "drawn").read_text())
+    assert together == alone
+    assert max(map(len, alone)) > 2 * min(map(len, alone))
+    assert gap < 1e-4
 
 
 @pytest.mark.parametrize("name", ["dpo fsdp2", "ppo fsdp2"])

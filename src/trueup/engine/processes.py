@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import distributed
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from trueup.data.batch import micro_batches
 from trueup.errors import ConfigError
@@ -56,13 +58,18 @@ def joined() -> Iterator[None]:
                 fix=f"start at most {gpus} processes, or hide the GPUs with CUDA_VISIBLE_DEVICES=''",
             )
         torch.cuda.set_device(local)
-        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
-    else:
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+    _meet("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    # A launcher that restarts its workers may hand them the store of the attempt that died, addresses and all.
+    store, number, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    fresh = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    distributed.init_process_group(backend, store=fresh, rank=number, world_size=count, timeout=PATIENCE)
 
 
 @dataclass(frozen=True, eq=False)
