@@ -59,7 +59,8 @@ def _train(
         typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
         return
     path = execute(kind, config, out, resume=not no_resume, quiet=quiet)
-    typer.echo(f"{path / 'final'}")
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        typer.echo(f"{path / 'final'}")
 
 
 @app.command()

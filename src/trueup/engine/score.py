@@ -92,7 +92,7 @@ def _completion_states(policy: Policy, rows: Rows) -> tuple[torch.Tensor, torch.
     if policy.gathers:
         hidden_SD, source_N, _ = states(policy.trunk, rows)
         return hidden_SD[source_N], None
-    with policy.trunk.precision():
+    with policy.trunk.precision(), policy.trunk.recomputing():
         output = policy.model(input_ids=rows.ids_BT, use_cache=False, output_hidden_states=True)
     hidden_ND = output.hidden_states[-1].flatten(0, 1)[rows.source_N]
     logits_NV = output.logits.flatten(0, 1)[rows.source_N]

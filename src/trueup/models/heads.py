@@ -132,4 +132,7 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     scale = {"mean": 0.0, "std": 1.0} if new_head else json.loads(scale_file.read_text())
-    return RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
+    opened = RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
+    if config.gradient_checkpointing:
+        opened.trunk.checkpoint_blocks()
+    return opened

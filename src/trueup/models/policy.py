@@ -153,13 +153,12 @@ def open_policy(config: Model, *, texts: list[str] | None = None, seed: int = 0)
     _require_same_vocabulary(model, tokenizer, config.name)
     if config.lora is not None:
         model = _with_adapters(model, config.lora, seed)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if config.lora is not None:
-            model.enable_input_require_grads()
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Policy(model, tokenizer, device, compute, source=config.name, adapters=config.lora is not None)
+    policy = Policy(model, tokenizer, device, compute, source=config.name, adapters=config.lora is not None)
+    if config.gradient_checkpointing:
+        policy.trunk.checkpoint_blocks()
+    return policy
 
 
 def open_reference(config: Model, *, policy: Policy | None = None, pinned: str | None = None) -> Reference:
