@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from trueup.config import Batch
+from trueup.config import Batch, Model
 from trueup.data.batch import EpochPlan
 from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.errors import DataError
+from trueup.models.heads import open_reward_model
 from trueup.models.tiny import learn_tokenizer
 from trueup.types import PreferencePair, prompt_text
 
@@ -29,7 +30,7 @@ PURPOSES = {"dpo": "dpo order", "reward": "reward order", "sft": "sft order"}
 
 
 def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> dict[str, Any]:
-    """Write ``gpt2/``, ``tiny/``, ``scorer/`` and one file a job into ``folder``; returns token statistics."""
+    """Write ``gpt2/``, ``tiny/``, their reward models and one file a job into ``folder``; returns token statistics."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = _pairs(data)
     texts = [f"{p.prompt} {p.chosen} {p.rejected}" for p in pairs]
@@ -60,6 +61,9 @@ def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> di
     scorer.config.pad_token_id = tokenizer.pad_token_id
     scorer.save_pretrained(folder / "scorer")
     tokenizer.save_pretrained(folder / "scorer")
+    for name in shapes:
+        judge = open_reward_model(Model(name=str(folder / name)), new_head=True, seed=seed)
+        judge.export(folder / f"judge-{name}")
     return _write_jobs(folder, pairs, tokenizer, steps, seed)
 
 
@@ -75,7 +79,7 @@ def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps
             fits.append((pair, sides))
     if len(fits) < steps * BATCH:
         raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {steps} steps of {BATCH} need more")
-    fits = fits[: steps * BATCH]
+    asked, fits = fits[: max(steps * BATCH, 4 * 32)], fits[: steps * BATCH]
     for job, purpose in PURPOSES.items():
         plan = EpochPlan(range(len(fits)), BATCH, 1, seed, purpose)
         place = [i for step in range(len(plan)) for i in plan[step]]
@@ -87,7 +91,7 @@ def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps
         ]
         write_jsonl(folder / f"{job}.jsonl", rows)
         write_jsonl(folder / f"{job}-in-plan-order.jsonl", [rows[i] for i in place])
-    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in fits])
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in asked])
     count = len(fits)
     facts = {
         "pairs": count,
