@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.workload import BATCH, prepare
+from trueup.doctor import examine
 
 RESULTS = Path("benchmarks/results/peers.json")
 JOBS = {
@@ -52,10 +51,14 @@ def main() -> None:
     print("workload:", facts, flush=True)
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"jobs": {}}
     found["workload"] = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
+    health = examine()
     found["machine"] = {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": health.processor,
+        "cores": health.cores,
         **{name: version(name) for name in ("torch", "transformers", "trl")},
+        "gflops_fp32": health.float32_gflops,
+        "gflops_bf16": health.bfloat16_gflops,
+        "copy_gb_per_s": health.copy_gb_per_s,
     }
     for job in args.jobs.split(","):
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
@@ -95,6 +98,7 @@ def _summary(job: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "rate_whole": median(whole),
         "rate_low": min(rates),
         "rate_high": max(rates),
+        "seconds_a_step": amount / median(whole),
         "peak_gb": median(run["peak_gb"] for run in runs),
         "losses": runs[0]["losses"],
         "lengths": runs[0].get("lengths", []),
@@ -131,14 +135,6 @@ def table(found: dict[str, Any]) -> str:
             f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} |"
         )
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from benchmarks.flops import Shape, pair_step, rlhf_step, sft_step
+from benchmarks.jobs import NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS, RLHF
 from trueup.config import Batch, Model
 from trueup.data.batch import EpochPlan
 from trueup.data.read import read_pairs
@@ -53,9 +55,12 @@ def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> di
             pad_token_id=tokenizer.pad_token_id,
         ),
     }
+    sizes = {}
     for name, config in shapes.items():
         config.pad_token_id = tokenizer.pad_token_id
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        model = AutoModelForCausalLM.from_config(config)
+        sizes[name] = Shape.of(model)
+        model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     scorer = AutoModelForSequenceClassification.from_pretrained(folder / "gpt2", num_labels=1)
     scorer.config.pad_token_id = tokenizer.pad_token_id
@@ -64,10 +69,12 @@ def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> di
     for name in shapes:
         judge = open_reward_model(Model(name=str(folder / name)), new_head=True, seed=seed)
         judge.export(folder / f"judge-{name}")
-    return _write_jobs(folder, pairs, tokenizer, steps, seed)
+    return _write_jobs(folder, pairs, tokenizer, sizes, steps, seed)
 
 
-def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps: int, seed: int) -> dict[str, Any]:
+def _write_jobs(
+    folder: Path, pairs: list[PreferencePair], tokenizer: Any, sizes: dict[str, Shape], steps: int, seed: int
+) -> dict[str, Any]:
     renderer = Renderer.of(tokenizer, Batch(max_length=LONGEST))
     fits = []
     for pair in pairs:
@@ -98,9 +105,31 @@ def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps
         "mean_prompt_tokens": sum(len(s[0].prompt_ids) for _, s in fits) / count,
         "mean_chosen_tokens": sum(len(s[0].completion_ids) for _, s in fits) / count,
         "mean_rejected_tokens": sum(len(s[1].completion_ids) for _, s in fits) / count,
+        "flop": _operations(fits, asked, sizes, steps),
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=1))
     return facts
+
+
+def _operations(
+    fits: list[tuple[PreferencePair, Any]], asked: list[tuple[PreferencePair, Any]], sizes: dict[str, Shape], steps: int
+) -> dict[str, float]:
+    """Useful floating-point operations of one step of each job, on average."""
+    lengths = [(len(s[0].prompt_ids), len(s[0].completion_ids), len(s[1].completion_ids)) for _, s in fits]
+    gpt2 = sizes["gpt2"]
+    found = {
+        "dpo": pair_step(gpt2, lengths, head=True, reference=True) / steps,
+        "reward": pair_step(gpt2, lengths, head=False, reference=False) / steps,
+        "sft": sft_step(gpt2, [(p, c) for p, c, _ in lengths]) / steps,
+    }
+    for name, count in RLHF.items():
+        prompts = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked]
+        share = len(prompts) / count
+        found[f"rlhf-{name}"] = rlhf_step(sizes[name], sizes[name], prompts, NEW_TOKENS, PPO_EPOCHS) / share
+        sampled = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked[:32]]
+        rows = [(0, p + 48) for p in sampled]
+        found[f"sample-{name}"] = sizes[name].forward(sum(sampled) + 32 * 48, rows, 32 * 48)
+    return found
 
 
 def _pairs(data: Path | None) -> list[PreferencePair]:
