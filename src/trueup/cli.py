@@ -297,6 +297,26 @@ def evaluate(
     typer.echo(str(written.html))
 
 
+@app.command()
+def trace(
+    pair: Annotated[str, typer.Argument(help="Id of a pair, or its beginning.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs on pairs: runs/reward runs/dpo")],
+    db: Annotated[str | None, typer.Option("--db", help="Feedback store that the pairs came from.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show one pair's whole life: who judged it and how, and its margin at every step that trained on it.
+
+    Example: `trueup trace 41e4d354 runs/reward runs/dpo --db feedback.db`
+    """
+    import json
+
+    from trueup.trace import format_text
+    from trueup.trace import trace as follow
+
+    life = follow(pair, runs, db=db)
+    typer.echo(json.dumps(life.to_dict(), indent=2, ensure_ascii=False) if as_json else format_text(life))
+
+
 def _columns(assignments: Sequence[str]) -> dict[str, str] | None:
     pairs = [a.partition("=") for a in assignments]
     for ours, equals, theirs in pairs:
