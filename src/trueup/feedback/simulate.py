@@ -29,8 +29,8 @@ from trueup.types import content_id, prompt_json
 Spam: TypeAlias = Literal["random", "left", "right", "fast"]
 
 Client: TypeAlias = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any] | None]
-"""``client(annotator, "next", {})`` gives ``{"item", "kind", "responses": [{"id", "text"}, ...]}`` in the order shown, or
-None when there is nothing left. ``client(annotator, "judge", {"item", "answer", "rationale", "active_ms", "shown",
+"""``client(annotator, "next", {})`` gives ``{"item", "kind", "responses": [{"id", "text"}, ...]}`` in the order shown,
+or None when there is nothing left. ``client(annotator, "judge", {"item", "answer", "rationale", "active_ms", "shown",
 "key"})`` takes the answer. The fields are those of the HTTP interface."""
 
 

@@ -6,7 +6,8 @@ Four ways, from plain to careful:
 - ``dawid_skene``: the posterior of Dawid and Skene's model. Every pair enters twice, once mirrored, because which
   response is canonically first means nothing: the estimate for a swapped pair is then exactly one minus this one.
 - ``bradley_terry``: responses have a quality; pairs of one prompt that share a response inform each other.
-- ``ability``: Bradley-Terry with an ability and a side bias for each annotator.
+- ``ability``: Bradley-Terry with an ability and a side bias for each annotator; the probability is that of a typical
+  annotator who leans to no side (see ``judges``).
 
 Intervals are 95 %. They speak of what the votes leave open, not of whether people agree in principle.
 """
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from trueup.errors import UsageError, nearest
-from trueup.feedback.quality.ability import Abilities, fit_abilities
+from trueup.feedback.quality.ability import fit_abilities
 from trueup.feedback.quality.comparisons import COMPARED, REFUSED, Vote, by_annotator, by_pair, duels, votes
 from trueup.feedback.quality.dawid_skene import Consensus, Votes, dawid_skene
 from trueup.feedback.quality.gold import wilson
+from trueup.feedback.quality.judges import fit_judges
 from trueup.feedback.records import Judged
 
 AGGREGATION_VERSION = "2"
@@ -178,28 +180,28 @@ def _around(p: float, error: float) -> tuple[float, float]:
 
 
 def _bradley_terry(rows: Sequence[Vote]) -> list[Estimate]:
-    """One fit for each item's prompt group: responses that never meet cannot inform each other."""
+    """One fit for each group of responses that are linked by pairs: others cannot inform each other."""
     found: dict[tuple[str, str, str], Estimate] = {}
-    for group in _connected(rows):
-        # A spread of nearly nothing holds every annotator at ability 1 and side 0: plain Bradley-Terry with a prior.
-        fit = fit_abilities(duels(group), ridge=0.1, spread=0.02)
-        found |= {one.pair: one for one in _read(fit, group, lambda _: 1.0)}
+    for linked in _connected(rows):
+        # A spread of next to nothing holds every annotator at ability 1 and side 0: plain Bradley-Terry with a prior.
+        fit = fit_abilities(duels(linked), ridge=0.1, spread=0.02)
+        for pair, group in by_pair(linked).items():
+            item, first, second = pair
+            label = fit.probability(first, second or f"{item}/bar")
+            found[pair] = Estimate(*pair, *label, len(group), float(len(group)), _weight(group))
     return [found[pair] for pair in by_pair(rows)]
 
 
 def _ability(rows: Sequence[Vote]) -> list[Estimate]:
-    fit = fit_abilities(duels(rows))
-    information = {str(name): min(1.0, float(a) ** 2) for name, a in zip(fit.judges, fit.ability_J, strict=True)}
-    return _read(fit, rows, information.__getitem__)
-
-
-def _read(fit: Abilities, rows: Sequence[Vote], information: Callable[[str], float]) -> list[Estimate]:
+    fit = fit_judges(rows)
+    unit = fit.typical if fit.typical > 0 else 1.0
+    information = {n: min(1.0, (float(a) / unit) ** 2) for n, a in zip(fit.names, fit.ability_J, strict=True)}
+    groups = by_pair(rows)
     found = []
-    for pair, group in by_pair(rows).items():
-        item, first, second = pair
-        p, low, high = fit.probability(first, second or f"{item}/bar")
-        n_eff = sum(information(v.annotator) for v in group)
-        found.append(Estimate(*pair, p, low, high, len(group), n_eff, _weight(group)))
+    for place, pair in enumerate(fit.pairs):
+        group = groups[pair]
+        n_eff = sum(information[v.annotator] for v in group)
+        found.append(Estimate(*pair, *fit.probability(place), len(group), n_eff, _weight(group)))
     return found
 
 

@@ -12,19 +12,18 @@ from statistics import median
 from typing import Any
 
 from trueup.feedback.judgments import is_right
-from trueup.feedback.quality.ability import Abilities, fit_abilities
 from trueup.feedback.quality.bias import first_share
 from trueup.feedback.quality.comparisons import (
     Vote,
     agrees_with_others,
     by_annotator,
-    duels,
     votes,
     votes_of,
 )
 from trueup.feedback.quality.consensus import reliabilities
 from trueup.feedback.quality.drift import change_point, consistency
 from trueup.feedback.quality.gold import gold_record
+from trueup.feedback.quality.judges import Judges, fit_judges
 from trueup.feedback.quality.spam import suspicion
 from trueup.feedback.records import Judged, JudgmentRow
 
@@ -45,7 +44,7 @@ def annotators(judged: Judged) -> dict[str, Any]:
     """
     rows = votes(judged)
     by = by_annotator(rows)
-    fit = fit_abilities(duels(rows)) if rows else None
+    fit = fit_judges(rows) if rows else None
     skills = reliabilities(rows)
     mine: dict[str, list[JudgmentRow]] = {}
     for judgment in judged.judgments:
@@ -69,14 +68,14 @@ def _row(
     name: str,
     own: Sequence[JudgmentRow],
     cast: Sequence[Vote],
-    fit: Abilities | None,
+    fit: Judges | None,
     skills: Mapping[str, float],
     copies: Mapping[str, tuple[int, int, float]],
     drift: dict[str, Any] | None,
 ) -> dict[str, Any]:
     wins = [v.left_win for v in cast if v.left_win is not None]
-    known = fit is not None and name in fit.judges
-    ability = fit.interval(name, "ability") if fit is not None and known else None
+    known = fit is not None and name in fit.names
+    ability = fit.relative_ability(name) if fit is not None and known else None
     words, seconds = _speed(judged, own)
     record = gold_record(_gold_outcomes(judged, own))
     seen = suspicion(name, wins=wins, words=words, seconds=seconds, ability=ability, copies=copies)
@@ -99,9 +98,7 @@ def _row(
             "accuracy": record.correct / record.answered if record.answered else None,
         },
         "ability": _interval(ability, "no comparison was judged"),
-        "side": _interval(
-            fit.interval(name, "side") if fit is not None and known else None, "no comparison was judged"
-        ),
+        "side": _interval(fit.side(name) if fit is not None and known else None, "no comparison was judged"),
         "reliability": skills.get(name),
         "left_wins": asdict(first_share(name, wins)),
         "speed": {
