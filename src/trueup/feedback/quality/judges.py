@@ -86,7 +86,7 @@ class Judges:
         return value, value - half, value + half
 
     def probability(self, pair: int) -> tuple[float, float, float]:
-        """Probability that a typical annotator who leans to no side prefers the first: posterior mean, 95 % interval."""
+        """Probability that a typical annotator of no side prefers the first: posterior mean and 95 % interval."""
         p_Q = special.expit(max(self.typical, 0.0) * NODES_Q)
         weight_Q = self.posterior_PQ[pair]
         mean = float(weight_Q @ p_Q)
