@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test check bench docs clean
+.PHONY: help quickstart test check bench bench-sandbox docs clean
 help:
 	@echo "make quickstart  install, then run the whole road on the embedded sandbox and write a report"
 	@echo "make test        install, then run all tests"
 	@echo "make check       ruff, mypy --strict, tests"
-	@echo "make bench       run the benchmarks that the documentation quotes"
+	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
+	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
 	@echo "make docs        regenerate the reference pages from the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -30,8 +31,24 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+# DATA=path/to/preference/data makes the speed comparison use real dialogues instead of sandbox pairs.
+DATA ?=
+PEER := $(VENV)/trl-1.12
+bench: $(READY) $(PEER)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data $(DATA)) --ppo-python $(PEER)/bin/python
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.plan_check
+	$(BIN)/python -m benchmarks.speed_page
+
+$(PEER)/.ready: constraints.txt
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch "trl==1.12.*" accelerate
+	@touch $(PEER)/.ready
+
+bench-sandbox: $(READY)
+	$(BIN)/python -m benchmarks.sandbox
+	$(BIN)/python -m benchmarks.page
 
 docs: $(READY)
 	$(BIN)/python -m trueup.reference docs/reference

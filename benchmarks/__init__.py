@@ -1,1 +1,10 @@
-"""Benchmarks: every figure that the documentation quotes comes from a command in this package."""
+"""The figures that the documentation quotes, each from a command.
+
+python -m benchmarks.sandbox                       the whole road on three seeds (about 20 minutes on two cores)
+python -m benchmarks.human --data DIR --out ...    real preferences beside honest baselines
+python -m benchmarks.stories --model DIR --out ... a pretrained model, PPO and DPO towards a taste
+python -m benchmarks.page                          docs/results.md from these
+python -m benchmarks.peers, .scaling, .plan_check  speed and memory (``make bench``)
+python -m benchmarks.speed_page                    docs/speed.md from these
+python -m benchmarks.kernels                       why the fast paths are as they are
+"""

@@ -11,11 +11,15 @@ import argparse
 import json
 import resource
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 LEARNING_RATE = 1e-5
-JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny")
+JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny", "rlhf-gpt2", "rlhf-tiny")
+RLHF = {"gpt2": 16, "tiny": 32}
+"""Prompts of one RLHF step; each gets ``NEW_TOKENS`` and the batch is learned from ``PPO_EPOCHS`` times."""
+NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS = 32, 4, 96
 
 
 def main() -> None:
@@ -26,7 +30,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
     method, _, detail = args.job.partition("-")
-    if method == "sample":
+    if method == "rlhf":
+        step = _trueup_rlhf if args.side == "trueup" else _trl_rlhf
+        found = step(args.work, detail, args.side == "trl-best")
+    elif method == "sample":
         found = _sample(args.side, args.work, detail)
     elif args.side == "trueup":
         found = _trueup(method, detail, args.work)
@@ -184,6 +191,96 @@ def _sample(side: str, work: Path, which: str) -> dict[str, Any]:
         run()
         seconds.append(time.perf_counter() - begin)
     return {"seconds": [0.0, *seconds], "losses": [], "once_seconds": 0.0}
+
+
+def _trueup_rlhf(work: Path, which: str, _: bool) -> dict[str, Any]:
+    import tempfile
+
+    from trueup.ledger import read_lines
+    from trueup.recipes.registry import RECIPES, execute
+
+    size = RLHF[which]
+    settings: dict[str, Any] = {
+        "data": str(work / "prompts.jsonl"),
+        "reward": str(work / f"judge-{which}"),
+        "model": {"name": str(work / which), "dtype": "bfloat16"},
+        "batch": {"size": size, "max_length": 512, "max_prompt_length": PROMPT_TOKENS, "max_truncated": 1.0},
+        "optim": {"learning_rate": LEARNING_RATE, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0},
+        "sampling": {"max_new_tokens": NEW_TOKENS, "temperature": 0.7},
+        "epochs": PPO_EPOCHS,
+        "mini_batches": 1,
+        "steps": 4,
+        "probes": 0,
+        "save_every": 10_000,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        execute("ppo", RECIPES["ppo"].settings()(**settings), out, quiet=True)
+        seconds = [row["seconds"] for row in read_lines(out / "timing.jsonl")[0]]
+        lengths = [row["completion_length"] for row in read_lines(out / "metrics.jsonl")[0]]
+    return {"seconds": seconds, "losses": [], "lengths": lengths, "once_seconds": 0.0}
+
+
+def _trl_rlhf(work: Path, which: str, best: bool) -> dict[str, Any]:
+    """The last TRL release that has PPO, 1.12; run it with an interpreter where that one is installed."""
+    import tempfile
+
+    from datasets import Dataset
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        TrainerCallback,
+    )
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+    tokenizer = AutoTokenizer.from_pretrained(work / which, padding_side="left")
+    texts = [json.loads(line)["prompt"] for line in (work / "prompts.jsonl").read_text().splitlines()]
+    rows = [{"input_ids": tokenizer(text)["input_ids"][-PROMPT_TOKENS:]} for text in texts]
+    size = RLHF[which]
+    judges = [AutoModelForSequenceClassification.from_pretrained(work / f"judge-{which}", num_labels=1) for _ in "rv"]
+    options: dict[str, Any] = {"gradient_checkpointing": False} if best else {}
+    with tempfile.TemporaryDirectory() as folder:
+        config = PPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=1,
+            num_mini_batches=1,
+            num_ppo_epochs=PPO_EPOCHS,
+            total_episodes=4 * size,
+            response_length=NEW_TOKENS,
+            num_sample_generations=0,
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="constant",
+            bf16=True,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            **options,
+        )
+        trainer = PPOTrainer(
+            args=config,
+            processing_class=tokenizer,
+            model=AutoModelForCausalLM.from_pretrained(work / which),
+            ref_model=AutoModelForCausalLM.from_pretrained(work / which),
+            reward_model=judges[0],
+            value_model=judges[1],
+            train_dataset=Dataset.from_list(rows),
+            callbacks=[Clock()],
+        )
+        trainer.train()
+    seconds = [end - begin for begin, end in pairwise(marks)]
+    return {"seconds": seconds, "losses": [], "lengths": [float(NEW_TOKENS)] * len(seconds), "once_seconds": 0.0}
 
 
 if __name__ == "__main__":

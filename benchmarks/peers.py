@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.workload import BATCH, prepare
+from trueup.doctor import examine
 
 RESULTS = Path("benchmarks/results/peers.json")
 JOBS = {
@@ -30,8 +29,10 @@ JOBS = {
     "sft-bf16": ("trueup", "trl", "trl-best"),
     "sample-gpt2": ("trueup", "trl"),
     "sample-tiny": ("trueup", "trl"),
+    "rlhf-gpt2": ("trueup", "trl", "trl-best"),
+    "rlhf-tiny": ("trueup", "trl", "trl-best"),
 }
-UNITS = {"sample-gpt2": ("tokens/s", 32 * 48), "sample-tiny": ("tokens/s", 32 * 48)}
+UNITS = {"sample": ("tokens/s", 32 * 48), "sft": ("examples/s", BATCH), "rlhf": ("steps/s", 1)}
 TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}
 
 
@@ -43,32 +44,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--ppo-python", default=sys.executable, help="interpreter with TRL 1.12, the last with PPO")
     args = parser.parse_args()
     work = args.out / "work"
     facts = prepare(work, args.data, steps=args.steps)
     print("workload:", facts, flush=True)
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"jobs": {}}
     found["workload"] = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
+    health = examine()
     found["machine"] = {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": health.processor,
+        "cores": health.cores,
         **{name: version(name) for name in ("torch", "transformers", "trl")},
+        "gflops_fp32": health.float32_gflops,
+        "gflops_bf16": health.bfloat16_gflops,
+        "copy_gb_per_s": health.copy_gb_per_s,
     }
     for job in args.jobs.split(","):
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
         for turn in range(args.rounds):
             for side in JOBS[job]:
-                runs[side].append(_run(side, job, work))
+                python = args.ppo_python if job.startswith("rlhf") and side != "trueup" else sys.executable
+                runs[side].append(_run(python, side, job, work))
                 print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
-        _same_losses(job, runs)
+        _same_work(job, runs)
         found["jobs"][job] = {side: _summary(job, these) for side, these in runs.items()}
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
 
-def _run(side: str, job: str, work: Path) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(work)]
+def _run(python: str, side: str, job: str, work: Path) -> dict[str, Any]:
+    command = [python, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
@@ -79,7 +86,7 @@ def _run(side: str, job: str, work: Path) -> dict[str, Any]:
 
 def _summary(job: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over runs; ``rate`` is without what is done once, ``rate_whole`` with it."""
-    unit, amount = UNITS.get(job, ("pairs/s" if not job.startswith("sft") else "examples/s", BATCH))
+    unit, amount = UNITS.get(job.partition("-")[0], ("pairs/s", BATCH))
     rates, whole = [], []
     for run in runs:
         steps = run["seconds"][1:]
@@ -91,12 +98,17 @@ def _summary(job: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "rate_whole": median(whole),
         "rate_low": min(rates),
         "rate_high": max(rates),
+        "seconds_a_step": amount / median(whole),
         "peak_gb": median(run["peak_gb"] for run in runs),
         "losses": runs[0]["losses"],
+        "lengths": runs[0].get("lengths", []),
     }
 
 
-def _same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+def _same_work(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+    lengths = {side: these[0].get("lengths", []) for side, these in runs.items()}
+    if any(found != lengths["trueup"] for found in lengths.values()):
+        raise SystemExit(f"{job}: completions differ in length, {lengths}; this compares two things")
     ours = runs["trueup"][0]["losses"]
     for side, these in runs.items():
         theirs = these[0]["losses"]
@@ -123,14 +135,6 @@ def table(found: dict[str, Any]) -> str:
             f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} |"
         )
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

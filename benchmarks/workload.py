@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from trueup.config import Batch
+from benchmarks.flops import Shape, pair_step, rlhf_step, sft_step
+from benchmarks.jobs import NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS, RLHF
+from trueup.config import Batch, Model
 from trueup.data.batch import EpochPlan
 from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.errors import DataError
+from trueup.models.heads import open_reward_model
 from trueup.models.tiny import learn_tokenizer
 from trueup.types import PreferencePair, prompt_text
 
@@ -29,7 +32,7 @@ PURPOSES = {"dpo": "dpo order", "reward": "reward order", "sft": "sft order"}
 
 
 def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> dict[str, Any]:
-    """Write ``gpt2/``, ``tiny/``, ``scorer/`` and one file a job into ``folder``; returns token statistics."""
+    """Write ``gpt2/``, ``tiny/``, their reward models and one file a job into ``folder``; returns token statistics."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = _pairs(data)
     texts = [f"{p.prompt} {p.chosen} {p.rejected}" for p in pairs]
@@ -52,18 +55,26 @@ def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> di
             pad_token_id=tokenizer.pad_token_id,
         ),
     }
+    sizes = {}
     for name, config in shapes.items():
         config.pad_token_id = tokenizer.pad_token_id
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        model = AutoModelForCausalLM.from_config(config)
+        sizes[name] = Shape.of(model)
+        model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     scorer = AutoModelForSequenceClassification.from_pretrained(folder / "gpt2", num_labels=1)
     scorer.config.pad_token_id = tokenizer.pad_token_id
     scorer.save_pretrained(folder / "scorer")
     tokenizer.save_pretrained(folder / "scorer")
-    return _write_jobs(folder, pairs, tokenizer, steps, seed)
+    for name in shapes:
+        judge = open_reward_model(Model(name=str(folder / name)), new_head=True, seed=seed)
+        judge.export(folder / f"judge-{name}")
+    return _write_jobs(folder, pairs, tokenizer, sizes, steps, seed)
 
 
-def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps: int, seed: int) -> dict[str, Any]:
+def _write_jobs(
+    folder: Path, pairs: list[PreferencePair], tokenizer: Any, sizes: dict[str, Shape], steps: int, seed: int
+) -> dict[str, Any]:
     renderer = Renderer.of(tokenizer, Batch(max_length=LONGEST))
     fits = []
     for pair in pairs:
@@ -75,7 +86,7 @@ def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps
             fits.append((pair, sides))
     if len(fits) < steps * BATCH:
         raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {steps} steps of {BATCH} need more")
-    fits = fits[: steps * BATCH]
+    asked, fits = fits[: max(steps * BATCH, 4 * 32)], fits[: steps * BATCH]
     for job, purpose in PURPOSES.items():
         plan = EpochPlan(range(len(fits)), BATCH, 1, seed, purpose)
         place = [i for step in range(len(plan)) for i in plan[step]]
@@ -87,16 +98,38 @@ def _write_jobs(folder: Path, pairs: list[PreferencePair], tokenizer: Any, steps
         ]
         write_jsonl(folder / f"{job}.jsonl", rows)
         write_jsonl(folder / f"{job}-in-plan-order.jsonl", [rows[i] for i in place])
-    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in fits])
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in asked])
     count = len(fits)
     facts = {
         "pairs": count,
         "mean_prompt_tokens": sum(len(s[0].prompt_ids) for _, s in fits) / count,
         "mean_chosen_tokens": sum(len(s[0].completion_ids) for _, s in fits) / count,
         "mean_rejected_tokens": sum(len(s[1].completion_ids) for _, s in fits) / count,
+        "flop": _operations(fits, asked, sizes, steps),
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=1))
     return facts
+
+
+def _operations(
+    fits: list[tuple[PreferencePair, Any]], asked: list[tuple[PreferencePair, Any]], sizes: dict[str, Shape], steps: int
+) -> dict[str, float]:
+    """Useful floating-point operations of one step of each job, on average."""
+    lengths = [(len(s[0].prompt_ids), len(s[0].completion_ids), len(s[1].completion_ids)) for _, s in fits]
+    gpt2 = sizes["gpt2"]
+    found = {
+        "dpo": pair_step(gpt2, lengths, head=True, reference=True) / steps,
+        "reward": pair_step(gpt2, lengths, head=False, reference=False) / steps,
+        "sft": sft_step(gpt2, [(p, c) for p, c, _ in lengths]) / steps,
+    }
+    for name, count in RLHF.items():
+        prompts = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked]
+        share = len(prompts) / count
+        found[f"rlhf-{name}"] = rlhf_step(sizes[name], sizes[name], prompts, NEW_TOKENS, PPO_EPOCHS) / share
+        sampled = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked[:32]]
+        rows = [(0, p + 48) for p in sampled]
+        found[f"sample-{name}"] = sizes[name].forward(sum(sampled) + 32 * 48, rows, 32 * 48)
+    return found
 
 
 def _pairs(data: Path | None) -> list[PreferencePair]:

@@ -60,7 +60,8 @@ def _train(
         typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
         return
     path = execute(kind, config, out, resume=not no_resume, quiet=quiet)
-    typer.echo(f"{path / 'final'}")
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        typer.echo(f"{path / 'final'}")
 
 
 @app.command()
@@ -295,6 +296,26 @@ def evaluate(
         tell=typer.echo,
     )
     typer.echo(str(written.html))
+
+
+@app.command()
+def trace(
+    pair: Annotated[str, typer.Argument(help="Id of a pair, or its beginning.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs on pairs: runs/reward runs/dpo")],
+    db: Annotated[str | None, typer.Option("--db", help="Feedback store that the pairs came from.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show one pair's whole life: who judged it and how, and its margin at every step that trained on it.
+
+    Example: `trueup trace 41e4d354 runs/reward runs/dpo --db feedback.db`
+    """
+    import json
+
+    from trueup.trace import format_text
+    from trueup.trace import trace as follow
+
+    life = follow(pair, runs, db=db)
+    typer.echo(json.dumps(life.to_dict(), indent=2, ensure_ascii=False) if as_json else format_text(life))
 
 
 def _columns(assignments: Sequence[str]) -> dict[str, str] | None:

@@ -101,6 +101,9 @@ class Model(Settings):
     """Precision of matrix products; weights and optimizer state stay float32."""
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
     """``auto`` takes a GPU when there is one."""
+    engine: str = Field(default="auto", pattern="^(auto|ddp|fsdp2)$")
+    """How several processes (``torchrun``) hold the model: all of it each (``ddp``, which ``auto`` takes), or with
+    the transformer blocks sharded (``fsdp2``). One process holds all of it."""
     lora: Lora | None = None
     """Train adapters only; the reference is then the same weights with adapters off."""
     gradient_checkpointing: bool = False

@@ -5,10 +5,12 @@
                timing.jsonl     seconds and throughput per step, kept apart for the same reason
                samples.jsonl    completions at evaluation steps
                eval.jsonl       held-out measurements
+               pairs.jsonl      one line per trained pair and step: its rewards and margin, for ``trueup trace``
                events.jsonl     start, resume, interrupt, alarms
                checkpoints/     see ``engine.checkpoint``
 
-One process writes a run at a time (an advisory file lock that dies with its holder).
+One process writes a run at a time (an advisory file lock that dies with its holder). In a job of several processes
+the first one writes and the others follow it.
 Readers use ``read_lines``, which never mistakes half a line for a line.
 """
 
@@ -33,8 +35,8 @@ from trueup.errors import Interrupted, RunError, UsageError
 from trueup.metrics import METRICS
 from trueup.progress import Progress
 
-STREAMS = ("metrics", "timing", "samples", "eval", "events")
-REWOUND = ("metrics", "timing", "samples", "eval")
+REWOUND = ("metrics", "timing", "samples", "eval", "pairs")
+"""Streams that a resume cuts back to its checkpoint."""
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -120,8 +122,12 @@ class Run:
     Use ``Run.start``, which creates the directory or resumes what is in it, and as a context manager.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any], lock: int, quiet: bool, probe: int | None = None) -> None:
+    def __init__(
+        self, path: Path, record: dict[str, Any], lock: int | None, quiet: bool, probe: int | None = None
+    ) -> None:
         self.path = path
+        self.writes = lock is not None
+        self.agree: Callable[[float], float] = lambda wish: wish
         self.probe = probe
         self.record = record
         self.quiet = quiet
@@ -178,6 +184,11 @@ class Run:
             raise
         return run
 
+    @classmethod
+    def follow(cls, path: str | Path, *, probe: int | None = None) -> Run:
+        """The same run as another process of the job sees it: it computes along and writes nothing."""
+        return cls(Path(path), read_run(path), None, True, probe)
+
     def __enter__(self) -> Run:
         return self
 
@@ -190,7 +201,8 @@ class Run:
             else:
                 self._finish("failed", error=str(error))
         finally:
-            os.close(self._lock)
+            if self._lock is not None:
+                os.close(self._lock)
 
     def _finish(self, status: str, **facts: Any) -> None:
         self.record["status"] = status
@@ -198,7 +210,8 @@ class Run:
         self._save_record()
 
     def _save_record(self) -> None:
-        write_json(self.path / "run.json", self.record)
+        if self.writes:
+            write_json(self.path / "run.json", self.record)
 
     def fingerprint(self, name: str) -> str | None:
         """The fingerprint pinned under ``name`` (``reference``), or None in a new run."""
@@ -246,6 +259,17 @@ class Run:
         """Append one completion to samples.jsonl."""
         self._append("samples", {"step": step, **row})
 
+    def pair(self, step: int, pair_id: str, chosen_reward: float, rejected_reward: float) -> None:
+        """Append what one training pair's two sides were worth to the model at ``step`` to pairs.jsonl."""
+        row = {
+            "step": step,
+            "pair_id": pair_id,
+            "margin": _number(chosen_reward - rejected_reward),
+            "chosen_reward": _number(chosen_reward),
+            "rejected_reward": _number(rejected_reward),
+        }
+        self._append("pairs", row)
+
     def evaluation(self, step: int, **row: Any) -> None:
         """Append one held-out measurement to eval.jsonl."""
         self._append("eval", {"step": step, **row})
@@ -255,6 +279,8 @@ class Run:
         self._append("events", {"event": name, "time": time.time(), **facts})
 
     def _append(self, stream: str, row: Mapping[str, Any]) -> None:
+        if not self.writes:
+            return
         data = self._unwritten.pop(stream, b"") + (json.dumps(row, ensure_ascii=False) + "\n").encode(
             "utf-8", "surrogatepass"
         )
@@ -274,7 +300,7 @@ class Run:
 
     def rewind(self, step: int, positions: Mapping[str, int]) -> None:
         """Cut the streams back to a checkpoint: the steps after it are about to be run again."""
-        for stream in REWOUND:
+        for stream in REWOUND if self.writes else ():
             file = self.path / f"{stream}.jsonl"
             size = _size(file)
             keep = positions.get(stream, 0)
@@ -309,6 +335,7 @@ class Run:
                 yield step, plan[step]
                 done = step + 1
                 progress.update(done, {k: self._latest[k] for k in self.headline if k in self._latest})
+                self._stop = int(self.agree(self._stop))
                 if done == total or done % save_every == 0 or self._stop:
                     began = time.perf_counter()
                     save(done)

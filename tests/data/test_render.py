@@ -78,8 +78,11 @@ def byte_level(*, bos=False, pad="<|pad|>", template=None):
     return tokenizer
 
 
-def sentencepiece(*, template=None):
-    """A tokenizer that marks words with a leading "▁" and adds one to a text that stands alone, as Llama 2 does."""
+def sentencepiece(*, template=None, marked_bytes=False):
+    """A tokenizer that marks words with a leading "▁" and adds one to a text that stands alone, as Llama 2 does.
+
+    ``marked_bytes`` lists the byte pieces as special tokens, as some converted tokenizers do.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -101,7 +104,7 @@ def sentencepiece(*, template=None):
     vocabulary = {name: number for number, name in enumerate(names)}
     merges = [tuple(merge) for merge in model["merges"]]
     raw = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    raw.add_special_tokens(["<unk>", "<s>", "</s>"])
+    raw.add_special_tokens(["<unk>", "<s>", "</s>", *(names[3:259] if marked_bytes else ())])
     raw.normalizer = blank
     raw.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -129,6 +132,7 @@ MAKERS = {
     "thinking": lambda: byte_level(template=THINKING),
     "sentencepiece": sentencepiece,
     "llama2": lambda: sentencepiece(template=LLAMA2),
+    "marked bytes": lambda: sentencepiece(marked_bytes=True),
 }
 if STORIES.exists():
 

@@ -44,7 +44,7 @@ def config_of(kind, material, **changes):
 def digest(folder):
     """Bytes of the metrics, samples, evaluations and of the final weights."""
     found = {}
-    for name in ("metrics.jsonl", "samples.jsonl", "eval.jsonl", "final/model.safetensors"):
+    for name in ("metrics.jsonl", "samples.jsonl", "eval.jsonl", "pairs.jsonl", "final/model.safetensors"):
         file = Path(folder) / name
         if file.exists():
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()

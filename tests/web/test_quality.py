@@ -10,9 +10,6 @@ import pytest
 
 from tests.web.conftest import judge, take
 
-pytest.importorskip("trueup.feedback.curate")
-pytest.importorskip("trueup.feedback.quality.report")
-
 
 @pytest.fixture
 def judged(room, project):

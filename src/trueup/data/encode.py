@@ -25,6 +25,7 @@ Ids: TypeAlias = tuple[int, ...]
 # Noncharacters: Unicode reserves them for internal use, so text that is exchanged does not hold them.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _ANCHORS = ("\n", ".", "a", "0")
 
 
@@ -180,8 +181,12 @@ class Encoder:
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Spelling -> id of BOS, EOS, padding and every other control token."""
-    found = {str(t.content): int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    """Spelling -> id of BOS, EOS, padding and every other control token.
+
+    Byte-fallback pieces are text (a newline is ``<0x0A>``), though some converted tokenizers list them as special.
+    """
+    marked = {str(t.content): int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    found = {spelling: number for spelling, number in marked.items() if not _BYTE.fullmatch(spelling)}
     for name in ("bos_token", "eos_token", "pad_token"):
         spelling, number = getattr(tokenizer, name), getattr(tokenizer, name + "_id")
         if spelling is not None and number is not None:

@@ -18,6 +18,8 @@ import torch
 
 from trueup.config import Sampling
 from trueup.data.batch import Ids
+from trueup.engine.placement import whole
+from trueup.engine.processes import gathered, rank, world
 from trueup.errors import ModelError, NonFiniteError
 from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
@@ -56,6 +58,9 @@ def generate(
 ) -> list[Completion]:
     """Sample one completion for each prompt, in the order given.
 
+    Several processes share the prompts and all get every completion; how long each takes does not matter to the
+    others, because the weights are whole while they sample.
+
     Args:
         policy: The model to sample from.
         prompts: Token ids; none may be empty, and prompt plus completion must fit the context.
@@ -74,11 +79,13 @@ def generate(
             fix="shorten the prompts (batch.max_prompt_length) or sampling.max_new_tokens",
         )
     # Rows of similar prompt length decode together, so little padding is computed.
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: dict[int, Completion] = {}
-    for begin in range(0, len(order), batch):
-        rows = order[begin : begin + batch]
-        found.update(_decode(policy, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))[rank() :: world()]
+    here: dict[int, Completion] = {}
+    with whole(policy.model):
+        for begin in range(0, len(order), batch):
+            rows = order[begin : begin + batch]
+            here.update(_decode(policy, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
+    found = dict(gathered(list(here.items())))
     return [found[i] for i in range(len(prompts))]
 
 

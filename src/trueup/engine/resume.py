@@ -31,6 +31,8 @@ def saver(run: Run, stepper: Stepper, extra: Callable[[], dict[str, Any]] = dict
 
     def save(done: int) -> None:
         state = {"stepper": stepper.state(), "positions": run.positions(), "extra": extra()}
-        checkpoint.save(run.path, done, stepper.tensors(), state)
+        tensors = stepper.tensors()
+        if run.writes:
+            checkpoint.save(run.path, done, tensors, state)
 
     return save

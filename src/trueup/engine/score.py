@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from trueup.data.batch import Ids, Rows, micro_batches
+from trueup.data.batch import Ids, Rows
 from trueup.engine.head import token_scores
+from trueup.engine.processes import share
 from trueup.models.heads import RewardModel, ValueHead
 from trueup.models.packing import pack
 from trueup.models.policy import Policy, Reference
@@ -91,7 +92,7 @@ def _completion_states(policy: Policy, rows: Rows) -> tuple[torch.Tensor, torch.
     if policy.gathers:
         hidden_SD, source_N, _ = states(policy.trunk, rows)
         return hidden_SD[source_N], None
-    with policy.trunk.precision():
+    with policy.trunk.precision(), policy.trunk.recomputing():
         output = policy.model(input_ids=rows.ids_BT, use_cache=False, output_hidden_states=True)
     hidden_ND = output.hidden_states[-1].flatten(0, 1)[rows.source_N]
     logits_NV = output.logits.flatten(0, 1)[rows.source_N]
@@ -103,16 +104,16 @@ def sequence_logps(
     model: Policy | Reference, sequences: Sequence[tuple[Ids, Ids]], *, temperature: float = 1.0, budget: int = 16384
 ) -> list[torch.Tensor]:
     """Per-token log-probs of many sequences, one CPU tensor [C_i] each, in the order given."""
-    found: list[torch.Tensor | None] = [None] * len(sequences)
-    groups = micro_batches(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
+    here: list[tuple[int, torch.Tensor]] = []
+    mine = share(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
     reference = model if isinstance(model, Reference) else Reference(model, adapters_off=False, fingerprint="")
     with reference.active() as policy:
-        for group in groups:
+        for group in mine:
             rows = Rows.of([sequences[i] for i in group], policy.device)
             logps_BC = score(policy, rows, temperature=temperature).logps_BC.cpu()
-            for row, i in enumerate(group):
-                found[i] = logps_BC[row, : len(rows.completions[row])]
-    return [piece for piece in found if piece is not None]
+            here += [(i, logps_BC[row, : len(rows.completions[row])]) for row, i in enumerate(group)]
+    found = dict(mine.gather(here))
+    return [found[i] for i in range(len(sequences))]
 
 
 def raw_rewards(model: RewardModel, rows: Rows) -> torch.Tensor:
@@ -126,9 +127,10 @@ def rewards(
     model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384, scaled: bool = True
 ) -> torch.Tensor:
     """Rewards [B] on the CPU of ``(prompt_ids, completion_ids)`` sequences, in the order given, centred and scaled."""
-    found = torch.zeros(len(sequences))
-    groups = micro_batches(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
-    for group in groups:
+    here: list[tuple[int, float]] = []
+    mine = share(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
+    for group in mine:
         raw_B = raw_rewards(model, Rows.of([sequences[i] for i in group], model.device))
-        found[list(group)] = (model.scale(raw_B) if scaled else raw_B).float().cpu()
-    return found
+        here += zip(group, (model.scale(raw_B) if scaled else raw_B).float().tolist(), strict=True)
+    found = dict(mine.gather(here))
+    return torch.tensor([found[i] for i in range(len(sequences))])

@@ -7,14 +7,18 @@ result does not depend on how the batch was cut into micro-batches (property 32 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from trueup.config import Optim
+from trueup.engine.placement import clip, full, like, put, sum_gradients
+from trueup.engine.processes import Share, rank, share, summed, world
 from trueup.errors import CheckpointError, NonFiniteError
+
+T = TypeVar("T")
 
 
 def schedule(optim: Optim, step: int, total: int) -> float:
@@ -46,15 +50,21 @@ class Stepper:
         self.skipped = 0
         self._loss = 0.0
         self._bad = False
-        decayed = [p for p in self.parameters.values() if p.ndim >= 2]
-        plain = [p for p in self.parameters.values() if p.ndim < 2]
-        groups = [
-            {"params": decayed, "weight_decay": optim.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
+        self._copies = 1
+        groups = []
+        for kind in sorted({type(p.data).__name__ for p in self.parameters.values()}):  # shards have their own kernels
+            same = [p for p in self.parameters.values() if type(p.data).__name__ == kind]
+            groups.append({"params": [p for p in same if p.ndim >= 2], "weight_decay": optim.weight_decay})
+            groups.append({"params": [p for p in same if p.ndim < 2], "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]], lr=optim.learning_rate, betas=optim.betas, eps=optim.eps, fused=True
         )
+
+    def share(self, items: Sequence[T], length: Callable[[T], int], budget: int) -> Share[T]:
+        """The micro-batches of a step that this process computes; what follows is scaled to match."""
+        found = share(items, length, budget)
+        self._copies = found.copies
+        return found
 
     def accumulate(self, losses: torch.Tensor, *, count: float, weight: torch.Tensor | None = None) -> None:
         """Add the gradient of ``sum(weight * losses) / count`` of one micro-batch.
@@ -64,13 +74,12 @@ class Stepper:
             count: Examples or tokens of the *whole* step, over all micro-batches.
             weight: Same shape as ``losses``.
         """
-        total = (losses if weight is None else losses * weight).sum() / count
+        total = (losses if weight is None else losses * weight).sum() / (count * self._copies)
         value = float(total.detach())
         self._loss += value
-        if math.isfinite(value):
+        self._bad |= not math.isfinite(value)
+        if math.isfinite(value) or world() > 1:  # the others are waiting for this backward pass
             total.backward()  # type: ignore[no-untyped-call]
-        else:
-            self._bad = True
 
     def step(self, ids: tuple[str, ...] = ()) -> dict[str, float]:
         """Clip, check, update. Returns ``loss``, ``grad_norm``, ``learning_rate``, ``skipped_steps``.
@@ -80,9 +89,11 @@ class Stepper:
                 optimizer and the weights are untouched; ``ids`` name the examples for study.
         """
         rate = schedule(self.optim, self.updates, self.total)
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.optim.max_grad_norm))
-        loss, bad = self._loss, self._bad or not math.isfinite(norm)
-        self._loss, self._bad = 0.0, False
+        sum_gradients(self.parameters)
+        norm = clip(self.parameters, self.optim.max_grad_norm)
+        loss, bad_ones = summed(self._loss, float(self._bad))
+        bad = bad_ones > 0 or not math.isfinite(norm)
+        self._loss, self._bad, self._copies = 0.0, False, 1
         if bad:
             self.optimizer.zero_grad(set_to_none=True)
             if self.optim.on_nonfinite == "stop":
@@ -101,11 +112,22 @@ class Stepper:
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Weights and optimizer moments by name, for a checkpoint."""
-        found = {f"param/{name}": p.detach() for name, p in self.parameters.items()}
+        """Weights and optimizer moments by name, for a checkpoint.
+
+        All processes must call it together; the first one gets them whole, the others get nothing.
+        """
+        found: dict[str, torch.Tensor] = {}
+
+        def keep(name: str, tensor: torch.Tensor) -> None:
+            value = full(tensor.detach())
+            if rank() == 0:
+                found[name] = value.cpu()
+
+        for name, p in self.parameters.items():
+            keep(f"param/{name}", p)
         for name, p in self.parameters.items():
             for key, value in self.optimizer.state.get(p, {}).items():
-                found[f"adam/{key}/{name}"] = value.detach() if torch.is_tensor(value) else torch.tensor(value)
+                keep(f"adam/{key}/{name}", value if torch.is_tensor(value) else torch.tensor(value))
         return found
 
     def state(self) -> dict[str, Any]:
@@ -124,12 +146,11 @@ class Stepper:
                 fix="resume with the model and adapter settings the run was started with",
             )
         for name, p in self.parameters.items():
-            p.copy_(tensors[f"param/{name}"])
+            put(p.data, tensors[f"param/{name}"])
             moments = {key.split("/", 2)[1]: value for key, value in tensors.items() if _is_moment_of(key, name)}
             if moments:
                 self.optimizer.state[p] = {
-                    key: value.clone() if key == "step" else value.to(p.device, copy=True)
-                    for key, value in moments.items()
+                    key: value.clone() if key == "step" else like(p.data, value) for key, value in moments.items()
                 }
         self.updates = int(state["updates"])
         self.skipped = int(state["skipped"])

@@ -66,7 +66,7 @@ def create_project(store: Store, name: str, *, simulated: bool = False, actor: s
 def add_guideline(store: Store, project_id: str, markdown: str, *, actor: str = "system") -> str:
     """A new guideline version; annotators must acknowledge it before the next item."""
     with store.write() as connection:
-        _require(connection, project, project_id)
+        find(connection, project, project_id)
         held = connection.execute(select(guideline.c.number).where(guideline.c.project == project_id)).scalars().all()
         made, digest = new_id(), hashlib.sha256(markdown.encode("utf-8", "surrogatepass")).hexdigest()
         connection.execute(
@@ -109,7 +109,7 @@ def add_template(
                 expected='[{"name": "helpful", "low": 1, "high": 5}]',
             )
     with store.write() as connection:
-        _require(connection, project, project_id)
+        find(connection, project, project_id)
         made = new_id()
         connection.execute(
             insert(template).values(
@@ -172,7 +172,7 @@ def import_items(
     done: list[str] = []
     refused: list[tuple[int, str]] = []
     with store.write() as connection:
-        asked = _require(connection, template, template_id)
+        asked = find(connection, template, template_id)
         trial = connection.begin_nested() if dry_run else None
         for number, row in enumerate(rows):
             try:
@@ -188,17 +188,7 @@ def import_items(
 
 
 def _import_one(store: Store, connection: Connection, asked: Any, row: NewItem, overlap: int, priority: int) -> str:
-    fewest, most = RESPONSES[asked.kind]
-    if not fewest <= len(row.responses) <= most:
-        raise DataError(f"{len(row.responses)} responses", where="responses", expected=f"{fewest} to {most}")
-    if any(not text.strip() for text in row.responses):
-        raise DataError("a response is empty", where="responses")
-    if len(set(row.responses)) != len(row.responses):
-        raise DataError("two responses are the same text", where="responses", fix="one of them says it all")
-    if row.stream not in STREAMS:
-        raise DataError(f"stream is {row.stream!r}", where="stream", expected=nearest(row.stream, STREAMS))
-    if row.gold is None and row.stream in ("gold", "calibration"):
-        raise DataError(f"a {row.stream} item has no right answer", where="gold", expected="an answer")
+    check_item(asked.kind, row)
     prompt_id = _prompt(store, connection, asked.project, row)
     ids = []
     for place, text in enumerate(row.responses):
@@ -229,6 +219,25 @@ def _import_one(store: Store, connection: Connection, asked: Any, row: NewItem, 
     return made
 
 
+def check_item(kind: str, row: NewItem) -> None:
+    """Refuse an item that cannot be judged.
+
+    Raises:
+        DataError: Names the field.
+    """
+    fewest, most = RESPONSES[kind]
+    if not fewest <= len(row.responses) <= most:
+        raise DataError(f"{len(row.responses)} responses", where="responses", expected=f"{fewest} to {most}")
+    if any(not text.strip() for text in row.responses):
+        raise DataError("a response is empty", where="responses")
+    if len(set(row.responses)) != len(row.responses):
+        raise DataError("two responses are the same text", where="responses", fix="one of them says it all")
+    if row.stream not in STREAMS:
+        raise DataError(f"stream is {row.stream!r}", where="stream", expected=nearest(row.stream, STREAMS))
+    if row.gold is None and row.stream in ("gold", "calibration"):
+        raise DataError(f"a {row.stream} item has no right answer", where="gold", expected="an answer")
+
+
 def by_id(answer: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
     """An answer that names responses by place, with their ids instead."""
     found = dict(answer)
@@ -247,15 +256,8 @@ def _prompt(store: Store, connection: Connection, project_id: str, row: NewItem)
     held = connection.execute(
         select(prompt.c.id, prompt.c.split).where(prompt.c.project == project_id, prompt.c.sha256 == digest)
     ).first()
-    if row.split is not None and row.split not in SPLITS:
-        raise DataError(f"split is {row.split!r}", where="split", expected=nearest(row.split, SPLITS))
+    split = split_for(row, digest, held.split if held is not None else None)
     if held is not None:
-        if row.split is not None and row.split != held.split:
-            raise DataError(
-                f"the prompt is in {held.split!r} already and would also be in {row.split!r}",
-                where="split",
-                expected="one split for each prompt",
-            )
         return str(held.id)
     made = new_id()
     connection.execute(
@@ -264,11 +266,30 @@ def _prompt(store: Store, connection: Connection, project_id: str, row: NewItem)
             project=project_id,
             sha256=digest,
             turns=turns,
-            split=row.split or split_of(digest),
+            split=split,
             created_at=store.now(),
         )
     )
     return made
+
+
+def split_for(row: NewItem, digest: str, held: str | None) -> str:
+    """The split of an item's prompt, which is ``held`` where the prompt is known.
+
+    Raises:
+        DataError: An unknown split, or another one than the prompt is in.
+    """
+    if row.split is not None and row.split not in SPLITS:
+        raise DataError(f"split is {row.split!r}", where="split", expected=nearest(row.split, SPLITS))
+    if held is None:
+        return row.split or split_of(digest)
+    if row.split is not None and row.split != held:
+        raise DataError(
+            f"the prompt is in {held!r} already and would also be in {row.split!r}",
+            where="split",
+            expected="one split for each prompt",
+        )
+    return held
 
 
 def split_of(digest: str) -> str:
@@ -305,7 +326,12 @@ def _response(store: Store, connection: Connection, prompt_id: str, text: str, g
     return made
 
 
-def _require(connection: Connection, table: Any, wanted: str) -> Any:
+def find(connection: Connection, table: Any, wanted: str) -> Any:
+    """The row of ``table`` with this id.
+
+    Raises:
+        UsageError: There is none.
+    """
     found = connection.execute(select(table).where(table.c.id == wanted)).first()
     if found is None:
         raise UsageError(f"there is no {table.name} {wanted!r}", where=table.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -81,6 +83,60 @@ def read_project(store: Store, project_id: str) -> Judged:
             )
         )
     return Judged(of.name, items, judgments, bool(of.simulated))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One judgment with the texts it was about, wherever it stands in its project."""
+
+    id: str
+    annotator: str
+    answer: Mapping[str, Any] | None
+    shown: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]
+    """Response id and text, in the item's order."""
+    created_at: str
+    active_ms: int | None
+    rationale: str
+    simulated: bool
+    superseded: bool
+
+
+def read_judgments(store: Store, ids: Sequence[str]) -> list[Told]:
+    """Judgments by id, in order of time; ids that are not there are left out."""
+    found = []
+    with store.read() as connection:
+        replaced = set(
+            connection.execute(select(judgment.c.supersedes).where(judgment.c.supersedes.in_(list(ids)))).scalars()
+        )
+        rows = connection.execute(
+            select(judgment, person.c.pseudonym, person.c.simulated)
+            .join(person, person.c.id == judgment.c.person)
+            .where(judgment.c.id.in_(list(ids)))
+            .order_by(judgment.c.created_at, judgment.c.id)
+        ).all()
+        for row in rows:
+            texts = connection.execute(
+                select(response.c.id, response.c.text)
+                .join(item_response, item_response.c.response == response.c.id)
+                .where(item_response.c.item == row.item)
+                .order_by(item_response.c.place)
+            ).all()
+            found.append(
+                Told(
+                    row.id,
+                    row.pseudonym,
+                    row.answer,
+                    tuple(row.shown),
+                    tuple((name, text) for name, text in texts),
+                    row.created_at,
+                    row.active_ms,
+                    row.rationale,
+                    bool(row.simulated),
+                    row.id in replaced,
+                )
+            )
+    return found
 
 
 def _prompt(turns: Any) -> Prompt:

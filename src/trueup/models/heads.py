@@ -17,6 +17,7 @@ from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.load import load_classifier, load_tokenizer, resolve_device
+from trueup.models.merge import whole_weights
 from trueup.models.trunk import Trunk
 from trueup.seeds import derive
 
@@ -80,7 +81,7 @@ class RewardModel:
     def export(self, path: Path) -> None:
         """Write a directory that ``AutoModelForSequenceClassification`` opens, plus the scale."""
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.model.save_pretrained(path)
+        self.model.save_pretrained(path, state_dict=whole_weights(self.model))
         self.tokenizer.save_pretrained(path)
         write_json(path / SCALE_FILE, {"mean": self.mean, "std": self.std})
 
@@ -131,4 +132,7 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     scale = {"mean": 0.0, "std": 1.0} if new_head else json.loads(scale_file.read_text())
-    return RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
+    opened = RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
+    if config.gradient_checkpointing:
+        opened.trunk.checkpoint_blocks()
+    return opened

@@ -27,6 +27,7 @@ SHARED_FROM = 8
 """Prompts shorter than this are not worth sharing: the bookkeeping would cost more than the tokens."""
 
 _ACTIVE: ContextVar[Stream | None] = ContextVar("stream", default=None)
+_CONFIG: ContextVar[Any] = ContextVar("config", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,16 +227,30 @@ def install() -> None:
     AttentionMaskInterface.register(NAME, _no_mask)
 
 
+def remembered() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
+    """Contexts of a checkpointed block's forward pass and of its recomputation: both attend by the same stream."""
+    stream, config = _ACTIVE.get(), _CONFIG.get()
+    if stream is None or config is None:
+        return contextlib.nullcontext(), contextlib.nullcontext()
+    return contextlib.nullcontext(), _attending(config, stream)
+
+
+@contextlib.contextmanager
+def _attending(config: Any, stream: Stream) -> Iterator[None]:
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    tokens = _ACTIVE.set(stream), _CONFIG.set(config)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(tokens[0])
+        _CONFIG.reset(tokens[1])
+        config._attn_implementation = before
+
+
 @contextlib.contextmanager
 def packed(model: Any, stream: Stream) -> Iterator[dict[str, torch.Tensor]]:
     """Inside, ``model`` attends by ``stream``; yields the inputs for its forward call."""
     install()
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    token = _ACTIVE.set(stream)
-    try:
+    with _attending(model.config.get_text_config(), stream):
         yield {"input_ids": stream.ids_N[None], "position_ids": stream.positions_N[None]}
-    finally:
-        _ACTIVE.reset(token)
-        config._attn_implementation = before

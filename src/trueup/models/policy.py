@@ -19,6 +19,7 @@ from trueup.config import Lora, Model
 from trueup.errors import ModelError
 from trueup.models.fingerprint import fingerprint
 from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
+from trueup.models.merge import whole_weights
 from trueup.models.tiny import new_tiny
 from trueup.models.trunk import Trunk
 
@@ -95,13 +96,9 @@ class Policy:
         return fingerprint(self.model.state_dict().items())
 
     def export(self, path: Path) -> None:
-        """Write a directory that ``AutoModelForCausalLM.from_pretrained`` opens; adapters are merged in a copy."""
-        model = self.model
-        if self.adapters:
-            import copy
-
-            model = copy.deepcopy(model).merge_and_unload()
-        model.save_pretrained(path)
+        """Write a directory that ``AutoModelForCausalLM.from_pretrained`` opens; adapters are merged into it."""
+        plain = self.model.get_base_model() if self.adapters else self.model
+        plain.save_pretrained(path, state_dict=whole_weights(plain))
         self.tokenizer.save_pretrained(path)
 
     @torch.no_grad()
@@ -156,13 +153,12 @@ def open_policy(config: Model, *, texts: list[str] | None = None, seed: int = 0)
     _require_same_vocabulary(model, tokenizer, config.name)
     if config.lora is not None:
         model = _with_adapters(model, config.lora, seed)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if config.lora is not None:
-            model.enable_input_require_grads()
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Policy(model, tokenizer, device, compute, source=config.name, adapters=config.lora is not None)
+    policy = Policy(model, tokenizer, device, compute, source=config.name, adapters=config.lora is not None)
+    if config.gradient_checkpointing:
+        policy.trunk.checkpoint_blocks()
+    return policy
 
 
 def open_reference(config: Model, *, policy: Policy | None = None, pinned: str | None = None) -> Reference:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from trueup.models.packing import SHARED_FROM, Stream, pack, packed
+from trueup.errors import ModelError
+from trueup.models.packing import SHARED_FROM, Stream, pack, packed, remembered
 
 log = logging.getLogger("trueup.models")
 
@@ -22,8 +25,7 @@ class Trunk:
     """A model without its head, with its device and compute precision.
 
     ``packs`` says whether a packed stream gives this model's own hidden states; a self-check on random rows
-    decides when the model is opened. Gradient checkpointing recomputes layers outside the packed context, so it
-    turns packing off.
+    decides when the model is opened.
     """
 
     model: Any
@@ -32,11 +34,10 @@ class Trunk:
     compute: torch.dtype
     source: str
     packs: bool = field(default=False, init=False)
+    recomputed: tuple[Any, ...] = field(default=(), init=False)
+    """Blocks under gradient checkpointing."""
 
     def __post_init__(self) -> None:
-        if getattr(self.model, "is_gradient_checkpointing", False):
-            log.info("%s: gradient checkpointing is on, so batches are padded rows, not packed streams", self.source)
-            return
         self.packs = self._packed_equals_plain()
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -45,17 +46,52 @@ class Trunk:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
 
+    def checkpoint_blocks(self) -> None:
+        """Turn gradient checkpointing on: blocks are recomputed in the backward pass, packed streams included.
+
+        Raises:
+            ModelError: The architecture has no blocks that can.
+        """
+        options = {"use_reentrant": False, "context_fn": remembered}
+        if hasattr(self.model, "activation_checkpointing_enable"):  # the name since transformers 5
+            self.model.activation_checkpointing_enable(options)
+        else:
+            self.model.gradient_checkpointing_enable(options)
+        self.recomputed = tuple(m for m in self.body.modules() if isinstance(m, GradientCheckpointingLayer))
+        if not self.recomputed:
+            raise ModelError(
+                f"{type(self.model).__name__} has no blocks that can be recomputed",
+                where="model.gradient_checkpointing",
+                fix="set it to false, and make batch.micro_tokens smaller instead",
+            )
+
+    @contextlib.contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Where gradient checkpointing is on, blocks keep only their inputs for the backward pass.
+
+        Models here are never in training mode, which would turn dropout on, and Hugging Face blocks recompute only in
+        that mode: so each block is switched by itself, for a forward pass with gradients and no other.
+        """
+        blocks = self.recomputed if torch.is_grad_enabled() else ()
+        for block in blocks:
+            block.training = True
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.training = False
+
     def rows(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Last hidden states [B, T, D] of right-padded rows.
 
         No attention mask is needed: under causal attention nothing to the right of a token reaches it.
         """
-        with self.precision():
+        with self.precision(), self.recomputing():
             return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def stream(self, stream: Stream) -> torch.Tensor:
         """Last hidden states [N, D] of a packed stream."""
-        with self.precision(), packed(self.model, stream) as inputs:
+        with self.precision(), self.recomputing(), packed(self.model, stream) as inputs:
             return self.body(**inputs, use_cache=False).last_hidden_state[0]  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -74,7 +110,7 @@ class Trunk:
         prompts, completions = [shared, ids(3), shared], [ids(5), ids(6), ids(2)]
         precise = Trunk.__new__(Trunk)
         precise.model, precise.body, precise.device = self.model, self.body, self.device
-        precise.compute, precise.source = torch.float32, self.source
+        precise.compute, precise.source, precise.recomputed = torch.float32, self.source, ()
         stream = pack(prompts, completions, self.device)
         try:
             found_ND = precise.stream(stream)[stream.source_N]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,3 +49,37 @@ def agreement(chosen: Sequence[float], rejected: Sequence[float], bins: int = 10
         loss=float(np.logaddexp(0.0, -margin_B).mean()),
         calibration_error=float(error),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPair:
+    """What a model made of one pair: the (implicit) rewards of its sides and, with a reference, their log-ratios."""
+
+    pair_id: str
+    chosen: float
+    rejected: float
+    chosen_ratio: float | None = None
+    rejected_ratio: float | None = None
+
+
+def in_order(seen: Iterable[SeenPair], ids: Sequence[str]) -> list[SeenPair]:
+    """``seen`` in the order of ``ids``, however the batch was cut."""
+    place = {pair_id: number for number, pair_id in enumerate(ids)}
+    return sorted(seen, key=lambda pair: place[pair.pair_id])
+
+
+def pair_metrics(seen: Sequence[SeenPair]) -> dict[str, float]:
+    """The metrics of a step over pairs."""
+    found = agreement([p.chosen for p in seen], [p.rejected for p in seen])
+    metrics = {
+        "accuracy": found.accuracy,
+        "strict_accuracy": found.strict_accuracy,
+        "margin": found.margin,
+        "chosen_reward": sum(p.chosen for p in seen) / len(seen),
+        "rejected_reward": sum(p.rejected for p in seen) / len(seen),
+    }
+    for name in ("chosen", "rejected"):
+        ratios = [ratio for p in seen if (ratio := getattr(p, f"{name}_ratio")) is not None]
+        if ratios:
+            metrics[f"{name}_logratio"] = sum(ratios) / len(ratios)
+    return metrics

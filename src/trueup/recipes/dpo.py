@@ -20,15 +20,17 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
+from trueup.engine.placement import export, place, place_both
+from trueup.engine.processes import everywhere, share
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
-from trueup.recipes.agreement import agreement
+from trueup.recipes.agreement import SeenPair, in_order, pair_metrics
 from trueup.recipes.objectives import Dpo as DpoObjective
 from trueup.recipes.objectives import Objective, PairLogps
 from trueup.types import content_id
@@ -90,30 +92,38 @@ def train(config: Dpo, run: Run) -> None:
         shared = policy if config.reference is None else None
         reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
         run.pin("reference", reference.fingerprint)
+        place_both(policy, reference, config.model.engine)
         anchors = reference_logps(run, reference, [*needed(run, plan, pairs), *held_out], config.batch.micro_tokens)
         del reference
+    else:
+        place(policy, config.model.engine)
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
     facts = {"reference_examples": len({p.pair_id for p in [*pairs, *held_out]})} if anchors else {}
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan), **facts)
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
-        seen = _Seen()
-        for micro in micro_batches(batch, pair_length, config.batch.micro_tokens):
+        here: list[SeenPair] = []
+        mine = stepper.share(batch, pair_length, config.batch.micro_tokens)
+        for micro in mine:
             now = pair_logps(policy, micro)
             fixed = _anchored(anchors, micro, now)
             losses_B = config.objective(now, fixed, _strengths(micro, policy))
             stepper.accumulate(losses_B, count=len(batch))
-            seen.add(config.objective, now, fixed)
-        info = stepper.step(tuple(p.pair_id for p in batch))
+            here += _seen(micro, config.objective, now, fixed)
+        ids = [p.pair_id for p in batch]
+        info = stepper.step(tuple(ids))
+        seen = in_order(mine.gather(here), ids)
+        for pair in seen:
+            run.pair(step, pair.pair_id, pair.chosen, pair.rejected)
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
             held = evaluate(config.objective, policy, held_out, anchors, config.batch.micro_tokens)
             run.evaluation(step, **held, pairs=len(held_out))
         tokens = float(sum(len(p.chosen_ids) + len(p.rejected_ids) for p in batch))
         extra = {"epoch": (step + 1) / plan.per_epoch, "tokens": tokens}
-        run.log(step, info, seen.metrics(), held, extra, ids=[p.pair_id for p in batch])
+        run.log(step, info, pair_metrics(seen), held, extra, ids=ids)
         run.time(step, pairs=float(len(batch)))
-    policy.export(run.path / "final")
+    export(policy, run.path / "final")
 
 
 def pair_logps(policy: Policy, pairs: Sequence[RenderedPair]) -> PairLogps:
@@ -144,17 +154,18 @@ def reference_logps(
         [[p.pair_id, p.prompt_ids, p.chosen_ids, p.rejected_ids] for p in distinct],
     )
     file = run.path / "cache" / f"reference-{key}.safetensors"
-    if file.exists():
+    if everywhere(file.exists()):
         stored = load_file(file)["logps"]
     else:
         began = time.perf_counter()
         sides = [(p.prompt_ids, p.chosen_ids) for p in distinct] + [(p.prompt_ids, p.rejected_ids) for p in distinct]
         sums = torch.stack([piece.double().sum() for piece in sequence_logps(reference, sides, budget=2 * budget)])
         stored = torch.stack([sums[: len(distinct)], sums[len(distinct) :]], dim=-1)
-        file.parent.mkdir(exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        save_file({"logps": stored.contiguous()}, temporary)
-        temporary.replace(file)
+        if run.writes:
+            file.parent.mkdir(exist_ok=True)
+            temporary = file.with_suffix(".tmp")
+            save_file({"logps": stored.contiguous()}, temporary)
+            temporary.replace(file)
         run.event("reference", examples=len(distinct), seconds=time.perf_counter() - began)
     return {p.pair_id: (float(row[0]), float(row[1])) for p, row in zip(distinct, stored, strict=True)}
 
@@ -168,15 +179,17 @@ def evaluate(
     budget: int,
 ) -> dict[str, float]:
     """Loss, accuracy and margin on held-out pairs."""
-    seen, total = _Seen(), 0.0
-    for micro in micro_batches(pairs, pair_length, 2 * budget):
+    here: list[SeenPair] = []
+    total = 0.0
+    mine = share(pairs, pair_length, 2 * budget)
+    for micro in mine:
         now = pair_logps(policy, micro)
         fixed = _anchored(anchors, micro, now)
         total += float(objective(now, fixed, _strengths(micro, policy)).sum())
-        seen.add(objective, now, fixed)
-    found = seen.metrics()
+        here += _seen(micro, objective, now, fixed)
+    found = pair_metrics(mine.gather(here))
     return {
-        "heldout_loss": total / len(pairs),
+        "heldout_loss": mine.sum(total)[0] / len(pairs),
         "heldout_accuracy": found["accuracy"],
         "heldout_margin": found["margin"],
     }
@@ -195,34 +208,16 @@ def _strengths(pairs: Sequence[RenderedPair], policy: Policy) -> torch.Tensor:
     return torch.tensor([p.strength for p in pairs], device=policy.device)
 
 
-class _Seen:
-    """Implicit rewards and log-ratios of the pairs of one step."""
-
-    def __init__(self) -> None:
-        self.chosen: list[float] = []
-        self.rejected: list[float] = []
-        self.chosen_ratio: list[float] = []
-        self.rejected_ratio: list[float] = []
-
-    @torch.no_grad()
-    def add(self, objective: Objective, now: PairLogps, anchor: PairLogps | None) -> None:
-        chosen_B, rejected_B = objective.implicit_rewards(now, anchor)
-        self.chosen += chosen_B.tolist()
-        self.rejected += rejected_B.tolist()
-        if anchor is not None:
-            self.chosen_ratio += (now.chosen_B - anchor.chosen_B).tolist()
-            self.rejected_ratio += (now.rejected_B - anchor.rejected_B).tolist()
-
-    def metrics(self) -> dict[str, float]:
-        found = agreement(self.chosen, self.rejected)
-        metrics = {
-            "accuracy": found.accuracy,
-            "strict_accuracy": found.strict_accuracy,
-            "margin": found.margin,
-            "chosen_reward": sum(self.chosen) / len(self.chosen),
-            "rejected_reward": sum(self.rejected) / len(self.rejected),
-        }
-        if self.chosen_ratio:
-            metrics["chosen_logratio"] = sum(self.chosen_ratio) / len(self.chosen_ratio)
-            metrics["rejected_logratio"] = sum(self.rejected_ratio) / len(self.rejected_ratio)
-        return metrics
+@torch.no_grad()
+def _seen(
+    pairs: Sequence[RenderedPair], objective: Objective, now: PairLogps, anchor: PairLogps | None
+) -> list[SeenPair]:
+    chosen_B, rejected_B = objective.implicit_rewards(now, anchor)
+    sides = zip(pairs, chosen_B.tolist(), rejected_B.tolist(), strict=True)
+    if anchor is None:
+        return [SeenPair(pair.pair_id, chosen, rejected) for pair, chosen, rejected in sides]
+    ratios = zip((now.chosen_B - anchor.chosen_B).tolist(), (now.rejected_B - anchor.rejected_B).tolist(), strict=True)
+    return [
+        SeenPair(pair.pair_id, chosen, rejected, *ratio)
+        for (pair, chosen, rejected), ratio in zip(sides, ratios, strict=True)
+    ]

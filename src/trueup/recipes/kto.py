@@ -17,9 +17,11 @@ import torch
 from pydantic import Field
 
 from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_labelled
 from trueup.data.render import RenderedLabelled, Renderer
+from trueup.engine.placement import export, place_both
+from trueup.engine.processes import share
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
 from trueup.engine.step import Stepper
@@ -80,6 +82,7 @@ def train(config: Kto, run: Run) -> None:
     anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
     shared = policy if config.reference is None else None
     reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
+    place_both(policy, reference, config.model.engine)
     run.pin("reference", reference.fingerprint)
     plan = EpochPlan(
         rows,
@@ -105,7 +108,7 @@ def train(config: Kto, run: Run) -> None:
             run.evaluation(step, **held, rows=len(held_out))
         run.log(step, info, measured, held, {"kl": z0, "epoch": (step + 1) / plan.per_epoch})
         run.time(step, rows=float(len(batch)))
-    policy.export(run.path / "final")
+    export(policy, run.path / "final")
 
 
 @torch.no_grad()
@@ -143,10 +146,11 @@ def _pass(
         float(piece.double().sum())
         for piece in sequence_logps(reference, sequences, budget=2 * config.batch.micro_tokens)
     ]
-    good: list[float] = []
-    bad: list[float] = []
+    here: list[tuple[int, float]] = []
     total = 0.0
-    for group in micro_batches(range(len(rows)), lambda i: _length(sequences[i]), config.batch.micro_tokens):
+    cut = share if stepper is None else stepper.share
+    mine = cut(range(len(rows)), lambda i: _length(sequences[i]), config.batch.micro_tokens)
+    for group in mine:
         scores = score(policy, Rows.of([sequences[i] for i in group], policy.device))
         anchor_B = torch.tensor([fixed[i] for i in group], device=policy.device)
         desirable_B = torch.tensor([rows[i].desirable for i in group], device=policy.device)
@@ -162,8 +166,10 @@ def _pass(
         total += float(losses_B.detach().sum())
         if stepper is not None:
             stepper.accumulate(losses_B, count=len(rows))
-        for index, ratio in zip(group, (config.beta * (scores.sum_B.detach() - anchor_B)).tolist(), strict=True):
-            (good if rows[index].desirable else bad).append(ratio)
+        here += zip(group, (config.beta * (scores.sum_B.detach() - anchor_B)).tolist(), strict=True)
+    seen = sorted(mine.gather(here))
+    good = [ratio for index, ratio in seen if rows[index].desirable]
+    bad = [ratio for index, ratio in seen if not rows[index].desirable]
     measured: dict[str, float] = {}
     if good:
         measured["chosen_reward"] = sum(good) / len(good)
@@ -171,7 +177,7 @@ def _pass(
         measured["rejected_reward"] = sum(bad) / len(bad)
     if good and bad:
         measured["margin"] = measured["chosen_reward"] - measured["rejected_reward"]
-    return measured, total
+    return measured, mine.sum(total)[0]
 
 
 def _require_both_labels(rows: Sequence[RenderedLabelled], source: str) -> None:

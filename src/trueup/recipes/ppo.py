@@ -24,10 +24,12 @@ import torch
 from pydantic import Field, model_validator
 
 from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_prompts
 from trueup.data.render import Renderer
 from trueup.engine.generate import Completion, generate
+from trueup.engine.placement import export, place, place_both
+from trueup.engine.processes import highest, share, summed
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import rewards, score, sequence_logps
 from trueup.engine.step import Stepper
@@ -164,10 +166,12 @@ def train(config: Ppo, run: Run) -> None:
     anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
     shared = policy if config.reference is None else None
     reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
+    place_both(policy, reference, config.model.engine)
     run.pin("reference", reference.fingerprint)
     judge = open_reward_model(
         Model(name=config.reward, dtype=config.model.dtype, device=config.model.device), new_head=False
     )
+    place(judge, config.model.engine)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     scorer = _Scorer(judge, policy, renderer, config)
     loaded = read_prompts(config.data, **config.read.options())
@@ -192,7 +196,7 @@ def train(config: Ppo, run: Run) -> None:
         if config.kl_stop is not None and measured["kl"] > config.kl_stop:
             run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
             break
-    policy.export(run.path / "final")
+    export(policy, run.path / "final")
 
 
 class _Scorer:
@@ -251,15 +255,17 @@ def collect(
     count, width = len(sequences), max(len(c.ids) for c in drawn)
     logps_BC, values_BC = torch.zeros(count, width), torch.zeros(count, width)
     entropy_sum = 0.0
-    for group in micro_batches(range(count), lambda i: _length(sequences[i]), config.batch.micro_tokens):
+    mine = share(range(count), lambda i: _length(sequences[i]), config.batch.micro_tokens)
+    here: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    for group in mine:
         rows = Rows.of([sequences[i] for i in group], policy.device)
         found = score(policy, rows, temperature=config.sampling.temperature, entropy=True, value_head=value_head)
         assert found.values_BC is not None
         assert found.entropy_BC is not None
-        span = found.logps_BC.shape[1]
-        logps_BC[list(group), :span] = found.logps_BC.float().cpu()
-        values_BC[list(group), :span] = found.values_BC.float().cpu()
+        here += zip(group, found.logps_BC.float().cpu(), found.values_BC.float().cpu(), strict=True)
         entropy_sum += float(found.entropy_BC.sum())
+    for i, logps_C, values_C in mine.gather(here):
+        logps_BC[i, : len(logps_C)], values_BC[i, : len(values_C)] = logps_C, values_C
     anchor = sequence_logps(
         reference, sequences, temperature=config.sampling.temperature, budget=2 * config.batch.micro_tokens
     )
@@ -275,7 +281,7 @@ def collect(
         score_B,
         scorer.penalties(drawn),
         tuple(c.stop for c in drawn),
-        entropy_sum / float(lengths_B.sum()),
+        mine.sum(entropy_sum)[0] / float(lengths_B.sum()),
     )
 
 
@@ -297,7 +303,8 @@ def _improve(
         for index in range(config.mini_batches):
             chosen = order[index * count // config.mini_batches : (index + 1) * count // config.mini_batches]
             tokens = float(mask_BC[chosen].sum())
-            for group in micro_batches(chosen, lambda i: _length(rollout.sequences[i]), config.batch.micro_tokens):
+            mine = stepper.share(chosen, lambda i: _length(rollout.sequences[i]), config.batch.micro_tokens)
+            for group in mine:
                 rows = Rows.of([rollout.sequences[i] for i in group], policy.device)
                 now = score(
                     policy,
@@ -318,7 +325,8 @@ def _improve(
                 if now.entropy_BC is not None:
                     total_BC = total_BC - config.entropy_weight * now.entropy_BC
                 stepper.accumulate(total_BC, count=tokens)
-                seen.add(surrogate_BC, fit_BC, now.logps_BC.detach() - old, gain, rows.mask_BC, config.clip_range)
+                logratio_BC = now.logps_BC.detach() - old
+                seen.add(surrogate_BC, fit_BC, logratio_BC, gain, rows.mask_BC, config.clip_range, mine.copies)
             if epoch == 0 and index == 0:
                 seen.first_update()
             info = stepper.step()
@@ -345,16 +353,17 @@ class _Tally:
         gain_BC: torch.Tensor,
         mask_BC: torch.Tensor,
         clip_range: float,
+        copies: int,
     ) -> None:
         with torch.no_grad():
             logratio_N, gain_N = logratio_BC[mask_BC], gain_BC[mask_BC]
             ratio_N = logratio_N.exp()
             stopped_N = ((gain_N > 0) & (ratio_N > 1 + clip_range)) | ((gain_N < 0) & (ratio_N < 1 - clip_range))
-            self.tokens += float(mask_BC.sum())
-            self.policy += float(surrogate_BC.sum())
-            self.value += float(fit_BC.sum())
-            self.clipped += float(stopped_N.sum())
-            self.approx += float((ratio_N - 1 - logratio_N).sum())
+            self.tokens += float(mask_BC.sum()) / copies
+            self.policy += float(surrogate_BC.sum()) / copies
+            self.value += float(fit_BC.sum()) / copies
+            self.clipped += float(stopped_N.sum()) / copies
+            self.approx += float((ratio_N - 1 - logratio_N).sum()) / copies
             self.ratio_max = max(self.ratio_max, float(ratio_N.max()))
             if self._before_update:
                 self.first_error = max(self.first_error, float((ratio_N - 1).abs().max()))
@@ -364,13 +373,14 @@ class _Tally:
         self._before_update = False
 
     def summary(self) -> dict[str, float]:
+        tokens, policy, value, clipped, approx = summed(self.tokens, self.policy, self.value, self.clipped, self.approx)
         return {
-            "policy_loss": self.policy / self.tokens,
-            "value_loss": self.value / self.tokens,
-            "clip_fraction": self.clipped / self.tokens,
-            "approx_kl": self.approx / self.tokens,
-            "ratio_max": self.ratio_max,
-            "first_ratio_error": self.first_error,
+            "policy_loss": policy / tokens,
+            "value_loss": value / tokens,
+            "clip_fraction": clipped / tokens,
+            "approx_kl": approx / tokens,
+            "ratio_max": highest(self.ratio_max),
+            "first_ratio_error": highest(self.first_error),
         }
 
 

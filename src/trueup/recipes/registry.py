@@ -128,17 +128,21 @@ def execute(
 ) -> Path:
     """Run one method in the directory ``out``; an unfinished run there goes on where it stopped.
 
+    Under ``torchrun`` all processes call this together, share the work and end with the same weights.
     ``probe`` takes only so many steps, spread over the whole run, to measure what it will cost.
     """
     from trueup.engine.device import tuned_process
+    from trueup.engine.processes import barrier, highest, joined, rank
 
-    values = config.model_dump(mode="json")
-    inputs = identify(kind, config)
-    with (
-        tuned_process(),
-        Run.start(out, kind=kind, config=values, inputs=inputs, resume=resume, quiet=quiet, probe=probe) as run,
-    ):
-        RECIPES[kind].train()(config, run)
+    with tuned_process(), joined():
+        leads = rank() == 0
+        if leads:
+            values, inputs = config.model_dump(mode="json"), identify(kind, config)
+            run = Run.start(out, kind=kind, config=values, inputs=inputs, resume=resume, quiet=quiet, probe=probe)
+        barrier()
+        with run if leads else Run.follow(out, probe=probe) as run:
+            run.agree = highest
+            RECIPES[kind].train()(config, run)
     return Path(out)
 
 

@@ -16,16 +16,17 @@ import torch
 from pydantic import Field
 
 from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
+from trueup.engine.placement import export, place
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import raw_rewards, rewards
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.losses import preference as losses
 from trueup.models.heads import RewardModel, open_reward_model
-from trueup.recipes.agreement import PairAgreement, agreement
+from trueup.recipes.agreement import PairAgreement, SeenPair, agreement, in_order, pair_metrics
 
 
 class Reward(Settings):
@@ -60,6 +61,7 @@ def train(config: Reward, run: Run) -> None:
     run.headline = ("loss", "accuracy", "heldout_accuracy")
     loaded = read_pairs(config.data, **config.read.options())
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
+    place(model, config.model.engine)
     renderer = Renderer.of(model.tokenizer, config.batch, template=config.model.template, context=model.context)
     pairs, report = renderer.render_pairs(loaded.items)
     held_out: list[RenderedPair] = []
@@ -78,16 +80,19 @@ def train(config: Reward, run: Run) -> None:
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
-        seen: list[tuple[float, float]] = []
-        for micro in micro_batches(batch, pair_length, config.batch.micro_tokens):
+        here: list[SeenPair] = []
+        mine = stepper.share(batch, pair_length, config.batch.micro_tokens)
+        for micro in mine:
             chosen_B, rejected_B = pair_rewards(model, micro)
             strength_B = torch.tensor([p.strength for p in micro], device=model.device)
             losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B=strength_B)
             if config.centre:
                 losses_B = losses_B + config.centre * (chosen_B + rejected_B) ** 2
             stepper.accumulate(losses_B, count=len(batch))
-            seen += list(zip(chosen_B.tolist(), rejected_B.tolist(), strict=True))
-        info = stepper.step(tuple(p.pair_id for p in batch))
+            both = zip(micro, chosen_B.tolist(), rejected_B.tolist(), strict=True)
+            here += [SeenPair(pair.pair_id, chosen, rejected) for pair, chosen, rejected in both]
+        ids = [p.pair_id for p in batch]
+        info = stepper.step(tuple(ids))
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
             found = evaluate(model, held_out, config.batch.micro_tokens)
@@ -98,19 +103,14 @@ def train(config: Reward, run: Run) -> None:
                 "calibration_error": found.calibration_error,
             }
             run.evaluation(step, **held, strict_accuracy=found.strict_accuracy, pairs=len(held_out))
-        now = agreement([c for c, _ in seen], [r for _, r in seen])
-        measured = {
-            "accuracy": now.accuracy,
-            "strict_accuracy": now.strict_accuracy,
-            "margin": now.margin,
-            "chosen_reward": sum(c for c, _ in seen) / len(seen),
-            "rejected_reward": sum(r for _, r in seen) / len(seen),
-        }
-        run.log(step, info, measured, held, {"epoch": (step + 1) / plan.per_epoch}, ids=[p.pair_id for p in batch])
+        seen = in_order(mine.gather(here), ids)
+        for pair in seen:
+            run.pair(step, pair.pair_id, pair.chosen, pair.rejected)
+        run.log(step, info, pair_metrics(seen), held, {"epoch": (step + 1) / plan.per_epoch}, ids=ids)
         run.time(step, pairs=float(len(batch)))
     calibrate(model, pairs[:2000], config.batch.micro_tokens)
     run.note(reward_mean=model.mean, reward_std=model.std)
-    model.export(run.path / "final")
+    export(model, run.path / "final")
 
 
 def pair_rewards(model: RewardModel, pairs: Sequence[RenderedPair]) -> tuple[torch.Tensor, torch.Tensor]:

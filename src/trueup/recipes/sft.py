@@ -4,8 +4,8 @@
     trueup sft --model gpt2 --data demonstrations.jsonl --out runs/sft --set optim.learning_rate=2e-5
 
 Loss is on completion tokens, EOS included, summed over the batch and divided by its token count, so it does
-not depend on padding, packing or accumulation. Left out on purpose: packing (see ``engine``), mixing of datasets
-(do it in the file, where it can be audited).
+not depend on padding, packing or accumulation. Left out on purpose: mixing of datasets (do it in the file, where it
+can be audited).
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
+from trueup.data.batch import EpochPlan, Ids, Rows
 from trueup.data.read import read_demonstrations
 from trueup.data.render import Renderer
+from trueup.engine.placement import export, place
+from trueup.engine.processes import share
 from trueup.engine.resume import resume, saver
 from trueup.engine.score import score
 from trueup.engine.step import Stepper
@@ -56,6 +58,8 @@ def train(config: Sft, run: Run) -> None:
     run.headline = ("nll", "token_accuracy", "heldout_nll")
     demonstrations = read_demonstrations(config.data, **config.read.options())
     policy = open_policy(config.model, texts=_texts(demonstrations.items), seed=config.seed)
+    parameters = _count(policy)
+    place(policy, config.model.engine)
     renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
     examples, report = _sequences(renderer, demonstrations.items, config.loss_on_prompt)
     held_out: list[tuple[Ids, Ids]] = []
@@ -72,17 +76,19 @@ def train(config: Sft, run: Run) -> None:
         pool=config.batch.pool,
     )
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
-    run.note(read=demonstrations.report.to_dict(), render=report, parameters=_count(policy), steps=len(plan))
+    run.note(read=demonstrations.report.to_dict(), render=report, parameters=parameters, steps=len(plan))
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         tokens = sum(_scored(example) for example in batch)
         right = 0.0
-        for micro in micro_batches(batch, _length, config.batch.micro_tokens):
+        mine = stepper.share(batch, _length, config.batch.micro_tokens)
+        for micro in mine:
             scores = score(policy, Rows.of(micro, policy.device), correct=True)
             assert scores.correct_BC is not None
             right += float(scores.correct_BC.sum())
             stepper.accumulate(-scores.logps_BC, count=tokens)
         info = stepper.step()
+        (right,) = mine.sum(right)
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
             held = {"heldout_nll": mean_nll(policy, held_out, config.batch.micro_tokens)}
@@ -90,7 +96,7 @@ def train(config: Sft, run: Run) -> None:
         measured = {"nll": info["loss"], "token_accuracy": right / tokens, "tokens": float(tokens), **held}
         run.log(step, info, measured, {"epoch": (step + 1) / plan.per_epoch})
         run.time(step, tokens=float(tokens))
-    policy.export(run.path / "final")
+    export(policy, run.path / "final")
 
 
 def mean_nll(policy: Policy, examples: list[tuple[Ids, Ids]], budget: int) -> float:
@@ -99,11 +105,13 @@ def mean_nll(policy: Policy, examples: list[tuple[Ids, Ids]], budget: int) -> fl
 
     total, tokens = 0.0, 0
     with torch.no_grad():
-        for micro in micro_batches(examples, _length, budget):
+        mine = share(examples, _length, budget)
+        for micro in mine:
             rows = Rows.of(micro, policy.device)
             total -= float(score(policy, rows).logps_BC.double().sum())
             tokens += int(rows.completion_lengths_B.sum())
-    return total / tokens
+    all_total, all_tokens = mine.sum(total, tokens)
+    return all_total / all_tokens
 
 
 def _sequences(

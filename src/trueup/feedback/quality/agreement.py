@@ -179,6 +179,42 @@ def with_interval(
     return Agreement(point.name, point.value, float(low), float(high), "", point.units, point.pairable)
 
 
+def alpha_with_interval(
+    units: Units, level: Level = "nominal", *, resamples: int = 1000, seed: int = 0, cover: float = 0.95
+) -> Agreement:
+    """``with_interval`` of ``krippendorff_alpha``, the same numbers many times faster.
+
+    Alpha depends on items only through the sum of their coincidence tables, so a resample is one row of counts times
+    the table of tables.
+    """
+    point = krippendorff_alpha(units, level)
+    if point.value is None:
+        return point
+    values = np.unique(np.concatenate([np.asarray(u, dtype=np.float64) for u in units if len(u) > 1]))
+    place = {float(v): i for i, v in enumerate(values)}
+    tables_UKK = np.zeros((len(units), len(values), len(values)))
+    for u, unit in enumerate(units):
+        if len(unit) > 1:
+            counts_K = np.bincount([place[float(v)] for v in unit], minlength=len(values)).astype(np.float64)
+            tables_UKK[u] = (np.outer(counts_K, counts_K) - np.diag(counts_K)) / (len(unit) - 1)
+    draw = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        times_U = np.bincount(draw.integers(0, len(units), len(units)), minlength=len(units))
+        together_KK = np.tensordot(times_U, tables_UKK, axes=1)
+        total_K = together_KK.sum(1)
+        if (total_K > 0).sum() < 2:
+            continue  # undefined, as in the point estimate
+        distance_KK = _distance(values, total_K, level)
+        expected = float((np.outer(total_K, total_K) * distance_KK).sum()) / (total_K.sum() - 1)
+        found.append(1.0 - float((together_KK * distance_KK).sum()) / expected)
+    if len(found) < 0.9 * resamples:
+        reason = "too few items for an interval"
+        return Agreement(point.name, point.value, None, None, reason, point.units, point.pairable)
+    low, high = np.quantile(found, [(1 - cover) / 2, (1 + cover) / 2])
+    return Agreement(point.name, point.value, float(low), float(high), "", point.units, point.pairable)
+
+
 def _distance(values: Floats, total_K: Floats, level: Level) -> Floats:
     if level == "nominal":
         return np.asarray(values[:, None] != values[None, :], dtype=np.float64)

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import zipfile
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +40,8 @@ class NewExport(BaseModel):
 @router.post("/projects/{project_id}/exports", status_code=201)
 def make_export(request: Request, store: Database, who: Lead, project_id: ProjectId, body: NewExport) -> dict[str, Any]:
     """Curate a project into files; settled items override the votes, what was left out is counted by reason."""
-    curate = import_module("trueup.feedback.curate").curate  # loads scipy: only when somebody exports
+    from trueup.feedback.curate import curate  # loads scipy: only when somebody exports
+
     options = dict(body.model_extra or {})
     known = set(inspect.signature(curate).parameters) - GIVEN
     for name in options:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -22,7 +21,8 @@ def quality_page(
     page: Literal["agreement", "annotators", "bias", "disagreement", "gold"],
 ) -> Any:
     """One page of the quality report, from the judgments as they are now."""
-    report = import_module("trueup.feedback.quality.report")  # loads scipy: only when somebody looks
+    from trueup.feedback.quality import report  # loads scipy: only when somebody looks
+
     return getattr(report, page)(read_project(store, project_id))
 
 

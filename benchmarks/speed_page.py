@@ -1,0 +1,189 @@
+"""Write ``docs/speed.md`` and its plot from ``benchmarks/results/*.json``: no figure in it was typed by hand.
+
+python -m benchmarks.speed_page
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import table
+
+RESULTS = Path("benchmarks/results")
+PLOT = Path("docs/images/scaling.png")
+WANTED = {  # job: throughput over TRL's default, over its best settings, memory
+    "dpo-bf16": (10, 8, 0.33),
+    "dpo-fp32": (8, 6, 0.30),
+    "reward-bf16": (3, 2.5, 0.5),
+    "sft-bf16": (2, 1.5, 0.5),
+    "sample-gpt2": (2, None, 1),
+    "sample-tiny": (4, None, 1),
+    "rlhf-gpt2": (5, None, 0.5),
+    "rlhf-tiny": (5, None, 0.5),
+}
+
+
+def main() -> None:
+    """Write the page and the plot."""
+    parts = [
+        "# Speed",
+        "Made by `python -m benchmarks.speed_page` from `benchmarks/results/*.json`. Nothing needs a flag: these are the "
+        "defaults. How it is done: [packed streams](decisions/0007-packed-streams.md), "
+        "[a decoder of our own](decisions/0008-a-decoder-of-our-own.md).",
+        _peers(),
+        _scaling(),
+        _plan(),
+    ]
+    Path("docs/speed.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
+
+
+def _load(name: str) -> Any:
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _peers() -> str:
+    found = _load("peers")
+    if not found:
+        return ""
+    machine, work = found["machine"], found["workload"]
+    where = (
+        f"{machine['cores']} cores ({machine['processor']}), measured ceilings {machine['gflops_fp32']:.0f} GFLOP/s in "
+        f"float32, {machine['gflops_bf16']:.0f} in bfloat16, memory {machine['copy_gb_per_s']:.0f} GB/s; "
+        f"torch {machine['torch']}, transformers {machine['transformers']}, TRL {machine['trl']} (1.12 for PPO)"
+    )
+    return "\n\n".join(
+        [
+            "## Against TRL",
+            "`make bench DATA=...`: GPT-2 124M (random weights) and a 4-layer Llama of width 256 with 16,384 tokens "
+            f"(`tiny`), {work['source']} (mean prompt {work['mean_prompt_tokens']:.0f} tokens, chosen "
+            f"{work['mean_chosen_tokens']:.0f}, rejected {work['mean_rejected_tokens']:.0f}), 8 pairs a step. "
+            "Each side runs in processes of its own, in turn; medians of three or more. Training jobs must show the same losses step "
+            "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops.",
+            f"Machine: {where}.",
+            table(found),
+            "TRL *default* is what its trainer does unasked; *best* is without gradient checkpointing and, for DPO, "
+            "with the reference precomputed and not counted (ours is then not counted either). In sampling the peer is "
+            "`generate` of transformers; 32 prompts, 48 new tokens. RLHF is one whole step: 16 prompts (124M) or 32 "
+            "(tiny), 32 new tokens, 4 passes over the batch.",
+            _verdict(found["jobs"]),
+            "### How much of the machine",
+            "Useful operations (`benchmarks/flops.py`: each distinct token once, no padding, no recomputation) a second, "
+            "over the matrix rate measured just before. Element-wise work, attention and memory traffic take the rest.",
+            _utilisation(found),
+        ]
+    )
+
+
+def _verdict(jobs: dict[str, Any]) -> str:
+    lines = ["| job | sought | reached | |", "|---|---|---|---|"]
+    for job, sides in jobs.items():
+        fast, best, memory = WANTED[job]
+        ours, default = sides["trueup"], sides["trl"]
+        ratios = [ours["rate_whole"] / default["rate"], ours["peak_gb"] / default["peak_gb"]]
+        sought = [f">= {fast}x", f"memory <= {memory}x"]
+        reached = [f"{ratios[0]:.1f}x", f"memory {ratios[1]:.2f}x"]
+        kept = ratios[0] >= fast and ratios[1] <= memory
+        if best is not None:
+            over_best = ours["rate"] / sides["trl-best"]["rate"]
+            sought.insert(1, f">= {best}x over best")
+            reached.insert(1, f"{over_best:.1f}x over best")
+            kept = kept and over_best >= best
+        lines.append(f"| {job} | {', '.join(sought)} | {', '.join(reached)} | {'yes' if kept else '**no**'} |")
+    return "\n".join(lines)
+
+
+def _utilisation(found: dict[str, Any]) -> str:
+    lines = ["| job | useful TFLOP a step | seconds | GFLOP/s | of the ceiling |", "|---|---:|---:|---:|---:|"]
+    for job, sides in found["jobs"].items():
+        name = job if job in found["workload"]["flop"] else job.partition("-")[0]
+        flop, seconds = found["workload"]["flop"][name], sides["trueup"]["seconds_a_step"]
+        if job.startswith("sample"):
+            seconds = 32 * 48 / sides["trueup"]["rate"]
+        ceiling = found["machine"]["gflops_fp32" if job.endswith("fp32") else "gflops_bf16"]
+        rate = flop / seconds / 1e9
+        lines.append(f"| {job} | {flop / 1e12:.3f} | {seconds:.2f} | {rate:.0f} | {rate / ceiling:.0%} |")
+    return "\n".join(lines)
+
+
+def _scaling() -> str:
+    found = _load("scaling")
+    if not found:
+        return ""
+    _plot(found)
+    base = ", ".join(f"{name} {value}" for name, value in found["base"].items())
+    rows = ["| axis | from | to | work grows | time grows | memory grows |", "|---|---:|---:|---:|---:|---:|"]
+    for axis, points in found["axes"].items():
+        first, last = points[0], points[-1]
+        rows.append(
+            f"| {axis} | {first[axis]} | {last[axis]} | {last['flop'] / first['flop']:.1f}x "
+            f"| {last['seconds'] / first['seconds']:.1f}x | {last['peak_gb'] / first['peak_gb']:.1f}x |"
+        )
+    return "\n\n".join(
+        [
+            "## How cost grows",
+            f"`python -m benchmarks.scaling`: DPO steps in {found['dtype']} of a Llama of {found['layers']} layers on random pairs, one "
+            f"axis at a time from {base} (width of the model in units, pairs per step, tokens). Work is useful operations.",
+            "![seconds and gigabytes of a DPO step along five axes](images/scaling.png)",
+            "\n".join(rows),
+        ]
+    )
+
+
+def _plot(found: dict[str, Any]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(found["axes"]), figsize=(15, 3.2), sharey=True, layout="constrained")
+    for axis, (name, points) in zip(axes, found["axes"].items(), strict=True):
+        x = [p[name] for p in points]
+        scale = points[-1]["seconds"] / points[-1]["flop"]
+        axis.plot(x, [p["seconds"] for p in points], "o-", color="#1f6f8b", label="seconds a step")
+        axis.plot(x, [p["peak_gb"] for p in points], "s--", color="#c05621", label="peak memory, GB")
+        axis.plot(x, [p["flop"] * scale for p in points], ":", color="#888888", label="useful work, scaled")
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xticks(x, [f"{v // 1024}k" if v >= 4096 else str(v) for v in x])
+        axis.minorticks_off()
+        slope = math.log(points[-1]["seconds"] / points[-2]["seconds"]) / math.log(x[-1] / x[-2])
+        axis.set_title(f"{name} (time ~ n^{slope:.1f} at the end)", fontsize=10)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    PLOT.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PLOT, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _plan() -> str:
+    rows = _load("plan")
+    if not rows:
+        return ""
+    lines = [
+        "| stage | steps | planned | took | off by | memory planned | measured | off by |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        time_gap = row["planned_seconds"] / row["seconds"] - 1
+        memory_gap = row["planned_gb"] / row["gb"] - 1
+        lines.append(
+            f"| {row['stage']} | {row['steps']} | {row['planned_seconds']:.0f} s | {row['seconds']:.0f} s | {time_gap:+.0%} "
+            f"| {row['planned_gb']:.2f} GB | {row['gb']:.2f} GB | {memory_gap:+.0%} |"
+        )
+    planned, took = sum(r["planned_seconds"] for r in rows), sum(r["seconds"] for r in rows)
+    return "\n\n".join(
+        [
+            "## What `trueup plan` is worth",
+            "`python -m benchmarks.plan_check`: a third of the quickstart, planned and then run.",
+            "\n".join(lines),
+            f"All together: planned {planned:.0f} s, took {took:.0f} s ({planned / took - 1:+.0%}).",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

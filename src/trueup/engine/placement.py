@@ -1,0 +1,163 @@
+"""Where a model's weights live among the processes of a job, and how to have them whole again.
+
+``ddp``: every process holds all weights; gradients are summed once a step. ``fsdp2``: the transformer blocks, where
+nearly all weights are, are sharded by ``torch.distributed.fsdp.fully_shard`` and gathered block by block as they run;
+embeddings, final norm and heads stay whole in every process, because the head reads its weight by itself
+(``engine.head``) and a tied weight belongs to both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from trueup.engine.processes import barrier, rank, world
+from trueup.errors import ModelError
+from trueup.models.heads import RewardModel
+from trueup.models.policy import Policy, Reference
+
+BUCKET = 1 << 23
+"""Elements of gradient that travel in one message."""
+
+
+def place(model: Policy | RewardModel, engine: str) -> None:
+    """Spread an opened model over the processes of the job; call it before anything keeps its parameters.
+
+    Raises:
+        ModelError: ``fsdp2``, and the blocks of the model cannot be found.
+    """
+    if engine != "fsdp2" or world() == 1:
+        return
+    body = model.trunk.body
+    blocks = _blocks(body, model.source)
+    for block in blocks:
+        _sum_gradients(fully_shard(block))
+    # The root only schedules; what is outside the blocks is replicated.
+    _sum_gradients(fully_shard(body, ignored_params={p for p in body.parameters() if not _sharded(p)}))
+
+
+def place_both(policy: Policy, reference: Reference, engine: str) -> None:
+    """Spread a policy and its reference, which with adapters is the policy's own base, once its weights were hashed."""
+    place(policy, engine)
+    if reference.policy is not policy:
+        place(reference.policy, engine)
+
+
+def _sum_gradients(module: Any) -> None:
+    # A step's loss is divided by its global count before backward, so gradients are summed, never averaged.
+    module.set_gradient_divide_factor(1.0)
+    module.set_force_sum_reduction_for_comms(True)
+
+
+def _blocks(body: nn.Module, source: str) -> list[nn.Module]:
+    for name in ("layers", "h", "blocks"):
+        found = getattr(body, name, None)
+        if isinstance(found, nn.ModuleList) and len(found):
+            return list(found)
+    raise ModelError(
+        f"{type(body).__name__} has no list of blocks under `layers`, `h` or `blocks`",
+        where=source,
+        fix="train it with model.engine=ddp",
+    )
+
+
+def _sharded(tensor: Any) -> bool:
+    return isinstance(tensor, DTensor)
+
+
+@contextmanager
+def whole(model: Any) -> Iterator[None]:
+    """All weights of a sharded model in this process, as ordinary tensors, until the block ends.
+
+    Inside, a forward pass needs no other process, so each may take as many as it likes.
+    """
+    shards = [m for m in model.modules() if isinstance(m, FSDPModule)]
+    for module in shards:
+        module.unshard()
+        module.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for module in shards:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """A parameter or moment with all its elements; every process must ask for the same ones in the same order."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def put(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy ``value``, which is whole, into ``target``, which may be a shard."""
+    target.copy_(like(target, value))
+
+
+def like(target: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` placed as ``target`` is, sharing no memory with it."""
+    if isinstance(target, DTensor):
+        whole_value = value.to(target.device)
+        return distribute_tensor(whole_value, target.device_mesh, target.placements, src_data_rank=None)
+    return value.to(target.device, copy=True)
+
+
+def sum_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Sum the gradients of replicated parameters over all processes; shards were summed as they were made."""
+    if world() == 1:
+        return
+    waiting: list[torch.Tensor] = []
+    for p in parameters.values():
+        if p.grad is None or _sharded(p):
+            continue
+        if p.grad.is_sparse:
+            p.grad = p.grad.to_dense()
+        waiting.append(p.grad)
+        if sum(g.numel() for g in waiting) >= BUCKET:
+            _reduce(waiting)
+            waiting = []
+    _reduce(waiting)
+
+
+def _reduce(gradients: list[torch.Tensor]) -> None:
+    if not gradients:
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    begin = 0
+    for g in gradients:
+        g.copy_(flat[begin : begin + g.numel()].view_as(g))
+        begin += g.numel()
+
+
+def clip(parameters: Mapping[str, nn.Parameter], limit: float) -> float:
+    """Scale all gradients so that their norm over all weights is at most ``limit``; returns the norm before."""
+    gradients = [p.grad for p in parameters.values() if p.grad is not None]
+    if not any(_sharded(g) for g in gradients):
+        return float(torch.nn.utils.clip_grad_norm_(list(parameters.values()), limit))
+    local = torch.zeros((), dtype=torch.float64)
+    for g in gradients:
+        if isinstance(g, DTensor):
+            local += g.to_local().double().square().sum().cpu()
+    distributed.all_reduce(local)
+    local += sum(g.double().square().sum().cpu() for g in gradients if not _sharded(g))
+    norm = float(local.sqrt())
+    if norm > limit:
+        scale = limit / (norm + 1e-6)
+        for g in gradients:
+            (g.to_local() if isinstance(g, DTensor) else g).mul_(scale)
+    return norm
+
+
+def export(model: Policy | RewardModel, path: Path) -> None:
+    """Write the final model once, from whole weights, for all processes."""
+    with whole(model.model):
+        if rank() == 0:
+            model.export(path)
+    barrier()

@@ -1,0 +1,201 @@
+"""How able each annotator is and to which side they lean, with the quality of what they judged integrated out.
+
+Estimating every pair's gap beside the annotators' abilities inflates the abilities, because each pair has few votes
+and its gap bends to them (Neyman and Scott 1948). Here a pair's gap d ~ N(0, 1) is integrated out by Gauss-Hermite
+quadrature, and what remains is the marginal likelihood of
+
+    P(judge j calls the first of a pair better | d) = sigmoid(ability_j * d + o * side_j)
+
+with o = +1 where the first was shown first, -1 where second, 0 where unknown: the two-parameter logistic model of item
+response theory (Birnbaum 1968; Bock and Aitkin 1981) with annotators in the place of test items. Ties count half for
+each side. Swapping a pair changes nothing but the sign of its gap.
+
+Shapes: N votes, P pairs, J judges, Q quadrature points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+from trueup.errors import ShapeError
+from trueup.feedback.quality.comparisons import Vote
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+Z95 = 1.959963984540054
+PRIOR_ABILITY = (1.5, 3.0)
+"""Mean and standard deviation of an ability, in log-odds for each standard deviation of the gap."""
+PRIOR_SIDE = (0.0, 2.0)
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
+NODES_Q: Floats = np.asarray(_NODES, dtype=np.float64)
+LOG_WEIGHTS_Q: Floats = np.log(np.asarray(_WEIGHTS, dtype=np.float64) / float(np.sum(_WEIGHTS)))
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """The fit: abilities and sides with the covariance of both, and the posterior of every pair's gap."""
+
+    names: tuple[str, ...]
+    ability_J: Floats
+    side_J: Floats
+    covariance: Floats
+    """Of all parameters, abilities first; from the exact information (Louis 1982)."""
+    pairs: tuple[tuple[str, str, str], ...]
+    posterior_PQ: Floats
+    """Probability of each quadrature point."""
+
+    @property
+    def typical(self) -> float:
+        """The median ability: the unit in which abilities are told."""
+        return float(np.median(self.ability_J))
+
+    def ability(self, name: str) -> tuple[float, float, float]:
+        """Ability in log-odds for each standard deviation of the gap, with a 95 % interval.
+
+        High abilities are known by their factor and low ones by their difference: the interval is even on the scale
+        asinh(ability), which is linear near 0 and logarithmic far from it.
+        """
+        at = self.names.index(name)
+        value = float(self.ability_J[at])
+        half = Z95 * float(np.sqrt(max(0.0, self.covariance[at, at]) / (1 + value**2)))
+        centre = float(np.arcsinh(value))
+        return value, float(np.sinh(centre - half)), float(np.sinh(centre + half))
+
+    def relative_ability(self, name: str) -> tuple[float, float, float]:
+        """Ability as a multiple of the typical one, with a 95 % interval; the typical one is taken as known.
+
+        Where the median annotator has next to no ability there is no such unit, and the plain value is given.
+        """
+        unit = self.typical if self.typical > 0.2 else 1.0
+        value, low, high = self.ability(name)
+        return value / unit, low / unit, high / unit
+
+    def side(self, name: str) -> tuple[float, float, float]:
+        """Log-odds for the response shown first, with a 95 % interval."""
+        at = self.names.index(name)
+        value, row = float(self.side_J[at]), at + len(self.names)
+        half = Z95 * float(np.sqrt(max(0.0, self.covariance[row, row])))
+        return value, value - half, value + half
+
+    def probability(self, pair: int) -> tuple[float, float, float]:
+        """Probability that a typical annotator of no side prefers the first: posterior mean and 95 % interval."""
+        p_Q = special.expit(max(self.typical, 0.0) * NODES_Q)
+        weight_Q = self.posterior_PQ[pair]
+        mean = float(weight_Q @ p_Q)
+        upto_Q = np.cumsum(weight_Q) - weight_Q / 2
+        low, high = (float(np.interp(q, upto_Q, p_Q)) for q in (0.025, 0.975))
+        return mean, min(low, mean), max(high, mean)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    names: tuple[str, ...]
+    pairs: tuple[tuple[str, str, str], ...]
+    pair_N: Ints
+    judge_N: Ints
+    order_N: Floats
+    win_N: Floats
+    weight_N: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Vote]) -> _Table:
+        names = tuple(dict.fromkeys(v.annotator for v in rows))
+        pairs = tuple(dict.fromkeys(v.pair for v in rows))
+        judge_at = {name: i for i, name in enumerate(names)}
+        pair_at = {pair: i for i, pair in enumerate(pairs)}
+        return cls(
+            names,
+            pairs,
+            np.array([pair_at[v.pair] for v in rows], dtype=np.int64),
+            np.array([judge_at[v.annotator] for v in rows], dtype=np.int64),
+            np.array([0.0 if v.shown_first is None else 1.0 if v.shown_first else -1.0 for v in rows]),
+            np.array([0.5 + 0.5 * v.sign for v in rows]),
+            np.array([v.weight for v in rows]),
+        )
+
+
+def fit_judges(rows: Sequence[Vote]) -> Judges:
+    """Maximum marginal posterior by L-BFGS with the analytic gradient.
+
+    Raises:
+        ShapeError: There are no votes.
+    """
+    if not rows:
+        raise ShapeError("there are no votes", where="fit_judges", expected="at least one")
+    table = _Table.of(rows)
+    count = len(table.names)
+    start = np.concatenate([np.full(count, PRIOR_ABILITY[0]), np.zeros(count)])
+    fit = optimize.minimize(
+        lambda x: objective(x, table), start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
+    )
+    posterior_PQ = _posterior(fit.x, table)[0]
+    covariance = np.asarray(np.linalg.pinv(_information(fit.x, table, posterior_PQ), hermitian=True), dtype=np.float64)
+    return Judges(table.names, fit.x[:count], fit.x[count:], covariance, table.pairs, posterior_PQ)
+
+
+def _posterior(x: Floats, table: _Table) -> tuple[Floats, Floats, Floats]:
+    """Posterior of the gap [P, Q], log marginal likelihood of each pair [P], and sigmoid(z) [N, Q]."""
+    count = len(table.names)
+    z_NQ = x[table.judge_N][:, None] * NODES_Q + (table.order_N * x[count + table.judge_N])[:, None]
+    loss_NQ = np.logaddexp(0.0, z_NQ) - table.win_N[:, None] * z_NQ
+    log_PQ = np.tile(LOG_WEIGHTS_Q, (len(table.pairs), 1))
+    np.add.at(log_PQ, table.pair_N, -table.weight_N[:, None] * loss_NQ)
+    marginal_P = special.logsumexp(log_PQ, axis=1)
+    return np.exp(log_PQ - marginal_P[:, None]), np.asarray(marginal_P), np.asarray(special.expit(z_NQ))
+
+
+def objective(x: Floats, table: _Table) -> tuple[float, Floats]:
+    """Negative log marginal posterior and its gradient at ``x`` = (ability [J], side [J]).
+
+    By Fisher's identity the gradient is the posterior mean of the complete-data gradient: with r = weight * (sigmoid(z)
+    - win), d/d ability = sum r d and d/d side = sum r o, averaged over the posterior of d.
+    """
+    count = len(table.names)
+    posterior_PQ, marginal_P, p_NQ = _posterior(x, table)
+    residual_NQ = table.weight_N[:, None] * (p_NQ - table.win_N[:, None]) * posterior_PQ[table.pair_N]
+    slope = np.zeros_like(x)
+    np.add.at(slope, table.judge_N, residual_NQ @ NODES_Q)
+    np.add.at(slope, count + table.judge_N, residual_NQ.sum(1) * table.order_N)
+    centre, precision = _prior(count)
+    value = -float(marginal_P.sum()) + 0.5 * float(precision @ (x - centre) ** 2)
+    return value, slope + precision * (x - centre)
+
+
+def _prior(count: int) -> tuple[Floats, Floats]:
+    both = (PRIOR_ABILITY, PRIOR_SIDE)
+    return np.repeat([mean for mean, _ in both], count), np.repeat([1 / sd**2 for _, sd in both], count)
+
+
+def _information(x: Floats, table: _Table, posterior_PQ: Floats) -> Floats:
+    """Observed information: complete-data information less the variance of its score, pair by pair (Louis 1982)."""
+    count = len(table.names)
+    found = np.diag(_prior(count)[1])
+    p_NQ = _posterior(x, table)[2]
+    ends = np.argsort(table.pair_N, kind="stable")
+    for votes_N in np.split(ends, np.cumsum(np.bincount(table.pair_N))[:-1]):
+        weight_Q = posterior_PQ[table.pair_N[votes_N[0]]]
+        judge_K, order_K, share_K = table.judge_N[votes_N], table.order_N[votes_N], table.weight_N[votes_N]
+        at = np.concatenate([judge_K, count + judge_K])
+        residual_KQ = share_K[:, None] * (p_NQ[votes_N] - table.win_N[votes_N][:, None])
+        score_LQ = np.concatenate([residual_KQ * NODES_Q, residual_KQ * order_K[:, None]])
+        mean_L = score_LQ @ weight_Q
+        spread_LL = (score_LQ * weight_Q) @ score_LQ.T - np.outer(mean_L, mean_L)
+        curve_KQ = share_K[:, None] * p_NQ[votes_N] * (1 - p_NQ[votes_N]) * weight_Q
+        np.subtract.at(found, (at[:, None], at[None, :]), spread_LL)
+        size = len(votes_N)
+        for k in range(size):
+            a, s, o = at[k], at[size + k], order_K[k]
+            cross = float(curve_KQ[k] @ NODES_Q) * o
+            found[a, a] += float(curve_KQ[k] @ NODES_Q**2)
+            found[s, s] += float(curve_KQ[k].sum()) * o * o
+            found[a, s] += cross
+            found[s, a] += cross
+    return found

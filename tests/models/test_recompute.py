@@ -1,0 +1,79 @@
+"""Gradient checkpointing: the same gradients, blocks run again in the backward pass, and nowhere else."""
+
+import pytest
+import torch
+
+from tests.models.test_packing import build
+from trueup.models.packing import SHARED_FROM, pack
+from trueup.models.trunk import Trunk
+
+SHARED = tuple(range(1, 2 + SHARED_FROM))
+PROMPTS, ANSWERS = [SHARED, SHARED, (3, 4)], [(5, 6, 7), (8, 9), (10, 11, 12, 13)]
+
+
+def trunk_of(family, *, checkpointed):
+    model = build(family)
+    trunk = Trunk(model, model.base_model, torch.device("cpu"), torch.float32, family)
+    if checkpointed:
+        trunk.checkpoint_blocks()
+    return trunk
+
+
+def runs(trunk):
+    """How often the first block's MLP begins; recomputation stops as soon as it has what backward needs."""
+    count = [0]
+    block = (getattr(trunk.body, "layers", None) or trunk.body.h)[0]
+    block.mlp.register_forward_pre_hook(lambda *_: count.__setitem__(0, count[0] + 1))
+    return count
+
+
+def gradients(trunk, packed):
+    if packed:
+        assert trunk.packs
+        hidden = trunk.stream(pack(PROMPTS, ANSWERS))
+    else:
+        hidden = trunk.rows(torch.tensor([p + a for p, a in zip(PROMPTS[:1], ANSWERS[:1], strict=True)]))
+    (hidden**3).sum().backward()
+    found = {name: p.grad.to_dense() for name, p in trunk.model.named_parameters() if p.grad is not None}
+    assert len(found) > 10
+    return found
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "Gemma2", "GPTNeoX"])
+def test_blocks_run_twice_and_gradients_are_the_same(family, packed):
+    plain, saving = trunk_of(family, checkpointed=False), trunk_of(family, checkpointed=True)
+    once, twice = runs(plain), runs(saving)
+    wanted, found = gradients(plain, packed), gradients(saving, packed)
+    assert (once[0], twice[0]) == (1, 2)
+    assert wanted.keys() == found.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12)
+
+
+def test_without_gradients_nothing_is_recomputed_and_dropout_stays_off():
+    saving = trunk_of("GPT2", checkpointed=True)
+    count = runs(saving)
+    with torch.no_grad():
+        saving.stream(pack(PROMPTS, ANSWERS))
+    assert count[0] == 1
+    assert not any(m.training for m in saving.model.modules())
+    gradients(saving, True)
+    assert not any(m.training for m in saving.model.modules())
+
+
+def test_less_is_kept_for_the_backward_pass():
+    kept = {}
+    for checkpointed in (False, True):
+        trunk = trunk_of("Llama", checkpointed=checkpointed)
+        seen = {}
+
+        def note(tensor, seen=seen):
+            seen[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            trunk.stream(pack(PROMPTS, ANSWERS)).sum()
+        weights = {p.data_ptr() for p in trunk.model.parameters()}
+        kept[checkpointed] = sum(size for place, size in seen.items() if place not in weights)
+    assert kept[True] < 0.4 * kept[False]
