@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from jinja2 import DictLoader, Environment
 
 from tests.web.conftest import PASSWORD, SECRETS, judge, key, prefer, take
+from trueup import __version__
 from trueup.feedback.projects import NewItem, add_template, create_project, import_items
+from trueup.web.annotate import pages
 
 
 def test_signing_in_and_out(room):
@@ -382,6 +385,19 @@ def test_flags(room, project):
     seat = take(client, project)
     assert client.post(f"/items/{seat['item']}/flag", json={"reason": "broken", "note": "?"}).status_code == 201
     assert client.post("/items/none/flag", json={"reason": "broken"}).status_code == 404
+
+
+def test_pages_are_templates_that_hold_no_data(room, monkeypatch):
+    names = ("projects", "login", "annotate", "adjudicate", "lead", "admin")
+    loader = DictLoader({f"{name}.html": f"<title>{name} {{{{ version }}}}</title>" for name in names})
+    monkeypatch.setattr(pages, "_templates", Environment(loader=loader, autoescape=True))
+    nobody = room.anonymous()
+    for path, name in {"/": "projects", "/lead/<b>": "lead", **{f"/{n}": n for n in names[1:]}}.items():
+        reply = nobody.get(room.url + path)
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        assert reply.text == f"<title>{name} {__version__}</title>"
+        assert "script-src 'self'" in reply.headers["content-security-policy"]
+    assert nobody.get(room.url + "/base").status_code == 404
 
 
 def test_signs_of_life_and_unknown_paths(room):

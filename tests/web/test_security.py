@@ -103,6 +103,19 @@ def test_nobody_can_be_signed_in_from_another_site(room):
         assert "set-cookie" not in reply.headers
 
 
+def test_signing_in_again_needs_no_token_of_the_old_session(room):
+    client = room.client("lead")
+    before = client.headers.pop("X-CSRF-Token")
+    reply = client.post("/auth/login", json={"handle": "admin", "password": PASSWORD})
+    assert reply.status_code == 200
+    assert reply.json()["csrf"] != before
+    assert client.get("/me").json()["handle"] == "admin"
+    evil = client.post(
+        "/auth/login", json={"handle": "lead", "password": PASSWORD}, headers={"Origin": "https://evil.example"}
+    )
+    assert evil.status_code == 403
+
+
 def test_programs_need_no_csrf_token(room):
     client = room.token(room.client("lead"), "lead")
     assert client.post("/projects", json={"name": "x"}).status_code == 201
@@ -158,6 +171,14 @@ def test_requests_are_limited_for_each_principal(open_room):
     over = one.get("/me")
     assert 1 <= int(over.headers["retry-after"]) <= 3
     assert two.get("/me").status_code == 200
+
+
+def test_files_of_the_pages_are_not_counted(open_room):
+    """One page is dozens of modules, and a whole office may share an address."""
+    room = open_room(limits=Limits(rate=0.01, burst=5))
+    nobody = room.anonymous()
+    assert {nobody.get(f"{room.url}/static/nothing.js").status_code for _ in range(20)} == {404}
+    assert nobody.get("/healthz").status_code == 200
 
 
 def test_wrong_passwords_wait_longer_and_longer(open_room):

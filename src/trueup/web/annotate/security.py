@@ -40,6 +40,9 @@ log = logging.getLogger("trueup.web")
 
 COOKIE = "trueup_session"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+STATIC = "/static/"
+LOGIN = "/api/v1/auth/login"
+"""Whoever signs in anew has no CSRF token yet; where the request comes from is looked at all the same."""
 IMPORT = re.compile(r"/api/v1/projects/[^/]+/import")
 
 CSP = (
@@ -82,15 +85,17 @@ class Gate:
             return
         started: list[bool] = []
         guarded = _with_headers(
-            send, started, private=not scope["path"].startswith("/static/"), tls=scope["scheme"] == "https"
+            send, started, private=not scope["path"].startswith(STATIC), tls=scope["scheme"] == "https"
         )
         headers = Headers(scope=scope)
         try:
             self._host(headers)
-            who = await self._who(scope, headers)
-            self._often(scope, who)
+            who = None
+            if not scope["path"].startswith(STATIC):  # files that everybody may read, many for each page
+                who = await self._who(scope, headers)
+                self._often(scope, who)
             if scope["method"] not in SAFE:
-                _meant(headers, who)
+                _meant(headers, None if scope["path"] == LOGIN else who)
             body = await self._body(scope, headers, receive, who)
         except Refused as refused:
             await problem(refused)(scope, receive, guarded)
