@@ -60,6 +60,9 @@ class Nothing:
     message: str
 
 
+TAKEN_NOW = Nothing("all_leased", "others are taking the last items at this moment; ask again in a few seconds")
+
+
 class _Full(Exception):
     """The item filled up between being chosen and being locked."""
 
@@ -76,7 +79,7 @@ def next_seat(store: Store, project_id: str, person_id: str, *, lease: timedelta
                 return _next(store, connection, project_id, person_id, lease)
         except (IntegrityError, _Full):  # another process took the slot in this very moment (PostgreSQL)
             continue
-    return Nothing("all_leased", "others are taking the last items at this moment; ask again in a few seconds")
+    return TAKEN_NOW
 
 
 def _next(store: Store, connection: Connection, project_id: str, person_id: str, lease: timedelta) -> Seat | Nothing:
@@ -240,6 +243,8 @@ def _why_empty(connection: Connection, project_id: str, person_id: str, now: str
             .join(template, template.c.id == item.c.template)
             .where(and_(template.c.project == project_id, seat.c.state == "leased", seat.c.lease_until > now))
         ).scalar()
+        if soonest is None:  # their rows are locked by others at this very moment (PostgreSQL)
+            return TAKEN_NOW
         return Nothing("all_leased", f"{left} items are with others; the next lease ends at {soonest}")
     return Nothing("done", "there is nothing left for you to judge here: thank you")
 
