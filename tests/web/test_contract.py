@@ -1,6 +1,7 @@
 """Every call of the HTTP contract does what it says, over real HTTP."""
 
 import json
+import threading
 
 import pytest
 from jinja2 import DictLoader, Environment
@@ -273,6 +274,23 @@ def test_imports_tell_refused_rows_by_line_and_dry_runs_store_nothing(room, proj
     assert lead.post(path.replace("jsonl", "xlsx"), content=data).status_code == 409
     assert lead.post(path.replace(room.template, "none"), content=data).status_code == 404
     assert lead.post(path, content=b"\xff\xfe").status_code == 422
+
+
+def test_annotators_work_on_during_a_large_import(room, project):
+    lead, client = room.client("lead"), room.client("annotator")
+    rows = [{"prompt": f"Big {n // 2}?", "responses": [f"a{n}", f"b{n}"]} for n in range(1500)]
+    rows[1201]["responses"] = ["same", "same"]
+    data = "\n".join(json.dumps(row) for row in rows).encode()
+    reply = []
+    path = f"/projects/{project}/import?template={room.template}"
+    importing = threading.Thread(target=lambda: reply.append(lead.post(path, content=data)))
+    importing.start()
+    seats = 0
+    while importing.is_alive():
+        seats += take(client, project) is not None
+    importing.join()
+    assert (reply[0].json()["items"], reply[0].json()["rejected"][0]["line"]) == (1499, 1202)
+    assert seats > 2
 
 
 def test_csv_and_trl_files_are_read(room, project):

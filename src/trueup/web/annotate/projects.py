@@ -32,6 +32,9 @@ from trueup.web.annotate.problems import NotFound
 
 router = APIRouter()
 
+BATCH = 200
+"""Rows of an import in one transaction: nobody waits longer for the database than for these."""
+
 
 class NewProject(Body):
     """A project to make."""
@@ -157,13 +160,25 @@ def _import(
         if connection.execute(own).first() is None:
             raise NotFound(f"this project has no template {template_id!r}", where="template")
     read = read_items(data, format)
-    done = import_items(
-        store, template_id, read.items, overlap=overlap, priority=priority, actor=actor, dry_run=dry_run
-    )
-    refused = [*read.rejected, *((read.lines[number], why) for number, why in done.rejected)]
+    stored, refused = 0, list(read.rejected)
+    # A dry run sees the whole file at once, so that it finds the faults between rows; what is stored goes in by
+    # batches, so that annotators can write in between.
+    size = max(1, len(read.items)) if dry_run else BATCH
+    for start in range(0, len(read.items), size):
+        done = import_items(
+            store,
+            template_id,
+            read.items[start : start + size],
+            overlap=overlap,
+            priority=priority,
+            actor=actor,
+            dry_run=dry_run,
+        )
+        stored += len(done.items)
+        refused += [(read.lines[start + number], why) for number, why in done.rejected]
     return {
         "rows": len(read.items) + len(read.rejected),
-        "items": len(done.items),
+        "items": stored,
         "rejected": [{"line": line, "reason": why} for line, why in sorted(refused)],
     }
 
