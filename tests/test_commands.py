@@ -45,6 +45,8 @@ def test_quickstart_walks_the_whole_road(quickstart):
     assert {"length_baseline", "words_baseline", "peak_memory_gb"} <= set(summary["facts"])
     assert "report:" in ran.stdout
     html = (out / "report.html").read_text()
+    assert f'href="{summary["feedback"]["card"]}"' in html
+    assert (out / summary["feedback"]["card"]).is_file()
     for word in ("Quality", "Before and after", "learning_rate", "KL to the reference", "95 %"):
         assert word in html
 

@@ -1,6 +1,7 @@
 """``trueup quickstart``: the whole road on the embedded sandbox, where the truth is known.
 
-World -> base model -> SFT -> reward model -> PPO, and DPO from the same SFT -> gold evaluation -> report.
+World -> judgments in a feedback store -> audit -> snapshot -> base model -> SFT -> reward model -> PPO, and DPO from
+the same SFT -> gold evaluation -> report.
 Every stage is an ordinary run that the ordinary commands could have made; the recipe is written to
 ``recipe.yaml`` beside the runs. A second call resumes or skips what is done.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from trueup.config import Batch, Model, Sampling
+from trueup.crowd import Batch as Judging
+from trueup.crowd import audit, chat
+from trueup.crowd import collect as collect_judgments
 from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
-from trueup.data.sandbox import World, gold, label_pairs, noise_ceiling, panel
-from trueup.data.write import pair_to_json, write_jsonl
+from trueup.data.sandbox import World, gold, noise_ceiling, panel
+from trueup.data.write import write_jsonl
 from trueup.evaluation.baselines import bag_of_words, length_only
 from trueup.evaluation.collect import collect
 from trueup.evaluation.rows import write_rows
@@ -29,7 +34,7 @@ from trueup.models.policy import open_policy
 from trueup.pipeline import Stage, run_stages
 from trueup.recipes.registry import RECIPES
 from trueup.reports.build import Report, build_report
-from trueup.types import Demonstration, Message, PreferencePair, Prompt, prompt_json
+from trueup.types import Demonstration, PreferencePair, Prompt, prompt_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class Size:
     demonstrations: int = 6_000
     pairs: int = 20_000
     votes: int = 3
+    annotators: int = 9
+    """The last of them does not read."""
+    gold_items: int = 60
     held_out_pairs: int = 2_400
     prompts: int = 4_000
     test_prompts: int = 400
@@ -66,23 +74,11 @@ SMOKE = Size(
 )
 
 
-def chat(text: str) -> Prompt:
-    """The sandbox's prompts are single user turns."""
-    return (Message("user", text),)
-
-
 def write_world(folder: Path, seed: int, size: Size) -> dict[str, Any]:
     """Generate the data files of a quickstart and return their paths and facts."""
     world = World(seed)
-    annotators = panel(seed)
-
-    def labelled(split: str, count: int, votes: int, purpose: int, per_prompt: int = 1) -> list[PreferencePair]:
-        pairs = world.candidate_pairs(split, count, per_prompt=per_prompt)  # type: ignore[arg-type]
-        return label_pairs(annotators, pairs, per_pair=votes, seed=seed + purpose)
-
     folder.mkdir(parents=True, exist_ok=True)
-    train = labelled("train", size.pairs, size.votes, 1, per_prompt=2)
-    held_out = labelled("validation", size.held_out_pairs, 1, 2, per_prompt=2)
+    pairs, judging = _judged(world, folder / "feedback", seed, size)
     files = {
         "corpus": write_jsonl(folder / "corpus.jsonl", map(_demonstration, world.corpus(size.corpus))),
         "demonstrations": write_jsonl(
@@ -91,8 +87,7 @@ def write_world(folder: Path, seed: int, size: Size) -> dict[str, Any]:
         "held_out_demonstrations": write_jsonl(
             folder / "held-out-demonstrations.jsonl", map(_demonstration, world.demonstrations("validation", 400))
         ),
-        "pairs": write_jsonl(folder / "pairs.jsonl", map(_pair, train)),
-        "held_out_pairs": write_jsonl(folder / "held-out-pairs.jsonl", map(_pair, held_out)),
+        **pairs,
         "prompts": write_jsonl(
             folder / "prompts.jsonl",
             ({"prompt": prompt_json(chat(p.text))} for p in world.prompts("train", size.prompts)),
@@ -105,18 +100,54 @@ def write_world(folder: Path, seed: int, size: Size) -> dict[str, Any]:
             ),
         ),
     }
+    held_out = [
+        PreferencePair(_question(p.prompt), p.chosen, p.rejected, p.strength)
+        for p in read_pairs(str(pairs["held_out_pairs"])).items
+    ]
     facts = {"seed": seed, "noise_ceiling": noise_ceiling(held_out)}
-    return {"files": {k: str(v) for k, v in files.items()}, "facts": facts}
+    return {"files": {k: str(v) for k, v in files.items()}, "facts": facts, "feedback": judging}
+
+
+def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Collect judgments in a store, audit them and freeze them: the two pair files, and what to tell of it."""
+    if folder.exists():  # a walk that was cut off before its data were whole
+        shutil.rmtree(folder)
+    collected = collect_judgments(
+        folder / "feedback.db",
+        panel(seed, size.annotators, spammers=1),
+        [
+            Judging(world.candidate_pairs("train", size.pairs, per_prompt=2), "train", size.votes),
+            Judging(world.candidate_pairs("validation", size.held_out_pairs, per_prompt=2), "validation", 1),
+        ],
+        gold_items=world.candidate_pairs("test", size.gold_items),
+        seed=seed,
+    )
+    audited = audit(collected, folder / "snapshot")
+    files = audited.snapshot.files
+    told = {
+        "card": f"{folder.parent.name}/{folder.name}/snapshot/card.html",
+        "db": str(collected.db),
+        "project": collected.project,
+        "snapshot": audited.snapshot.identity,
+        "judgments": len(collected.judged.judgments),
+        "annotators": size.annotators,
+        "pairs": dict(audited.snapshot.rows),
+        "simulated": True,
+        "left_out": [
+            {"annotator": name, "planted": collected.names[name], "signs": list(signs)}
+            for name, signs in audited.suspects.items()
+        ],
+    }
+    return {"pairs": files["train"], "held_out_pairs": files["validation"]}, told
+
+
+def _question(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def _demonstration(d: Demonstration) -> dict[str, Any]:
     prompt = chat(d.prompt) if isinstance(d.prompt, str) and d.prompt else d.prompt
     return {"prompt": prompt_json(prompt), "completion": d.completion}
-
-
-def _pair(pair: PreferencePair) -> dict[str, Any]:
-    assert isinstance(pair.prompt, str)
-    return pair_to_json(PreferencePair(chat(pair.prompt), pair.chosen, pair.rejected, pair.strength, pair.origin))
 
 
 def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
@@ -211,9 +242,11 @@ def quickstart(
     if marker.exists() and json.loads(marker.read_text())["wanted"] == wanted:
         world = json.loads(marker.read_text())
     else:
-        tell("world: generating prompts, demonstrations and simulated judgments")
+        tell("world: prompts and demonstrations; simulated annotators judge, their work is audited and frozen")
         world = write_world(out / "data", seed, size) | {"wanted": wanted}
         write_json(marker, world)
+    for one in world["feedback"]["left_out"]:
+        tell(f"audit: {one['annotator']} left out: {'; '.join(one['signs'])}")
     recipe = stages(world["files"], seed, size)
     write_recipe(out / "recipe.yaml", out, recipe)
     runs = run_stages(out, recipe, fresh=True, quiet=quiet, tell=tell)
@@ -231,6 +264,7 @@ def quickstart(
         defaults={kind: _defaults(kind) for kind in ("sft", "reward", "dpo", "ppo")},
         facts=facts,
         probes=judged_probes(runs["ppo"]),
+        feedback=world["feedback"],
         commands=(f"trueup quickstart --seed {seed} --out {out}", f"trueup run {out / 'recipe.yaml'}"),
     )
     for line in report.verdict:

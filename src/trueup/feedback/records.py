@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from trueup.types import Prompt
+
+T = TypeVar("T")
 
 STREAMS = ("main", "gold", "calibration", "attention", "repeat", "adjudication", "holdout", "spotcheck")
 """Why an item is in the queue. Only ``main`` and ``holdout`` items may ever reach training or test files."""
@@ -66,11 +68,19 @@ class JudgmentRow:
     """SHA-256 of the guideline version acknowledged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judged:
-    """A project read out whole: items by id, judgments in order of time."""
+    """A project read out whole: items by id, judgments in order of time. Its rows never change."""
 
     project: str
     items: Mapping[str, ItemRow]
     judgments: tuple[JudgmentRow, ...]
     simulated: bool = False
+    _derived: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What ``make`` gives, computed the first time ``key`` is asked for: several pages read the same numbers."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        found: T = self._derived[key]
+        return found

@@ -80,6 +80,7 @@ def build_report(
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
     probes: Sequence[Mapping[str, Any]] = (),
+    feedback: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
 ) -> Report:
     """Write the report of ``run_dirs`` and ``evaluation_rows`` into ``out``.
@@ -96,6 +97,8 @@ def build_report(
         defaults: Default settings by kind of run; settings that differ are marked.
         facts: Known truths, such as ``noise_ceiling`` for the reward model and ``seed``.
         probes: Answers to fixed prompts along training, with ``step``, ``score`` (proxy) and ``gold``.
+        feedback: Where the preferences come from: ``card`` (path from the report), ``judgments``, ``annotators``,
+            ``pairs`` by split, ``left_out`` (``annotator``, ``signs``), ``simulated``.
         commands: Commands that reproduce the report.
     """
     runs = {name: _run(name, path, (defaults or {})) for name, path in run_dirs.items()}
@@ -108,6 +111,7 @@ def build_report(
         "comparison": comparison,
         "reward_model": _reward_card(run_dirs, known),
         "overoptimization": _probe_curve(probes),
+        "feedback": dict(feedback) if feedback else None,
         "commands": list(commands),
     }
     data["verdict"] = list(verdict(data))

@@ -6,7 +6,7 @@ all pairs of what was ranked. A yes/no item gives a pair too: the response again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,7 +82,12 @@ def votes(
         kinds: Task kinds to read, of ``COMPARED`` and ``binary``.
         without: Annotators to leave out.
     """
-    left_out = set(without)
+    left_out = frozenset(without)
+    key = ("votes", tuple(streams), tuple(kinds), left_out)
+    return list(judged.once(key, lambda: _votes(judged, streams, kinds, left_out)))
+
+
+def _votes(judged: Judged, streams: Sequence[str], kinds: Sequence[str], left_out: Collection[str]) -> list[Vote]:
     found = []
     for row in judged.judgments:
         item = judged.items.get(row.item)

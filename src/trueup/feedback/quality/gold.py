@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy import special, stats
 
@@ -39,11 +40,16 @@ def wilson(successes: int, total: int, cover: float = 0.95) -> tuple[float, floa
     """
     if total <= 0 or not 0 <= successes <= total:
         raise ShapeError(f"{successes} of {total}", where="wilson", expected="0 <= successes <= total, total > 0")
-    z = float(stats.norm.ppf((1 + cover) / 2))
+    z = _deviate(cover)
     share = successes / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@lru_cache(maxsize=16)
+def _deviate(cover: float) -> float:
+    return float(stats.norm.ppf((1 + cover) / 2))
 
 
 def evidence_below(outcomes: Sequence[bool], bar: float) -> float:

@@ -42,6 +42,10 @@ def annotators(judged: Judged) -> dict[str, Any]:
         skipped, surplus, gold, ability, side, reliability, left_wins, speed, consistency, drift, signs, suggestion``.
         What cannot be said is None, with the reason beside it.
     """
+    return judged.once("annotators", lambda: _annotators(judged))
+
+
+def _annotators(judged: Judged) -> dict[str, Any]:
     rows = votes(judged)
     by = by_annotator(rows)
     fit = fit_judges(rows) if rows else None

@@ -228,6 +228,10 @@ def gold(judged: Judged, *, limit: int = BURNED_EXPOSURES) -> dict[str, Any]:
     return {"rows": rows, "limit": limit, "simulated": judged.simulated}
 
 
+SIMULATED_PAIRS = 2_000
+"""Pairs that the label-budget curve is drawn from; more would not move it by what can be seen."""
+
+
 def overlap_simulation(judged: Judged, *, method: str = "majority", rounds: int = 20, seed: int = 0) -> dict[str, Any]:
     """What fewer judgments for each item would have bought: the label-budget curve, from the judgments at hand.
 
@@ -246,7 +250,13 @@ def overlap_simulation(judged: Judged, *, method: str = "majority", rounds: int 
         the cost on all pairs, ``open`` the share of pairs left exactly undecided.
     """
     groups = {p: g for p, g in by_pair(votes(judged, kinds=("pairwise", "review"))).items() if len(g) > 1}
-    longest = max((len(g) for g in groups.values()), default=0)
+    longest, everything = max((len(g) for g in groups.values()), default=0), len(groups)
+    if len(groups) > SIMULATED_PAIRS:
+        picked = np.random.default_rng(derive(seed, "overlap pairs")).choice(
+            len(groups), SIMULATED_PAIRS, replace=False
+        )
+        names = list(groups)
+        groups = {names[i]: groups[names[i]] for i in sorted(picked)}
     full = {one.pair: one.p_first for one in estimates([v for g in groups.values() for v in g], method)}
     rows = []
     for size in range(1, longest):
@@ -259,7 +269,7 @@ def overlap_simulation(judged: Judged, *, method: str = "majority", rounds: int 
         rows.append(
             {
                 "overlap": size,
-                "judgments": size * len(groups),
+                "judgments": size * everything,
                 "pairs": len(able),
                 "predicts": float(held[:, 0].mean()),
                 "low": float(low),
