@@ -21,7 +21,7 @@ ROWS = {
     **dict.fromkeys(["recipes", "evaluation"], 4),
     **dict.fromkeys(["reports", "web"], 5),
     **dict.fromkeys(
-        ["cli", "pipeline", "course", "quickstart", "sample", "evaluate", "plan", "doctor", "reference", "__main__"], 6
+        ["cli", "cli_curate", "pipeline", "course", "quickstart", "sample", "evaluate", "plan", "doctor", "reference", "__main__"], 6
     ),
 }
 TORCH_FREE = ["types", "errors", "metrics", "config", "ledger", "spec", "feedback", "reports", "web", "cli", "course"]
