@@ -55,7 +55,7 @@ def test_the_same_input_gives_the_same_bytes_and_trainers_read_it(tmp_path):
     for entry in one.manifest["files"]:
         path = one.path / entry["path"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
-        pairs = list(read_pairs(str(path)))
+        pairs = read_pairs(str(path)).items
         assert [p.pair_id for p in pairs] == [r["pair_id"] for r in rows(one)[entry["split"]]]
     counts = one.manifest["counts"]
     assert counts["items"] == counts["items_used"] + sum(one.manifest["items_dropped"].values())
