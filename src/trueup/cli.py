@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trueup import __version__, cli_feedback
+from trueup.cli_curate import curate
 from trueup.errors import TrueupError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 app.add_typer(data_app, name="data")
 app.add_typer(cli_feedback.app, name="feedback")
+app.command()(curate)
 
 Data = Annotated[str | None, typer.Option("--data", help="File, directory or hf:owner/name.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Hugging Face name, local path, or tiny.")]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def card_data(judged: Judged, settings: Settings, selection: Selection, manifest
     people = report.annotators(judged)["annotators"]
     for row in people:
         row["dropped"] = row["annotator"] in settings.drop_annotators
-    open_pairs = report.disagreement(judged, method=settings.method, most=SHOWN)
+    used = replace(judged, judgments=tuple(r for r in judged.judgments if r.annotator not in settings.drop_annotators))
+    open_pairs = report.disagreement(used, method=settings.method, most=SHOWN)
     found = {
         "title": f"{judged.project}: quality card",
         "snapshot": manifest["snapshot"],
@@ -45,16 +47,16 @@ def card_data(judged: Judged, settings: Settings, selection: Selection, manifest
         "strength": _histogram(
             [row["strength"] for rows in selection.rows.values() for row in rows if "strength" in row]
         ),
-        "agreement": report.agreement(judged)["rows"],
+        "agreement": report.agreement(used)["rows"],
         "annotators": people,
-        "bias": report.bias(judged),
+        "bias": report.bias(used),
         "gold": _gold(report.gold(judged)["rows"]),
         "open_pairs": {
             "shared": open_pairs["pairs"],
             "unanimous": open_pairs["unanimous"],
             "rows": [_open(row) for row in open_pairs["rows"]],
         },
-        "overlap": report.overlap_simulation(judged, rounds=10)["rows"],
+        "overlap": report.overlap_simulation(used, rounds=10)["rows"],
     }
     found["limits"] = limits(found)
     rounded: dict[str, Any] = _rounded(found)

@@ -135,8 +135,9 @@ def fit_reliability(rows: Sequence[Vote]) -> tuple[Consensus, Votes]:
     table = [((v.pair, False), v.annotator, label[v.sign]) for v in rows]
     table += [((v.pair, True), v.annotator, label[-v.sign]) for v in rows]
     encoded = Votes.of(table, classes=3 if any(v.sign == 0 for v in rows) else 2)
-    # One pseudo-vote a cell (half a real one, since all is counted twice): a short record is not taken for skill.
-    return dawid_skene(encoded, smoothing=1.0), encoded
+    # All is counted twice. Somebody who shares no item with others is believed 4 times in 5: without that trust the
+    # model cannot tell skill from chance there, and every single verdict would come out as a tie.
+    return dawid_skene(encoded, smoothing=1.0, trust=3.0), encoded
 
 
 def reliabilities(rows: Sequence[Vote]) -> dict[str, float]:

@@ -91,6 +91,7 @@ def dawid_skene(
     *,
     one_coin: bool = False,
     smoothing: float = 0.01,
+    trust: float = 0.0,
     iterations: int = 500,
     tolerance: float = 1e-7,
 ) -> Consensus:
@@ -100,6 +101,7 @@ def dawid_skene(
         votes: What was said.
         one_coin: Each annotator is right with one probability, whatever the class, and errs evenly.
         smoothing: Pseudo-votes in each cell of a confusion row, so that a short record proves nothing certain.
+        trust: More pseudo-votes for each right answer: what is believed of somebody without a record.
         iterations: Most rounds.
         tolerance: Largest change of a posterior at which it stops.
     """
@@ -108,7 +110,7 @@ def dawid_skene(
     confusion_JKK = np.zeros(counts)
     share_K = np.zeros(votes.classes)
     while rounds < iterations and moved > tolerance:
-        confusion_JKK = _confusion(votes, posterior_IK, smoothing, one_coin)
+        confusion_JKK = _confusion(votes, posterior_IK, smoothing, one_coin, trust)
         share_K = (posterior_IK.sum(0) + smoothing) / (len(votes.items) + smoothing * votes.classes)
         log_IK = np.tile(np.log(share_K), (len(votes.items), 1))
         np.add.at(log_IK, votes.item_V, np.log(confusion_JKK[votes.annotator_V, :, votes.label_V]))
@@ -121,13 +123,13 @@ def dawid_skene(
     return Consensus(posterior_IK, confusion_JKK, share_K, rounds, moved <= tolerance)
 
 
-def _confusion(votes: Votes, posterior_IK: Floats, smoothing: float, one_coin: bool) -> Floats:
+def _confusion(votes: Votes, posterior_IK: Floats, smoothing: float, one_coin: bool, trust: float) -> Floats:
     said_JKK: Any = np.zeros((len(votes.annotators), votes.classes, votes.classes))
     for k in range(votes.classes):
         np.add.at(said_JKK[:, k], (votes.annotator_V, votes.label_V), posterior_IK[votes.item_V, k])
     if one_coin:
-        right_J = np.trace(said_JKK, axis1=1, axis2=2) + smoothing
-        all_J = said_JKK.sum((1, 2)) + smoothing * votes.classes
+        right_J = np.trace(said_JKK, axis1=1, axis2=2) + smoothing + trust
+        all_J = said_JKK.sum((1, 2)) + smoothing * votes.classes + trust
         skill_J = right_J / all_J
         wrong_J = (1 - skill_J) / max(1, votes.classes - 1)
         said_JKK = np.broadcast_to(wrong_J[:, None, None], said_JKK.shape).copy()
@@ -135,6 +137,6 @@ def _confusion(votes: Votes, posterior_IK: Floats, smoothing: float, one_coin: b
             said_JKK[:, k, k] = skill_J
         found: Floats = said_JKK
         return found
-    smoothed_JKK: Floats = said_JKK + smoothing
+    smoothed_JKK: Floats = said_JKK + smoothing + trust * np.eye(votes.classes)
     shares_JKK: Floats = smoothed_JKK / smoothed_JKK.sum(2, keepdims=True)
     return shares_JKK
