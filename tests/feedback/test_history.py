@@ -1,5 +1,7 @@
 """Judged data from elsewhere goes in whole, reads out as if judged here, and not at all when one row is wrong."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, select
 
@@ -80,3 +82,14 @@ def test_a_wrong_row_is_named(store, room):
     _, template, _ = room
     with pytest.raises(DataError, match="row 1"):
         import_judged(store, template, [*rows(1), NewItem("Q?", ("same", "same"))], [])
+
+
+def test_what_was_computed_of_a_project_is_not_taken_for_a_part_of_it(store, room):
+    project, template, (one, two) = room
+    votes = [Vote(0, who, {"preferred": 0, "strength": 1}, (0, 1), AT) for who in (one, two)]
+    import_judged(store, template, rows(), votes)
+    judged = read_project(store, project)
+    assert judged.once("count", lambda: len(judged.judgments)) == 2
+    part = replace(judged, judgments=judged.judgments[:1])
+    assert part.once("count", lambda: len(part.judgments)) == 1
+    assert judged.once("count", lambda: 99) == 2

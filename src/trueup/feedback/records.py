@@ -76,7 +76,7 @@ class Judged:
     items: Mapping[str, ItemRow]
     judgments: tuple[JudgmentRow, ...]
     simulated: bool = False
-    _derived: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _derived: dict[Any, Any] = field(default_factory=dict, repr=False, init=False)  # not copied by `replace`
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """What ``make`` gives, computed the first time ``key`` is asked for: several pages read the same numbers."""
