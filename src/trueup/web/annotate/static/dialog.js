@@ -37,6 +37,6 @@ export function ask(title, content, options = {}) {
     });
   });
   element.showModal();
-  (initial ?? accept ?? close).focus();
+  (initial || accept || close).focus();
   return done;
 }

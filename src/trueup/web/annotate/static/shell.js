@@ -100,7 +100,7 @@ function unreachable(error) {
 }
 
 function header(person) {
-  const links = [["/", "Projects"], ...(person.role === "admin" ? [["/admin", "Administration"]] : [])];
+  const links = [["/", "Projects"], ["/admin", person.role === "admin" ? "Administration" : "Tokens"]];
   show(document.getElementById("nav"), links.map(([href, label]) =>
     h("a", { href, "aria-current": location.pathname === href ? "page" : null }, label)));
   const out = button("Sign out", () => attempt(async () => {
