@@ -1,0 +1,27 @@
+// The guideline: the newest version, and a new one. Versions are never changed.
+
+import { post, seg } from "../api.js";
+import { field, h, show } from "../dom.js";
+import { newest, trusted } from "../guideline.js";
+import { announce, attempt } from "../shell.js";
+
+/** The guideline editor. */
+export async function guidelines(panel, project) {
+  const found = await newest(project);
+  const text = h("textarea", { rows: 16, required: true, dir: "auto", value: found?.markdown ?? "" });
+  const form = h("form", { class: "card" }, h("h2", {}, "New version"),
+    field("Text (Markdown)", text, "Every annotator reads and accepts a new version before the next item."),
+    h("button", { type: "submit", class: "primary" }, "Publish as a new version"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(async () => {
+      await post(`/projects/${seg(project)}/guideline`, { markdown: text.value });
+      announce("Published");
+      await guidelines(panel, project);
+    });
+  });
+  const present = found
+    ? h("section", { class: "card" }, h("p", { class: "muted" }, `Version ${found.number} · sha256 ${found.sha256.slice(0, 12)}`), trusted(found.html))
+    : h("p", { class: "card centre muted" }, "There is no guideline yet.");
+  show(panel, h("div", { class: "beside even task" }, present, form));
+}

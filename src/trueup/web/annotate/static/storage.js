@@ -1,0 +1,48 @@
+// What this browser keeps: drafts, unsent work, shortcuts. One place, so that a full or forbidden storage is noticed once.
+
+const PREFIX = "trueup.";
+let broken = false;
+let complain = () => {};
+
+/** Sets who is told, once, that nothing can be kept in this browser. */
+export function onBroken(listener) {
+  complain = listener;
+  if (broken) complain();
+}
+
+function failed() {
+  if (broken) return;
+  broken = true;
+  complain();
+}
+
+/** The stored value, or `otherwise` when there is none or it cannot be read. */
+export function recall(name, otherwise = null) {
+  try {
+    const text = localStorage.getItem(PREFIX + name);
+    return text === null ? otherwise : JSON.parse(text);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) failed();
+    return otherwise;
+  }
+}
+
+/** Stores a JSON value; returns whether it was kept. */
+export function keep(name, value) {
+  try {
+    localStorage.setItem(PREFIX + name, JSON.stringify(value));
+    return true;
+  } catch {
+    failed();
+    return false;
+  }
+}
+
+/** Removes a stored value. */
+export function forget(name) {
+  try {
+    localStorage.removeItem(PREFIX + name);
+  } catch {
+    failed();
+  }
+}

@@ -1,0 +1,110 @@
+// Rows from the server as tables and small charts. Whatever columns come are shown; the known ones get their names.
+
+import { h, svg } from "./dom.js";
+import { reveal } from "./text.js";
+
+const NAMES = {
+  name: "Measure", value: "Value", share: "Share", low: "95 % from", high: "to", p: "p", units: "Items", pairable: "Judgments",
+  estimate: "Estimate", error: "Std. error", annotator: "Annotator", judgments: "Judgments", suggestion: "Suggestion",
+  reasons: "Why", verdict: "Verdict", answered: "Gold answered", correct: "Gold right", evidence: "Evidence", count: "Left chosen", total: "Of",
+  stream: "Stream", items: "Items", satisfied: "Complete", exposures: "Shown", retired_at: "Retired", stands_out: "Stands out",
+  rest: "The others", ability: "Ability", side_bias: "Side bias", seconds: "Seconds (median)", item: "Item", reason: "Note", day: "Day",
+};
+
+/** A column's title. */
+export const title = (name) => NAMES[name] ?? (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
+
+function short(value) {
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1);
+  return value.toFixed(3).replace(/0+$/, "").replace(/\.$/, "");
+}
+
+/** Any JSON value as text or nodes; text from outside stays text. */
+export function shown(value) {
+  if (value === null || value === undefined) return h("span", { class: "muted" }, "–");
+  if (typeof value === "number") return Number.isFinite(value) ? short(value) : "undefined";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (Array.isArray(value)) return value.length ? value.map((one, n) => [n ? ", " : "", shown(one)]) : h("span", { class: "muted" }, "–");
+  if (typeof value === "object") return h("code", {}, reveal(JSON.stringify(value)));
+  return h("bdi", {}, reveal(String(value)));
+}
+
+/** The middle of an interval under whichever name it comes. */
+function centre(row) {
+  return ["value", "share", "estimate", "ability"].map((name) => row[name]).find((one) => typeof one === "number");
+}
+
+const has = (row, name) => typeof row?.[name] === "number";
+
+/** A bar for an interval; the same numbers stand in the row's cells, so it is hidden from screen readers. */
+function interval(row, [from, to]) {
+  if (!has(row, "low") || !has(row, "high")) return null;
+  const x = (value) => 4 + (112 * (value - from)) / (to - from || 1);
+  const zero = from < 0 && to > 0 ? 0 : from <= 0.5 && to >= 0.5 && from >= 0 ? 0.5 : null;
+  const middle = centre(row);
+  return svg("svg", { class: "interval", viewBox: "0 0 120 16", width: 120, height: 16, "aria-hidden": "true" },
+    zero === null ? null : svg("line", { class: "zero", x1: x(zero), x2: x(zero), y1: 0, y2: 16 }),
+    svg("line", { class: "range", x1: x(row.low), x2: x(row.high), y1: 8, y2: 8 }),
+    middle === undefined ? null : svg("circle", { class: "middle", cx: x(middle), cy: 8, r: 4 }));
+}
+
+function span(rows) {
+  const ends = rows.flatMap((row) => [row.low, row.high, centre(row)]).filter((value) => typeof value === "number");
+  const [from, to] = [Math.min(0, ...ends), Math.max(1, ...ends)];
+  return [from, to];
+}
+
+/**
+ * A table of rows.
+ * @param {string} caption
+ * @param {object[]} rows
+ * @param {{actions?: (row: object) => Node|null, hide?: string[]}} options
+ */
+export function table(caption, rows, { actions = null, hide = [] } = {}) {
+  const columns = [...new Set(rows.flatMap(Object.keys))].filter((name) => !hide.includes(name));
+  const numeric = (name) => rows.some((row) => typeof row[name] === "number") && rows.every((row) => row[name] === null || typeof row[name] !== "string");
+  const bars = rows.some((row) => has(row, "low") && has(row, "high"));
+  const ends = span(rows);
+  const headings = columns.map((name) => h("th", { scope: "col", class: numeric(name) ? "number" : null }, title(name)));
+  const cells = (row) => columns.map((name) =>
+    h("td", { class: numeric(name) ? "number" : null }, row[name] === null && name === "value" && row.reason ? "undefined" : shown(row[name])));
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", {}, h("caption", { class: "unseen" }, caption),
+    h("thead", {}, h("tr", {}, headings, bars && h("th", { scope: "col" }, "Interval"), actions && h("th", { scope: "col" }, "Action"))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, cells(row), bars && h("td", {}, interval(row, ends)), actions && h("td", {}, actions(row)))))));
+}
+
+/** Whatever a quality call answers: a list of rows, or named parts of lists, rows and single values. */
+export function report(caption, data, empty) {
+  if (Array.isArray(data)) {
+    if (!data.length) return h("p", { class: "card centre muted" }, empty);
+    const rows = data.map((row) => (row && typeof row === "object" ? row : { value: row }));
+    return h("section", { class: "card" }, h("h2", {}, caption), table(caption, rows));
+  }
+  const entries = Object.entries(data ?? {});
+  if (!entries.length) return h("p", { class: "card centre muted" }, empty);
+  const single = entries.filter(([, value]) => value === null || typeof value !== "object");
+  const parts = entries.filter(([, value]) => value !== null && typeof value === "object");
+  return [
+    single.length > 0 && h("section", { class: "card" }, h("h2", {}, caption), h("dl", { class: "facts" },
+      single.map(([name, value]) => h("div", {}, h("dt", {}, title(name)), h("dd", {}, shown(value)))))),
+    parts.map(([name, value]) => report(title(name), Array.isArray(value) ? value : [value], empty)),
+  ];
+}
+
+/** Bars by day, with the same numbers as a table for those who do not see the bars. */
+export function bars(caption, rows) {
+  if (!rows.length) return null;
+  const label = Object.keys(rows[0]).find((name) => typeof rows[0][name] === "string");
+  const value = Object.keys(rows[0]).find((name) => typeof rows[0][name] === "number");
+  if (!label || !value) return report(caption, rows, "");
+  const [width, height] = [Math.max(rows.length * 28, 120), 120];
+  const most = Math.max(1, ...rows.map((row) => row[value]));
+  const chart = svg("svg", { class: "bars", viewBox: `0 0 ${width} ${height + 4}`, width, height: height + 4, "aria-hidden": "true" },
+    rows.map((row, n) => {
+      const tall = (row[value] / most) * height;
+      return svg("rect", { x: n * 28 + 4, y: height - tall, width: 20, height: Math.max(tall, 1), rx: 3 }, svg("title", {}, `${row[label]}: ${row[value]}`));
+    }));
+  return h("section", { class: "card" }, h("h2", {}, caption), h("div", { class: "scroll" }, chart),
+    h("details", {}, h("summary", {}, "As a table"), table(caption, rows)));
+}
