@@ -216,7 +216,7 @@ def test_an_empty_queue_says_why(room, project):
 
 def test_guidelines_are_read_before_work(room, project):
     lead, client = room.client("lead"), room.client("annotator")
-    assert client.get(f"/projects/{project}/guideline").status_code == 404
+    assert client.get(f"/projects/{project}/guideline").json() is None
     made = lead.post(f"/projects/{project}/guideline", json={"markdown": "# Be *kind*"})
     assert made.status_code == 201
     assert client.post(f"/projects/{project}/next").json()["reason"] == "guideline_not_acknowledged"

@@ -1,4 +1,4 @@
-"""A browser, a server of the contract, and pages that fail a test on any console error or policy violation."""
+"""A browser, the real server, and pages that fail a test on any console error or policy violation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.web.screens.room import PASSWORD, Room
+from tests.web.conftest import PASSWORD, Room
+from trueup.feedback.projects import NewItem, add_guideline, add_template, create_project, import_items
+from trueup.feedback.reading import read_project
+from trueup.feedback.store import Store
+from trueup.web.annotate.limits import Limits
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if b), None)
 
@@ -33,10 +37,54 @@ def chromium():
         browser.close()
 
 
+class Desk:
+    """The server under the pages, and what a lead would have set up."""
+
+    def __init__(self, where):
+        self.store = Store(where)
+        self.room = Room(self.store, limits=Limits(rate=1000, burst=1000))
+        self.url = self.room.url
+        self.count = 0
+
+    def person(self, role="annotator", handle=None):
+        """A person with a password."""
+        self.count += 1
+        name = handle or f"{role} {self.count}"
+        return SimpleNamespace(id=self.room.person(name, role), handle=name)
+
+    def project(self, name=None):
+        """An empty project."""
+        self.count += 1
+        return SimpleNamespace(id=create_project(self.store, name or f"project {self.count}"))
+
+    def items(self, project, kind, rows, config=None, overlap=1):
+        """Items of one kind in a project."""
+        self.count += 1
+        template = add_template(self.store, project.id, kind, f"{kind} {self.count}", config or {})
+        done = import_items(self.store, template, rows, overlap=overlap)
+        assert done.rejected == ()
+        return done.items
+
+    def item(self, project, kind, prompt, responses=(), config=None, **more):
+        """One item."""
+        return self.items(project, kind, [NewItem(prompt, tuple(responses), **more)], config)[0]
+
+    def guideline(self, project, text):
+        """A guideline that must be read first."""
+        return add_guideline(self.store, project.id, text)
+
+    def judged(self, project):
+        """Current judgments."""
+        return read_project(self.store, project.id).judgments
+
+    def close(self):
+        self.room.close()
+        self.store.close()
+
+
 @pytest.fixture(scope="session")
-def room(tmp_path_factory):
-    """The server under the pages. To run the same tests on another one, give it these methods."""
-    made = Room(tmp_path_factory.mktemp("room"))
+def desk(tmp_path_factory):
+    made = Desk(tmp_path_factory.mktemp("room") / "feedback.db")
     yield made
     made.close()
 
@@ -44,8 +92,8 @@ def room(tmp_path_factory):
 class Visit:
     """One person's browser window, with a record of what went wrong and what was posted."""
 
-    def __init__(self, browser, room, **options):
-        self.room = room
+    def __init__(self, browser, desk, **options):
+        self.desk = desk
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         self.page = self.context.new_page()
         self.faults, self.dialogs, self.sent = [], [], []
@@ -77,7 +125,7 @@ class Visit:
 
     def sign_in(self, person):
         """Sign in by the form, as a person does."""
-        self.page.goto(self.room.url + "/login")
+        self.page.goto(self.desk.url + "/login")
         self.page.get_by_label("Handle").fill(person.handle)
         self.page.get_by_label("Password").fill(PASSWORD)
         self.page.keyboard.press("Enter")
@@ -87,7 +135,7 @@ class Visit:
 
     def go(self, path):
         """Open a page of this server."""
-        self.page.goto(self.room.url + path)
+        self.page.goto(self.desk.url + path)
 
     def annotate(self, project):
         """Open the queue and agree to take part; returns the seat that the server gave."""
@@ -120,12 +168,12 @@ class Visit:
 
 
 @pytest.fixture
-def visit(chromium, room):
+def visit(chromium, desk):
     """Opens windows: ``visit(person, **context options)``."""
     opened = []
 
     def start(person=None, **options):
-        one = Visit(chromium, room, **options)
+        one = Visit(chromium, desk, **options)
         opened.append(one)
         return one.sign_in(person) if person else one
 

@@ -90,16 +90,16 @@ def project_progress(store: Database, who: Reader, project_id: ProjectId) -> dic
 
 
 @router.get("/projects/{project_id}/guideline")
-def read_guideline(store: Database, who: Onlooker, project_id: ProjectId) -> dict[str, Any]:
+def read_guideline(store: Database, who: Onlooker, project_id: ProjectId) -> dict[str, Any] | None:
     """The newest version, as Markdown and as sanitised HTML."""
     found = desk.newest_guideline(store, project_id, who.id)
     if found is None:
-        raise NotFound("this project has no guideline yet", where="guideline")
+        return None  # a project without a guideline is nothing out of the ordinary
     return found | {"html": to_html(found["markdown"])}
 
 
 @router.post("/projects/{project_id}/guideline", status_code=201)
-def new_guideline(store: Database, who: Lead, project_id: ProjectId, body: NewGuideline) -> dict[str, Any]:
+def new_guideline(store: Database, who: Lead, project_id: ProjectId, body: NewGuideline) -> dict[str, Any] | None:
     """The next version; annotators accept it before their next item."""
     add_guideline(store, project_id, body.markdown, actor=who.pseudonym)
     return read_guideline(store, who, project_id)

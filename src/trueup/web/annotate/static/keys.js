@@ -124,9 +124,13 @@ export class Keys {
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
     const pressed = chord(event);
     const target = event.target instanceof Element ? event.target : document.body;
-    if (target.closest(FIELDS)) {
-      if (pressed === "Ctrl+Enter" || pressed === "Meta+Enter") this.run("submit", event);
-      else if (pressed === "Escape") target.blur();
+    const writing = target.closest(FIELDS);
+    if (pressed === "Ctrl+Enter" || pressed === "Meta+Enter") {
+      if (writing || this.on) this.run("submit", event);
+      return;
+    }
+    if (writing) {
+      if (pressed === "Escape") target.blur();
       return;
     }
     if (!this.on || !pressed) return;

@@ -6,8 +6,8 @@ import { announce, attempt } from "../shell.js";
 import { shown, table, title } from "../table.js";
 
 const KINDS = ["pairwise", "ranking", "binary", "rating", "critique", "edit", "redteam", "review"];
-const IMPORTS = ["jsonl", "csv", "parquet", "hh", "trl", "kto", "ultrafeedback", "argilla", "label_studio", "oasst"];
-const EXPORTS = ["trl", "kto", "ranking", "hh", "sft", "raw"];
+const IMPORTS = ["jsonl", "csv", "trl"];
+const EXPORTS = ["preference", "kto", "ranking", "sft"];
 
 const choice = (values) => h("select", {}, values.map((value) => h("option", { value: value.id ?? value }, value.name ? `${value.name} (${value.kind})` : value)));
 

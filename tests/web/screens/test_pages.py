@@ -1,0 +1,152 @@
+"""Pages for everybody else, hostile text, other scripts, zoom: looked at by a real browser."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import trueup
+from tests.web.test_hostile import PAYLOADS
+from trueup.feedback.history import Vote, import_judged
+from trueup.feedback.projects import NewItem, add_template
+from trueup.feedback.selection import FORMATS as EXPORTED
+from trueup.web.annotate.intake import FORMATS as IMPORTED
+
+AT = "2026-01-05T09:00:00.000000Z"
+
+
+@pytest.fixture(scope="module")
+def busy(desk):
+    """A project with judgments, gold, disagreement and hostile texts; and a lead and an adjudicator."""
+    project = desk.project("busy <img src=x onerror=alert(1)>")
+    template = add_template(desk.store, project.id, "pairwise", "pairs")
+    people = [desk.person().id for _ in range(3)]
+    rows = [NewItem(f"{PAYLOADS[i % len(PAYLOADS)]} {i}", (f"good {i}", f"bad {i}"), ("m", "n")) for i in range(12)]
+    rows.append(NewItem("Gold?", ("right", "wrong"), stream="gold", gold={"preferred": 0, "strength": 2}))
+    votes = [
+        Vote(i, who, {"preferred": (i * n) % 2, "strength": 1 + n}, (n % 2, 1 - n % 2), AT, 9000, PAYLOADS[n])
+        for i in range(13)
+        for n, who in enumerate(people)
+    ]
+    import_judged(desk.store, template, rows, votes)
+    return project, desk.person("lead"), desk.person("adjudicator"), desk.person("admin")
+
+
+def test_every_tab_of_the_lead_shows_and_no_payload_runs(busy, visit):
+    from playwright.sync_api import expect
+
+    project, lead, _, _ = busy
+    one = visit(lead)
+    one.go(f"/lead/{project.id}")
+    tabs = one.page.get_by_role("tab")
+    tabs.first.wait_for()
+    names = tabs.all_text_contents()
+    assert len(names) >= 7
+    for name in names:
+        one.page.get_by_role("tab", name=name, exact=True).press("Enter")
+        panel = one.page.get_by_role("tabpanel")
+        expect(panel).not_to_contain_text("Loading", timeout=20_000)
+        assert len(panel.inner_text().strip()) > 20, name
+        assert one.page.evaluate("document.querySelectorAll('main script, main img, main iframe').length") == 0
+
+
+def test_the_adjudicator_answers_blind_and_then_settles(busy, visit):
+    project, _, adjudicator, _ = busy
+    one = visit(adjudicator)
+    one.go(f"/adjudicate/{project.id}")
+    one.page.get_by_role("heading", name="Left").wait_for()
+    assert "p-" not in one.page.locator("main").inner_text()  # nobody's answer before one's own
+    one.submitted("2", "Enter", ending="/blind")
+    one.page.get_by_text("ambiguous").or_(one.page.get_by_text("Ambiguous")).first.wait_for()
+
+
+def test_the_admin_sees_people_tokens_and_the_audit_log(busy, visit):
+    _, _, _, admin = busy
+    one = visit(admin)
+    one.go("/admin")
+    tabs = one.page.get_by_role("tab")
+    tabs.first.wait_for()
+    for name in tabs.all_text_contents():
+        one.page.get_by_role("tab", name=name, exact=True).press("Enter")
+        one.page.wait_for_load_state("networkidle")
+        assert one.page.get_by_role("tabpanel").inner_text().strip()
+
+
+@pytest.mark.parametrize("place", ["prompt", "response"])
+def test_no_payload_runs_in_front_of_an_annotator(desk, visit, place):
+    project, person = desk.project(), desk.person()
+    for n, payload in enumerate(PAYLOADS):
+        texts = (f"{payload} a{n}", f"{payload} b{n}") if place == "response" else (f"a{n}", f"b{n}")
+        desk.item(project, "pairwise", payload if place == "prompt" else f"Question {n}", texts)
+    one = visit(person)
+    one.annotate(project)
+    for _ in range(len(PAYLOADS)):
+        one.page.get_by_role("heading", name="Left").wait_for()
+        made = one.page.evaluate("document.querySelectorAll('main script, main img, main iframe, main svg a').length")
+        assert made == 0
+        with one.page.expect_response(lambda reply: reply.url.endswith("/next")):
+            one.submitted("4", "Enter")
+    one.page.get_by_text("All done here").wait_for()
+
+
+def test_hidden_characters_are_shown(desk, visit):
+    project, person = desk.project(), desk.person()
+    desk.item(project, "pairwise", "Which?", ("safe\u202etxt.exe", "zero\u200bwidth"))
+    one = visit(person)
+    one.annotate(project)
+    one.page.get_by_role("heading", name="Left").wait_for()
+    marks = one.page.locator("main .hidden-char")
+    assert marks.count() == 2
+    assert all(marks.evaluate_all("found => found.map(mark => mark.tagName === 'BDI' && mark.offsetWidth > 10)"))
+    named = marks.evaluate_all("found => found.map(mark => mark.title)")
+    assert sorted(named) == ["hidden character RLO", "hidden character ZWSP"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_right_to_left_long_text_and_zoom_lose_nothing(desk, visit, theme):
+    project, person = desk.project(), desk.person()
+    long = "A long answer goes on and on. " * 120
+    desk.item(project, "pairwise", "لماذا السماء زرقاء؟", ("السماء زرقاء لأن الهواء يبعثر الضوء", long))
+    one = visit(person, color_scheme=theme)
+    one.page.set_viewport_size({"width": 640, "height": 450})  # 1280 x 900 at 200 %
+    one.annotate(project)
+    one.page.get_by_role("heading", name="Left").wait_for()
+    wide = one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
+    right_to_left = one.page.evaluate(
+        "[...document.querySelectorAll('[dir=auto]')].filter(e => getComputedStyle(e).direction === 'rtl').length"
+    )
+    assert right_to_left >= 2
+    one.page.get_by_role("button", name="Submit").scroll_into_view_if_needed()
+    one.submitted("5", "Enter")
+
+
+def test_keys_can_be_remapped(desk, visit):
+    project, person = desk.project(), desk.person()
+    desk.item(project, "binary", "Fine?", ("Yes.",))
+    one = visit(person)
+    one.annotate(project)
+    one.page.get_by_text("Is this response acceptable?").wait_for()
+    one.press("?")
+    one.page.get_by_role("dialog").wait_for()
+    assert "Acceptable" in one.page.get_by_role("dialog").inner_text() or "acceptable" in one.page.content()
+    one.press("Escape")
+    one.submitted("y", "Enter")
+
+
+def test_signing_in_with_a_wrong_password_says_so(desk, visit):
+    one = visit()
+    one.expected = ("401",)
+    one.go("/login")
+    one.page.get_by_label("Handle").fill("nobody")
+    one.page.get_by_label("Password").fill("wrong password here")
+    one.press("Enter")
+    one.page.get_by_role("alert").or_(one.page.get_by_text("wrong")).first.wait_for()
+
+
+def test_the_page_offers_the_formats_that_the_server_takes():
+    page = (Path(trueup.__file__).parent / "web/annotate/static/lead/exchange.js").read_text()
+    for name, taken in (("IMPORTS", IMPORTED), ("EXPORTS", EXPORTED)):
+        (offered,) = re.findall(rf"const {name} = (\[.*\]);", page)
+        assert sorted(json.loads(offered)) == sorted(taken)
