@@ -20,7 +20,9 @@ ROWS = {
     "engine": 3,
     **dict.fromkeys(["recipes", "evaluation"], 4),
     **dict.fromkeys(["reports", "web"], 5),
-    **dict.fromkeys("cli cli_curate cli_feedback pipeline course crowd quickstart sample evaluate plan".split(), 6),
+    **dict.fromkeys(
+        "cli cli_curate cli_feedback pipeline course crowd demo quickstart sample evaluate plan".split(), 6
+    ),
     **dict.fromkeys("doctor trace reference __main__".split(), 6),
 }
 TORCH_FREE = "types errors metrics config ledger spec feedback reports web cli cli_feedback course".split()

@@ -37,11 +37,17 @@ def serve(
     exports: Annotated[
         Path | None, typer.Option("--exports", help="Folder of exported files; default: beside the database.")
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="A room filled by simulated annotators, gone when the server ends.")
+    ] = False,
 ) -> None:
     """Open the feedback room in a browser: people judge, leads look after quality, judgments are exported.
 
-    Example: `trueup serve --db feedback.db --admin-password`
+    Example: `trueup serve --db feedback.db --admin-password`, or `trueup serve --demo` to look around
     """
+    if demo:
+        _serve_demo(host, port)
+        return
     import os
 
     from trueup.web.annotate.serve import serve as go
@@ -59,6 +65,23 @@ def serve(
         exports_dir=exports,
         tell=typer.echo,
     )
+
+
+def _serve_demo(host: str, port: int) -> None:
+    import tempfile
+
+    from trueup.demo import ROLES, build
+    from trueup.errors import UsageError
+    from trueup.web.annotate.serve import serve as go
+
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise UsageError(
+            f"the demo answers on this computer alone, not on {host}", where="--host", fix="leave --host out"
+        )
+    with tempfile.TemporaryDirectory(prefix="trueup-demo-") as folder:
+        made = build(Path(folder) / "demo.db", tell=typer.echo)
+        typer.echo(f"sign in as {', '.join(f'demo-{role}' for role in ROLES)}; password {made.password}")
+        go(str(made.db), host, port, exports_dir=Path(folder) / "exports", tell=typer.echo)
 
 
 @app.command()

@@ -43,7 +43,7 @@ class Size:
 
     corpus: int = 95_000
     demonstrations: int = 6_000
-    pairs: int = 20_000
+    pairs: int = 24_000
     votes: int = 3
     annotators: int = 9
     """The last of them does not read."""

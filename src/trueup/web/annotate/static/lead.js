@@ -30,11 +30,22 @@ function quality(name, caption, hint, empty) {
   };
 }
 
+const FIRST = ["annotator", "judgments", "signs", "suggestion", "gold", "ability", "reliability", "side", "left_wins", "speed"];
+
+/** Each annotator on a row, what may need a look before the numbers. */
+async function annotators(panel, project) {
+  const found = await get(`/projects/${seg(project)}/quality/annotators`);
+  const rows = found.annotators.map((row) => ({ ...Object.fromEntries(FIRST.map((name) => [name, row[name]])), consistency: row.consistency, drift: row.drift }));
+  rows.sort((one, other) => other.signs.length - one.signs.length);
+  show(panel, h("p", { class: "lead" }, found.note),
+    rows.length ? h("section", { class: "card" }, h("h2", {}, "Annotators"), table("Annotators", rows)) : h("p", { class: "card centre muted" }, NOT_YET));
+}
+
 const NOT_YET = "Not enough judgments yet.";
 const TABS = [
   ["progress", "Progress", progress],
   ["agreement", "Agreement", quality("agreement", "Agreement", "How far annotators say the same, corrected for chance, with 95 % intervals over items.", NOT_YET)],
-  ["annotators", "Annotators", quality("annotators", "Annotators", "By pseudonym. Suggestions are for you to weigh; nothing happens by itself.", NOT_YET)],
+  ["annotators", "Annotators", annotators],
   ["bias", "Bias", quality("bias", "Bias", "Whether side, length or style decides where content should.", NOT_YET)],
   ["disagreement", "Disagreement", disagreement],
   ["gold", "Gold", gold],

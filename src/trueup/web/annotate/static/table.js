@@ -8,6 +8,7 @@ const NAMES = {
   estimate: "Estimate", error: "Std. error", annotator: "Annotator", judgments: "Judgments", suggestion: "Suggestion",
   reasons: "Why", verdict: "Verdict", answered: "Gold answered", correct: "Gold right", evidence: "Evidence", count: "Left chosen", total: "Of",
   stream: "Stream", items: "Items", satisfied: "Complete", exposures: "Shown", retired_at: "Retired", stands_out: "Stands out",
+  raw: "Raw", alpha: "Krippendorff’s alpha", ac1: "Gwet’s AC1", kappa: "Fleiss’ kappa", side: "Side bias", left_wins: "Left chosen",
   rest: "The others", ability: "Ability", side_bias: "Side bias", seconds: "Seconds (median)", item: "Item", reason: "Note", day: "Day",
 };
 
@@ -20,13 +21,35 @@ function short(value) {
   return value.toFixed(3).replace(/0+$/, "").replace(/\.$/, "");
 }
 
+const two = (value) => (Math.abs(value) >= 0.01 && Math.abs(value) < 100 ? value.toFixed(2) : short(value));
+const percent = (value) => `${Math.round(100 * value)} %`;
+const nothing = (why = "–") => h("span", { class: "muted" }, why);
+
+function within(value, write) {
+  if (!has(value, "low") || !has(value, "high")) return "";
+  return h("span", { class: "muted" }, ` (${write(value.low)} to ${write(value.high)})`);
+}
+
+/** A small record as one phrase: a number with its interval, a share of so many, or what it holds by name. */
+function composite(value) {
+  if ("answered" in value) return value.answered ? `${value.correct} of ${value.answered} right: ${value.verdict}` : nothing("none answered");
+  if ("median_seconds" in value) return value.timed ? `${value.median_seconds.toFixed(0)} s, ${value.median_words_per_second.toFixed(1)} words/s` : nothing();
+  if ("repeated" in value) return value.repeated ? `${value.same} of ${value.repeated} the same` : nothing("none repeated");
+  if ("found" in value) return value.found ? `from ${percent(value.before)} to ${percent(value.after)}` : nothing("none seen");
+  if (has(value, "share")) return [percent(value.share), within(value, percent), has(value, "total") ? nothing(` of ${value.total}`) : ""];
+  if (has(value, "value")) return [two(value.value), within(value, two)];
+  if (value.reason) return nothing(value.reason);
+  const held = Object.entries(value).filter(([, one]) => one !== null && one !== "");
+  return held.length ? held.map(([name, one], n) => [n ? "; " : "", `${title(name)} `, shown(one)]) : nothing();
+}
+
 /** Any JSON value as text or nodes; text from outside stays text. */
 export function shown(value) {
   if (value === null || value === undefined) return h("span", { class: "muted" }, "–");
   if (typeof value === "number") return Number.isFinite(value) ? short(value) : "undefined";
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (Array.isArray(value)) return value.length ? value.map((one, n) => [n ? ", " : "", shown(one)]) : h("span", { class: "muted" }, "–");
-  if (typeof value === "object") return h("code", {}, reveal(JSON.stringify(value)));
+  if (typeof value === "object") return composite(value);
   return h("bdi", {}, reveal(String(value)));
 }
 
@@ -74,6 +97,9 @@ export function table(caption, rows, { actions = null, hide = [] } = {}) {
     h("tbody", {}, rows.map((row) => h("tr", {}, cells(row), bars && h("td", {}, interval(row, ends)), actions && h("td", {}, actions(row)))))));
 }
 
+/** Whether a record holds lists of rows, which want tables of their own. */
+const isNested = (record) => Object.values(record).some((one) => Array.isArray(one) && one.some((row) => row && typeof row === "object"));
+
 /** Whatever a quality call answers: a list of rows, or named parts of lists, rows and single values. */
 export function report(caption, data, empty) {
   if (Array.isArray(data)) {
@@ -81,14 +107,17 @@ export function report(caption, data, empty) {
     const rows = data.map((row) => (row && typeof row === "object" ? row : { value: row }));
     return h("section", { class: "card" }, h("h2", {}, caption), table(caption, rows));
   }
-  const entries = Object.entries(data ?? {});
+  const entries = Object.entries(data ?? {}).filter(([name]) => name !== "simulated"); // the page's head says so
   if (!entries.length) return h("p", { class: "card centre muted" }, empty);
   const single = entries.filter(([, value]) => value === null || typeof value !== "object");
   const parts = entries.filter(([, value]) => value !== null && typeof value === "object");
   return [
     single.length > 0 && h("section", { class: "card" }, h("h2", {}, caption), h("dl", { class: "facts" },
       single.map(([name, value]) => h("div", {}, h("dt", {}, title(name)), h("dd", {}, shown(value)))))),
-    parts.map(([name, value]) => report(title(name), Array.isArray(value) ? value : [value], empty)),
+    parts.map(([name, value]) => {
+      const named = name === "rows" ? caption : title(name);
+      return report(named, Array.isArray(value) || isNested(value) ? value : [value], empty);
+    }),
   ];
 }
 
