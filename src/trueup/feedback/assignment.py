@@ -2,7 +2,7 @@
 
 Rules: the same annotator asking twice gets the same live seat; an expired seat is taken back only when somebody needs
 its slot, and work that arrives after that is kept as surplus; nobody sees an item twice, except as a repeat with the
-sides swapped; items one judgment short of done come first.
+sides swapped; items one judgment short of done come first. What is due besides ordinary work, see ``routing``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, not_, select, update
@@ -19,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from trueup.errors import UsageError
 from trueup.feedback import audit
+from trueup.feedback.routing import SERVED_APART, Due, due
 from trueup.feedback.schema import (
     acknowledgement,
     guideline,
@@ -34,6 +36,9 @@ from trueup.feedback.schema import (
 )
 from trueup.feedback.store import Store
 from trueup.seeds import derive
+
+CARRY_OVER = 5
+"""Judgments for which a prompt does not come back, if it need not: what was said of it last would colour the next."""
 
 LEASE = timedelta(minutes=10)
 """How long a seat is held without a sign of life."""
@@ -54,7 +59,10 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Why there is no seat: ``paused``, ``guideline_not_acknowledged``, ``all_leased`` or ``done``."""
+    """Why there is no seat.
+
+    One of ``paused``, ``guideline_not_acknowledged``, ``not_qualified``, ``all_leased`` and ``done``.
+    """
 
     reason: str
     message: str
@@ -108,14 +116,25 @@ def _next(store: Store, connection: Connection, project_id: str, person_id: str,
     ).first()
     if mine is not None:
         return _seat(mine)
-    chosen = _choose(connection, project_id, person_id, now)
+    what = due(connection, project_id, person_id, now)
+    if what.item is not None:
+        wanted = select(item, template.c.kind).join(template, template.c.id == item.c.template)
+        chosen = connection.execute(wanted.where(item.c.id == what.item)).first()
+    else:
+        chosen = _choose(connection, what, person_id, now)
     if chosen is None:
-        return _why_empty(connection, project_id, person_id, now)
+        if what.failed and not what.templates:
+            names = ", ".join(what.failed)
+            return Nothing("not_qualified", f"you have not qualified for {names}; your lead can add practice items")
+        return _why_empty(connection, project_id, what, person_id, now)
     return _take(store, connection, chosen, person_id, current, lease, who.pseudonym)
 
 
-def _choose(connection: Connection, project_id: str, person_id: str, now: str) -> Any:
-    """The open item that needs this annotator most: nearly done first, then priority, then a draw of their own."""
+def _choose(connection: Connection, what: Due, person_id: str, now: str) -> Any:
+    """The open item that needs this annotator most: nearly done first, then priority, then a draw of their own.
+
+    An item on a prompt that the annotator has just seen waits, if there is another.
+    """
     taken = (
         select(func.count())
         .select_from(seat)
@@ -126,7 +145,13 @@ def _choose(connection: Connection, project_id: str, person_id: str, now: str) -
     query = (
         select(item, template.c.kind)
         .join(template, template.c.id == item.c.template)
-        .where(template.c.project == project_id, item.c.state == "open", not_(seen), taken < item.c.overlap)
+        .where(
+            template.c.id.in_(what.templates),
+            not_(and_(template.c.id.in_(what.apart), item.c.stream.in_(SERVED_APART))),
+            item.c.state == "open",
+            not_(seen),
+            taken < item.c.overlap,
+        )
         .order_by(item.c.priority.desc(), case((taken >= item.c.overlap - 1, 0), else_=1), item.c.created_at)
         .limit(16)
     )
@@ -136,7 +161,20 @@ def _choose(connection: Connection, project_id: str, person_id: str, now: str) -
     if not rows:
         return None
     best = [row for row in rows if row.priority == rows[0].priority]
+    recent = _recent_prompts(connection, person_id)
+    best = [row for row in best if row.prompt not in recent] or best
     return random.Random(derive(0, "queue", person_id, now)).choice(best[:4])
+
+
+def _recent_prompts(connection: Connection, person_id: str) -> set[str]:
+    mine = (
+        select(item.c.prompt)
+        .join(judgment, judgment.c.item == item.c.id)
+        .where(judgment.c.person == person_id)
+        .order_by(judgment.c.created_at.desc())
+        .limit(CARRY_OVER)
+    )
+    return {str(name) for name in connection.execute(mine).scalars()}
 
 
 def _take(
@@ -149,7 +187,9 @@ def _take(
             connection.execute(delete(seat).where(seat.c.id == old.id))
             audit.record(connection, now, "system", "reclaim_seat", old.id, item=chosen.id, slot=old.slot)
     used = {old.slot for old in held if old.state == "submitted" or old.lease_until > now}
-    slot = next((n for n in range(chosen.overlap) if n not in used), None)
+    # Everybody gets the special items of a stream, so they have a slot for each.
+    slots = count() if chosen.stream in ("gold", "calibration") else range(chosen.overlap)
+    slot = next((n for n in slots if n not in used), None)
     if slot is None:
         raise _Full
     made = new_id()
@@ -228,13 +268,18 @@ def acknowledge(store: Store, person_id: str, guideline_id: str) -> None:
             )
 
 
-def _why_empty(connection: Connection, project_id: str, person_id: str, now: str) -> Nothing:
+def _why_empty(connection: Connection, project_id: str, what: Due, person_id: str, now: str) -> Nothing:
     seen = select(judgment.c.id).where(judgment.c.item == item.c.id, judgment.c.person == person_id).exists()
     left = connection.execute(
         select(func.count())
         .select_from(item)
         .join(template, template.c.id == item.c.template)
-        .where(template.c.project == project_id, item.c.state == "open", not_(seen))
+        .where(
+            template.c.id.in_(what.templates),
+            not_(and_(template.c.id.in_(what.apart), item.c.stream.in_(SERVED_APART))),
+            item.c.state == "open",
+            not_(seen),
+        )
     ).scalar_one()
     if left:
         soonest = connection.execute(

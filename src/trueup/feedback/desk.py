@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, func, insert, select, update
 
 from trueup.errors import UsageError, nearest
 from trueup.feedback import audit
-from trueup.feedback.judgments import is_right
+from trueup.feedback.judged import is_right
 from trueup.feedback.schema import (
     acknowledgement,
     audit_event,

@@ -132,7 +132,7 @@ class _Writer:
             created_at=self.store.now(),  # items are read out in the order of their time
         )
         for place, response_id in enumerate(ids):
-            self._add(item_response, id=new_id(), item=made, place=place, response=response_id, created_at=self.now)
+            self._add(item_response, id=new_id(), item=made, place=place, response=response_id)
         for vote in votes:
             self._judgment(asked, made, ids, row.responses, vote)
         return made

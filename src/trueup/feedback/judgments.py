@@ -20,6 +20,8 @@ from trueup.errors import DataError, UsageError, nearest
 from trueup.feedback import audit
 from trueup.feedback.answers import SKIP_REASONS, named_responses, parse_answer
 from trueup.feedback.assignment import shown_ids
+from trueup.feedback.judged import is_right
+from trueup.feedback.routing import wants_another
 from trueup.feedback.schema import flag, item, judgment, new_id, person, response, seat, stamp, template
 from trueup.feedback.store import Store
 
@@ -267,7 +269,7 @@ def _settle(connection: Connection, asked: Any) -> None:
     done = connection.execute(
         select(func.count()).select_from(seat).where(seat.c.item == asked.id, seat.c.state == "submitted")
     ).scalar_one()
-    if done >= asked.overlap:
+    if done >= asked.overlap and not wants_another(connection, asked, shown_ids(connection, asked.id)):
         connection.execute(update(item).where(item.c.id == asked.id).values(state="satisfied"))
 
 
@@ -275,14 +277,6 @@ def _feedback(asked: Any, answer: Mapping[str, Any] | None) -> dict[str, Any] | 
     if asked.stream != "calibration" or answer is None:
         return None
     return {"correct": is_right(answer, asked.gold), "expected": asked.gold, "explanation": asked.explanation}
-
-
-def is_right(answer: Mapping[str, Any], gold: Mapping[str, Any]) -> bool:
-    """Whether an answer agrees with the gold one in direction; strength and notes may differ."""
-    for field in ("preferred", "tiers", "acceptable", "scores"):
-        if field in gold:
-            return bool(answer.get(field) == gold[field])
-    return False
 
 
 def _digest(*parts: Any) -> str:

@@ -14,6 +14,7 @@ from trueup.errors import DataError, UsageError, nearest
 from trueup.feedback import audit
 from trueup.feedback.answers import KINDS, RESPONSES, parse_answer
 from trueup.feedback.records import SPLITS, STREAMS
+from trueup.feedback.routing import quality_of
 from trueup.feedback.schema import guideline, item, item_response, new_id, person, project, prompt, response, template
 from trueup.feedback.store import Store
 from trueup.types import Prompt, prompt_json
@@ -108,6 +109,7 @@ def add_template(
                 where="template.config.axes",
                 expected='[{"name": "helpful", "low": 1, "high": 5}]',
             )
+    quality_of(settings)
     with store.write() as connection:
         find(connection, project, project_id)
         made = new_id()

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from trueup.feedback.judgments import is_right
+from trueup.feedback.judged import is_right
 from trueup.feedback.quality.bias import first_share
 from trueup.feedback.quality.comparisons import (
     Vote,

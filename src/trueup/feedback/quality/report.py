@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup.feedback.judgments import is_right
+from trueup.feedback.judged import is_right
 from trueup.feedback.quality.agreement import (
     Agreement,
     Level,

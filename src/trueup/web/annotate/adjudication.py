@@ -68,7 +68,7 @@ def settle(store: Database, who: Adjudicator, item_id: ItemId, body: Verdict) ->
 
 def _reliability(store: Store, item_id: str) -> dict[str, float | None]:
     """Pseudonym -> share of each annotator's answers to known items that were right; absent where none was given."""
-    from trueup.feedback.judgments import is_right
+    from trueup.feedback.judged import is_right
 
     with store.read() as connection:
         of = connection.execute(

@@ -18,7 +18,7 @@ const LOOK_AGAIN_MS = 20_000;
 const SOON_MS = 700;
 
 const EMPTY = {
-  done: "All done here", paused: "The project is paused", all_leased: "Others have the last items",
+  done: "All done here", not_qualified: "Practice first", paused: "The project is paused", all_leased: "Others have the last items",
   guideline_not_acknowledged: "There is a new guideline",
 };
 

@@ -1,0 +1,226 @@
+"""Which kind of item is due for an annotator: calibration, hidden gold, a swapped repeat, or ordinary work.
+
+Set per template, in its config under ``quality``; a template without it hands out its items in the order of the queue.
+
+    {"quality": {"calibration": 5, "pass_share": 0.8, "gold_every": 20, "repeat_every": 33, "max_overlap": 5}}
+
+Calibration items come first, each with its answer explained; who has answered enough of them qualifies for the template
+or not. Gold and repeats look like ordinary items and come after so many judgments. Overlap is adaptive: an item whose
+votes leave it open gets another judge, up to ``max_overlap``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection, func, insert, not_, select, update
+
+from trueup.errors import UsageError
+from trueup.feedback.answers import preferences
+from trueup.feedback.judged import current_answers, is_right
+from trueup.feedback.schema import item, item_response, judgment, new_id, template
+
+APART = 5
+"""Judgments between an item and its repeat, at least: the second answer should not be a memory of the first."""
+SERVED_APART = ("gold", "calibration", "repeat")
+"""Streams that a template with ``quality`` hands out by rule, never from the queue."""
+
+
+class Quality(BaseModel):
+    """Settings of a template under ``quality``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration: int = Field(0, ge=0)
+    """Calibration items to answer before ordinary work; 0 asks for none."""
+    pass_share: float = Field(0.0, ge=0, le=1)
+    """Share of them to get right."""
+    gold_every: int | None = Field(20, ge=2)
+    """Judgments from one gold item to the next (5 %); null shows none."""
+    repeat_every: int | None = Field(33, ge=2)
+    """Judgments from one swapped repeat to the next (3 %); null shows none."""
+    max_overlap: int | None = Field(None, ge=1)
+    """Most judges of an open item; null keeps the overlap as it is."""
+    raise_above: float = Field(0.9, ge=0, le=1)
+    """Entropy in bits of an item's votes, with one vote added to each side, above which another judge is asked."""
+
+
+def quality_of(config: Mapping[str, Any] | None) -> Quality | None:
+    """The settings of a template, or None where it has none.
+
+    Raises:
+        UsageError: Names the setting.
+    """
+    found = (config or {}).get("quality")
+    if found is None:
+        return None
+    try:
+        return Quality.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(Quality.model_fields)
+        raise UsageError(str(first["msg"]), where=f"template.config.quality.{place}", expected=known) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What an annotator is to get of a project: one item of their own, or ordinary items of ``templates``."""
+
+    item: str | None
+    templates: tuple[str, ...]
+    """Templates whose queue is open to this person."""
+    apart: tuple[str, ...]
+    """Those of them whose special streams are not in the queue."""
+    failed: tuple[str, ...] = ()
+    """Names of templates that the person did not qualify for."""
+
+
+def due(connection: Connection, project_id: str, person_id: str, now: str) -> Due:
+    """Decide what comes next; may make a repeat item."""
+    open_to, apart, failed = [], [], []
+    templates = select(template).where(template.c.project == project_id).order_by(template.c.created_at)
+    for row in connection.execute(templates).all():
+        settings = quality_of(row.config)
+        if settings is None:
+            open_to.append(row.id)
+            continue
+        apart.append(row.id)
+        if settings.calibration:
+            answered, right = _calibration(connection, row.id, person_id)
+            if answered < settings.calibration:
+                waiting = _unseen(connection, row.id, person_id, "calibration")
+                if waiting is not None:
+                    return Due(waiting, (), ())
+                if answered == 0:
+                    failed.append(row.name)  # nothing to calibrate on, so nobody can qualify
+                    continue
+            if right < settings.pass_share * answered:
+                failed.append(row.name)
+                continue
+        special = _gold_due(connection, row.id, person_id, settings) or _repeat_due(
+            connection, row, person_id, settings, now
+        )
+        if special is not None:
+            return Due(special, (), ())
+        open_to.append(row.id)
+    return Due(None, tuple(open_to), tuple(apart), tuple(failed))
+
+
+def _calibration(connection: Connection, template_id: str, person_id: str) -> tuple[int, int]:
+    rows = connection.execute(
+        select(item.c.gold, judgment.c.answer)
+        .join(judgment, judgment.c.item == item.c.id)
+        .where(
+            item.c.template == template_id,
+            item.c.stream == "calibration",
+            judgment.c.person == person_id,
+            judgment.c.revision == 1,  # the first answer counts: the right one is shown after it
+        )
+    ).all()
+    return len(rows), sum(row.answer is not None and is_right(row.answer, row.gold) for row in rows)
+
+
+def _unseen(connection: Connection, template_id: str, person_id: str, stream: str) -> str | None:
+    seen = select(judgment.c.item).where(judgment.c.person == person_id)
+    found = connection.execute(
+        select(item.c.id)
+        .where(
+            item.c.template == template_id,
+            item.c.stream == stream,
+            item.c.state != "closed",
+            not_(item.c.id.in_(seen)),
+        )
+        .order_by(item.c.priority.desc(), item.c.created_at)
+        .limit(1)
+    ).scalar()
+    return None if found is None else str(found)
+
+
+def _since(connection: Connection, template_id: str, person_id: str, stream: str) -> int:
+    """Judgments of this person in the template since the last one of ``stream``."""
+    mine = (
+        select(judgment.c.created_at, item.c.stream)
+        .join(item, item.c.id == judgment.c.item)
+        .where(item.c.template == template_id, judgment.c.person == person_id, judgment.c.revision == 1)
+        .subquery()
+    )
+    last = select(func.max(mine.c.created_at)).where(mine.c.stream == stream).scalar_subquery()
+    after = select(func.count()).select_from(mine).where(mine.c.created_at > func.coalesce(last, ""))
+    return int(connection.execute(after).scalar_one())
+
+
+def _gold_due(connection: Connection, template_id: str, person_id: str, settings: Quality) -> str | None:
+    if settings.gold_every is None or _since(connection, template_id, person_id, "gold") < settings.gold_every - 1:
+        return None
+    return _unseen(connection, template_id, person_id, "gold")
+
+
+def _repeat_due(connection: Connection, asked: Any, person_id: str, settings: Quality, now: str) -> str | None:
+    if settings.repeat_every is None:
+        return None
+    if _since(connection, asked.id, person_id, "repeat") < max(settings.repeat_every - 1, APART):
+        return None
+    repeated = select(item.c.repeat_of).where(item.c.repeat_of.is_not(None), item.c.template == asked.id)
+    mine = connection.execute(
+        select(item)
+        .join(judgment, judgment.c.item == item.c.id)
+        .where(
+            item.c.template == asked.id,
+            item.c.stream.in_(("main", "holdout")),
+            judgment.c.person == person_id,
+            judgment.c.revision == 1,
+            judgment.c.answer.is_not(None),
+            not_(item.c.id.in_(repeated)),
+        )
+        .order_by(judgment.c.created_at.desc())
+        .offset(APART)
+        .limit(1)
+    ).first()
+    return None if mine is None else _make_repeat(connection, mine, now)
+
+
+def _make_repeat(connection: Connection, original: Any, now: str) -> str:
+    made = new_id()
+    values = {name: getattr(original, name) for name in ("template", "prompt", "explanation", "context")}
+    connection.execute(
+        insert(item).values(
+            **values,
+            id=made,
+            stream="repeat",
+            overlap=1,
+            priority=0,
+            state="open",
+            repeat_of=original.id,
+            gold=None,
+            created_at=now,
+        )
+    )
+    shown = connection.execute(select(item_response).where(item_response.c.item == original.id)).all()
+    for row in shown:
+        connection.execute(insert(item_response).values(id=new_id(), item=made, place=row.place, response=row.response))
+    return made
+
+
+def wants_another(connection: Connection, asked: Any, responses: Sequence[str]) -> bool:
+    """Whether an item that has its judges should get one more; raises its overlap if so."""
+    settings = quality_of(asked.config)
+    if settings is None or settings.max_overlap is None or asked.overlap >= settings.max_overlap:
+        return False
+    if asked.kind not in ("pairwise", "review") or asked.stream not in ("main", "holdout"):
+        return False
+    share, count = 0.0, 0
+    for answer in current_answers(connection, asked.id, asked.kind, responses):
+        ((_, _, outcome, _),) = preferences(answer, responses)
+        share += 0.5 + 0.5 * ((outcome > 0) - (outcome < 0))
+        count += 1
+    p = (share + 1) / (count + 2)
+    entropy = -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)
+    if entropy <= settings.raise_above:
+        return False
+    connection.execute(update(item).where(item.c.id == asked.id).values(overlap=asked.overlap + 1))
+    return True
