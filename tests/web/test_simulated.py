@@ -1,0 +1,81 @@
+"""Simulated annotators judge over the real HTTP interface; the quality pages find what was planted in them."""
+
+import pytest
+
+from tests.web.conftest import Room
+from trueup.feedback.projects import add_template, create_project, import_items
+from trueup.feedback.simulate import Planted, crowd, plant, work
+from trueup.feedback.store import Store
+from trueup.web.annotate.limits import Limits
+
+ODD = (
+    Planted("spammer", spam="fast"),
+    Planted("leans left", side=1.6),
+    Planted("always right", spam="right"),
+)
+
+
+class Http:
+    """The simulator's client over HTTP: one signed-in session for each annotator."""
+
+    def __init__(self, room, project, people):
+        self.project = project
+        self.clients = {}
+        for one in people:
+            room.person(one.name)
+            self.clients[one.name] = room.client(one.name)
+
+    def __call__(self, annotator, verb, body):
+        client = self.clients[annotator]
+        if verb == "next":
+            return client.post(f"/projects/{self.project}/next").json()["seat"]
+        reply = client.post(
+            f"/items/{body['item']}/judgments",
+            json={name: body[name] for name in ("answer", "rationale", "active_ms", "shown")},
+            headers={"Idempotency-Key": body["key"]},
+        )
+        assert reply.status_code == 201, reply.text
+        return None
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Seven ordinary annotators and three odd ones on 100 pairs, five judgments each, with gold for everybody."""
+    store = Store(tmp_path_factory.mktemp("simulated") / "feedback.db")
+    room = Room(store, limits=Limits(rate=10_000, burst=10_000))
+    room.person("lead", "lead")
+    room.person("root", "admin")
+    project = create_project(store, "planted", simulated=True)
+    quality = {"gold_every": 6, "repeat_every": None}
+    template = add_template(store, project, "pairwise", "pairs", {"quality": quality})
+    world = plant(120, seed=4, gold=0.12)
+    import_items(store, template, world.rows, overlap=5)
+    people = crowd(7, seed=4, odd=ODD)
+    done = work(world, people, Http(room, project, people), seed=4)
+    yield room, project, done
+    room.close()
+    store.close()
+
+
+def test_everything_was_judged_once_over_http(judged):
+    room, project, done = judged
+    lead = room.client("lead")
+    (row,) = [one for one in lead.get("/projects").json() if one["id"] == project]
+    assert row["judgments"] == done
+    assert done > 5 * 95
+
+
+def test_the_planted_spammers_and_the_leaning_are_found_and_nobody_else(judged):
+    room, project, _ = judged
+    lead = room.client("lead")
+    found = lead.get(f"/projects/{project}/quality/annotators").json()["annotators"]
+    handles = {row["pseudonym"]: row["handle"] for row in room.client("root").get("/people").json()}
+    signs = {handles[row["annotator"]]: row["signs"] for row in found}
+    assert any("faster than the texts can be read" in sign for sign in signs["spammer"])
+    assert signs["always right"]
+    assert [name for name, seen in signs.items() if name.startswith("sim-") and len(seen) > 1] == []
+    sides = {handles[row["annotator"]]: row["side"] for row in found}
+    assert sides["leans left"]["low"] > 0.3
+    bias = lead.get(f"/projects/{project}/quality/bias").json()["left_wins"]["by_annotator"]
+    outstanding = {handles[row["name"]] for row in bias if row["stands_out"]}
+    assert {"leans left", "always right"} <= outstanding
