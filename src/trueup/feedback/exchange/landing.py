@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from trueup.errors import DataError, UsageError
+from trueup.errors import DataError, UsageError, nearest
 from trueup.feedback.exchange.incoming import Answered, Incoming
 from trueup.feedback.history import Vote, import_judged
 from trueup.feedback.projects import IMPORTED, NewItem, add_person, add_template, create_project, split_for
@@ -77,6 +77,20 @@ def land(store: Store, incoming: Incoming, name: str, *, dry_run: bool = False, 
     return Landed(project_id, tuple(made[n] for n in range(len(incoming.rows))), len(incoming.votes), len(new))
 
 
+def project_named(store: Store, name: str) -> str:
+    """The id of the project with this id or name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    with store.read() as connection:
+        rows = connection.execute(select(project.c.id, project.c.name)).all()
+    for row in rows:
+        if name in (row.id, row.name):
+            return str(row.id)
+    raise UsageError(f"there is no project {name!r}", where="project", expected=nearest(name, [r.name for r in rows]))
+
+
 def handle_of(project_name: str, annotator: str) -> str:
     """The handle of somebody known from a file, the same at each import; people of two projects are two people."""
     told = hashlib.sha256(f"{project_name}\0{annotator}".encode()).hexdigest()[:16]
@@ -95,7 +109,7 @@ def _groups(incoming: Incoming) -> list[tuple[str, dict[str, Any], list[_Row]]]:
     votes: dict[int, list[Answered]] = {}
     for said in incoming.votes:
         votes.setdefault(said.item, []).append(said)
-    found: dict[tuple[str, bool, tuple[str, ...]], list[_Row]] = {}
+    found: dict[tuple[str, int, tuple[str, ...]], list[_Row]] = {}
     for number, (kind, row) in enumerate(zip(incoming.kinds, incoming.rows, strict=True)):
         mine = votes.get(number, [])
         axes: set[str] = set()
@@ -109,7 +123,10 @@ def _groups(incoming: Incoming) -> list[tuple[str, dict[str, Any], list[_Row]]]:
                     expected="the same axes from everybody",
                     fix="import each set of axes as items of its own",
                 )
-        found.setdefault((kind, number in incoming.repeats, tuple(sorted(axes))), []).append(_Row(number, row, mine))
+        depth, original = 0, incoming.repeats.get(number)
+        while original is not None:
+            depth, original = depth + 1, incoming.repeats.get(original)
+        found.setdefault((kind, depth, tuple(sorted(axes))), []).append(_Row(number, row, mine))
     ordered = sorted(found.items(), key=lambda pair: (pair[0][1], pair[0][0], pair[0][2]))
     return [(kind, _config(axes, rows), rows) for (kind, _, axes), rows in ordered]
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,7 +46,9 @@ def load(path: str | Path) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
             data = packed.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be unpacked: {error}", where=str(path), expected="a whole gzip file") from None
+        raise DataError(
+            f"cannot be unpacked: {error}", where=str(path), expected="a whole gzip file", fix="copy it again"
+        ) from None
     if len(data) > LARGEST:
         raise DataError(f"unpacks to more than {LARGEST} bytes", where=str(path), fix="import it in parts")
     return data
@@ -101,7 +103,13 @@ def _array(content: str) -> Iterator[tuple[int, Any]]:
         seen = at
         if content[at : at + 1] == "]":
             if content[at + 1 :].strip():
-                raise DataError("there is more after the array", where=f"line {line}", expected="one JSON array")
+                line += content.count("\n", at, blank.match(content, at + 1).end())  # type: ignore[union-attr]
+                raise DataError(
+                    "there is more after the array",
+                    where=f"line {line}",
+                    expected="one JSON array",
+                    fix="export it again",
+                )
             return
         if not first:
             if content[at : at + 1] != ",":
@@ -127,8 +135,10 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def csv_rows(data: bytes) -> Iterator[tuple[int, Any]]:
+def csv_rows(data: bytes, columns: Callable[[Collection[str]], None]) -> Iterator[tuple[int, Any]]:
     """Rows of a CSV file as objects of text, with the line each begins in; empty cells are left out.
+
+    ``columns`` refuses a header that the rows cannot have.
 
     Raises:
         DataError: The header or the quoting is broken, so that rows cannot be told apart.
@@ -146,7 +156,13 @@ def csv_rows(data: bytes) -> Iterator[tuple[int, Any]]:
                 header = [_undone(cell).strip() for cell in cells]
                 if len(set(header)) != len(header):
                     twice = next(name for name in header if header.count(name) > 1)
-                    raise DataError(f"column {twice!r} stands there twice", where=f"line {begin}", fix="rename one")
+                    raise DataError(
+                        f"column {twice!r} stands there twice",
+                        where=f"line {begin}",
+                        expected="names of their own",
+                        fix="rename one",
+                    )
+                columns(header)
             elif len(cells) != len(header):
                 yield begin, DataError(f"{len(cells)} cells", expected=f"{len(header)}, as in the header")
             else:
@@ -174,7 +190,7 @@ def _undone(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _RISKY.match(cell) else cell
 
 
-def parquet_rows(data: bytes) -> Iterator[tuple[int, Any]]:
+def parquet_rows(data: bytes, columns: Callable[[Collection[str]], None]) -> Iterator[tuple[int, Any]]:
     """Rows of a Parquet file, numbered from 1; nulls are left out.
 
     Raises:
@@ -185,6 +201,7 @@ def parquet_rows(data: bytes) -> Iterator[tuple[int, Any]]:
 
     try:
         table = pq.ParquetFile(pa.BufferReader(data))
+        columns(table.schema_arrow.names)
         number = 0
         for batch in table.iter_batches(batch_size=1000):
             for row in batch.to_pylist():

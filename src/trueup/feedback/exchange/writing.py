@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def json_line(value: Mapping[str, Any]) -> bytes:
     return json_text(value).encode() + b"\n"
 
 
-def json_list(values: list[Mapping[str, Any]]) -> list[bytes]:
+def json_list(values: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """A JSON array with one element a line."""
     inner = [json_text(value).encode() for value in values]
     return [b"[\n", *(told + (b",\n" if n < len(inner) else b"\n") for n, told in enumerate(inner, start=1)), b"]\n"]
