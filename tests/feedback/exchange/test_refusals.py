@@ -1,15 +1,19 @@
 """Bad files: every row refused is named by its line and why; a file that is no such file is one error."""
 
+import csv
 import gzip
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from trueup.errors import DataError, UsageError
 from trueup.feedback.exchange.formats import FORMATS, read_in, write_out
 from trueup.feedback.exchange.raw import read_judged
+from trueup.feedback.exchange.tables import COLUMNS
 from trueup.feedback.records import ItemRow, Judged, JudgmentRow, ResponseRow
 
 PAIR = {"prompt": "Q?", "chosen": "yes", "rejected": "no"}
@@ -292,3 +296,73 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(UsageError, match="directory"):
         write_out(small(), tmp_path, "preference")
+
+
+GOOD = {
+    "preference": PAIR,
+    "kto": LABEL,
+    "hh": HH,
+    "ranking": RANK,
+    "ultrafeedback": ULTRA,
+    "argilla": ARGILLA,
+    "label-studio": STUDIO,
+}
+odd = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=3)
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=3,
+)
+
+
+def places(value, path=()):
+    """The path of everything inside."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield from places(one, (*path, name))
+
+
+@pytest.mark.parametrize("format", [*sorted(GOOD), "judgments"])
+def test_any_value_in_any_place_is_taken_or_refused_with_its_line(format, tmp_path):
+    lines = [json.dumps(GOOD[format])] if format in GOOD else None
+    if lines is None:
+        lines = write_out(small(), tmp_path / "good", format).path.read_text().splitlines()
+    where = [(n, path) for n, line in enumerate(lines) for path in places(json.loads(line)) if n or format in GOOD]
+
+    @given(spot=st.sampled_from(where), value=odd)
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def check(spot, value):
+        number, path = spot
+        assume(path or not isinstance(value, list))  # a list in the first line is an array of rows
+        row = json.loads(lines[number])
+        held = [row]
+        for name in (0, *path)[:-1]:
+            held = held[name]
+        held[(0, *path)[-1]] = value
+        wrong = [*lines[:number], json.dumps(row if path else value), *lines[number + 1 :]]
+        (tmp_path / "wrong").write_text("\n".join(wrong))
+        found = read_in(tmp_path / "wrong", format)
+        assert all(1 <= line <= len(wrong) for line, _ in found.rejected)
+        assert found.rows or found.rejected
+
+    check()
+
+
+@given(column=st.sampled_from(COLUMNS), cell=st.one_of(st.text(max_size=6), odd.map(json.dumps)))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_cell_in_any_column_is_taken_or_refused(column, cell, tmp_path):
+    row = {"kind": "pairwise", "prompt": "Q?", "responses": '["a","b"]', "annotator": "ada"}
+    row |= {"answer": '{"preferred":0,"strength":1}', column: cell}
+    with open(tmp_path / "rows.csv", "w", newline="", encoding="utf-8", errors="surrogatepass") as file:
+        table = csv.DictWriter(file, row, lineterminator="\r\n")
+        table.writeheader()
+        table.writerow(row)
+    try:
+        found = read_in(tmp_path / "rows.csv", "csv")
+    except DataError as error:
+        if "UTF-8" not in str(error) and "CSV" not in str(error):
+            raise
+    else:
+        assert len(found.rows) + len(found.rejected) >= 1

@@ -143,7 +143,7 @@ def csv_rows(data: bytes, columns: Callable[[Collection[str]], None]) -> Iterato
     Raises:
         DataError: The header or the quoting is broken, so that rows cannot be told apart.
     """
-    csv.field_size_limit(LARGEST_CELL)
+    csv.field_size_limit(LARGEST_CELL)  # of the whole process; its default of 128 KiB is less than a long dialogue
     reader = csv.reader(io.StringIO(decoded(data), newline=""), strict=True)
     header: list[str] | None = None
     line = 1
@@ -202,8 +202,13 @@ def parquet_rows(data: bytes, columns: Callable[[Collection[str]], None]) -> Ite
     try:
         table = pq.ParquetFile(pa.BufferReader(data))
         columns(table.schema_arrow.names)
-        number = 0
-        for batch in table.iter_batches(batch_size=1000):
+        number = unpacked = 0
+        for batch in table.iter_batches(batch_size=200):
+            unpacked += batch.nbytes
+            if unpacked > LARGEST:
+                raise DataError(
+                    f"unpacks to more than {LARGEST} bytes", where=f"row {number + 1}", fix="import it in parts"
+                )
             for row in batch.to_pylist():
                 number += 1
                 yield number, {name: value for name, value in row.items() if value is not None}

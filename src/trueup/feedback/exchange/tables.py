@@ -137,9 +137,10 @@ def _take(found: Gathering, line: int, row: Row) -> int:
     turns = read.get("turns")
     if turns is not None and not isinstance(turns, list):
         raise DataError(f"is {turns!r}"[:80], where="turns", expected="a list of chat turns")
-    gold, context = read.get("gold"), read.get("context", {})
-    for name, value in (("gold", gold or {}), ("context", context)):
-        fields.mapping(value, name)
+    gold, context = read.get("gold"), read.get("context")
+    for name, value in (("gold", gold), ("context", context)):
+        if value is not None:
+            fields.mapping(value, name)
     item = NewItem(
         prompt=fields.prompt(turns, "turns") if turns is not None else fields.prompt(read.get("prompt")),
         responses=fields.texts(read.get("responses", []), "responses"),
@@ -147,7 +148,7 @@ def _take(found: Gathering, line: int, row: Row) -> int:
         stream=fields.optional(read, "stream") or "main",
         split=fields.optional(read, "split"),
         gold=gold,
-        context=context,
+        context=context or {},
     )
     key = fields.optional(read, "item")
     return found.add(line, fields.text(read["kind"], "kind"), item, _answered(read), key=key)
