@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trueup.errors import RunError, UsageError
+from trueup.errors import DataError, RunError, UsageError
 
 if TYPE_CHECKING:
     from trueup.feedback.store import Store
@@ -18,6 +18,9 @@ app.add_typer(user_app, name="user")
 
 Database = Annotated[str, typer.Option("--db", help="File, or postgresql+psycopg://user@host/name.")]
 PASSWORD_VARIABLE = "TRUEUP_PASSWORD"
+MOST_TOLD = 20
+"""Refused rows that are told one by one."""
+
 ADMIN_VARIABLE = "TRUEUP_ADMIN_PASSWORD"
 
 
@@ -122,6 +125,74 @@ def user_add(
     with Store(db) as store:
         add_person(store, handle, role=role, password_hash=hash_password(password))
     typer.echo(f"{handle} is {role} now")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="File of judged data; gzipped is fine.")],
+    project: Annotated[str, typer.Option("--project", help="Name of the project; made if there is none.")],
+    format: Annotated[str, typer.Option("--format", help="preference, kto, hh, ranking, ... see the guide.")],
+    db: Database = "feedback.db",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look for faults and store nothing.")] = False,
+) -> None:
+    """Take items with the answers they were given elsewhere into a project; refused rows are told with their lines.
+
+    People named in the file get accounts that are marked as imported and never open.
+
+    Example: `trueup feedback import pairs.jsonl --db feedback.db --project help --format preference`
+    """
+    import tempfile
+
+    from trueup.feedback.exchange.formats import read_in
+    from trueup.feedback.exchange.landing import land
+    from trueup.feedback.store import Store
+
+    found = read_in(file, format)
+    for line, why in found.rejected[:MOST_TOLD]:
+        typer.echo(f"{file}:{line}: {' '.join(why.split())}", err=True)
+    if len(found.rejected) > MOST_TOLD:
+        typer.echo(f"... and {len(found.rejected) - MOST_TOLD} more", err=True)
+    if not found.rows:
+        raise DataError(
+            f"all {len(found.rejected)} rows were refused", where=str(file), expected=f"the format {format}"
+        )
+    with tempfile.TemporaryDirectory() as empty:
+        fresh = dry_run and "://" not in db and not Path(db).exists()
+        with Store(str(Path(empty) / "empty.db") if fresh else db) as store:
+            done = land(store, found, project, dry_run=dry_run)
+    typer.echo(
+        f"{len(found.rows)} items, {done.answers} answers, {done.people} new people, {len(found.rejected)} refused"
+        + ("; nothing was stored" if dry_run else f"; project {done.project}")
+    )
+
+
+@app.command("export")
+def export_file(
+    project: Annotated[str, typer.Argument(help="Id or name of the project.")],
+    format: Annotated[str, typer.Option("--format", help="preference, kto, hh, ranking, ... see the guide.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; one that is there is replaced.")],
+    db: Database = "feedback.db",
+) -> None:
+    """Write a project's current judgments to a file, and say what the format could not carry.
+
+    Example: `trueup feedback export help --db feedback.db --format judgments --out help.jsonl`
+    """
+    from collections import Counter
+
+    from trueup.feedback.adjudication import settled
+    from trueup.feedback.exchange.formats import format_of, write_out
+    from trueup.feedback.exchange.landing import project_named
+    from trueup.feedback.reading import read_project
+
+    format_of(format)
+    with _existing(db) as store:
+        identity = project_named(store, project)
+        judged = read_project(store, identity)
+        final = {name: verdict["answer"] for name, verdict in settled(store, identity).items()}
+    done = write_out(judged, out, format, adjudicated=final)
+    typer.echo(f"{done.rows} rows in {done.path}")
+    for reason, count in sorted(Counter(reason for _, reason in done.left_out).items()):
+        typer.echo(f"left out: {count} x {' '.join(reason.split())}")
 
 
 def _existing(db: str) -> Store:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from trueup.errors import UsageError, nearest
 from trueup.feedback import audit
-from trueup.feedback.projects import add_person
+from trueup.feedback.projects import IMPORTED, add_person
 from trueup.feedback.schema import api_token, new_id, person, session, stamp
 from trueup.feedback.store import Store
 
@@ -235,6 +235,8 @@ def change_person(
         row = connection.execute(select(person).where(person.c.id == person_id)).first()
         if row is None:
             raise UsageError(f"there is no person {person_id!r}", where="person")
+        if row.handle.startswith(IMPORTED):
+            raise UsageError(f"{row.handle!r} is only known from a file", where="person", fix="make an account instead")
         connection.execute(update(person).where(person.c.id == person_id).values(**values))
         left = connection.execute(
             select(person.c.id).where(

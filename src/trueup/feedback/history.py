@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select
 
-from trueup.errors import DataError
+from trueup.errors import DataError, nearest
 from trueup.feedback import audit
-from trueup.feedback.answers import parse_answer
+from trueup.feedback.answers import SKIP_REASONS, parse_answer
 from trueup.feedback.projects import NewItem, by_id, check_item, find, split_for
 from trueup.feedback.schema import item, item_response, judgment, new_id, person, prompt, response, template
 from trueup.feedback.store import Store
@@ -35,21 +35,31 @@ class Vote:
     """Row of ``rows``."""
     person: str
     """Id of a person of the store."""
-    answer: Mapping[str, Any]
+    answer: Mapping[str, Any] | None
+    """None where the item was skipped."""
     shown: tuple[int, ...]
-    """Places in the order shown, first is left or top."""
+    """Places in the order shown, first is left or top; empty where it is not known."""
     made_at: str
     """UTC, ISO 8601."""
     active_ms: int | None = None
     rationale: str = ""
+    skip_reason: str | None = None
+    surplus: bool = False
 
 
 def import_judged(
-    store: Store, template_id: str, rows: Sequence[NewItem], votes: Sequence[Vote], *, actor: str = "system"
+    store: Store,
+    template_id: str,
+    rows: Sequence[NewItem],
+    votes: Sequence[Vote],
+    *,
+    repeats: Mapping[int, str] | None = None,
+    actor: str = "system",
 ) -> tuple[str, ...]:
     """Store items with the answers they were given; all of them or, on any error, nothing. Returns the items' ids.
 
-    An item's overlap is the number of its answers, so it is settled unless it has none.
+    An item's overlap is the number of its answers, so it is settled unless it has none. ``repeats`` gives the id of
+    the item that a row repeats.
 
     Raises:
         DataError: A row or a vote is wrong; names it.
@@ -67,7 +77,7 @@ def import_judged(
         made = []
         for number, row in enumerate(rows):
             try:
-                made.append(writer.item(asked, row, given.get(number, [])))
+                made.append(writer.item(asked, row, given.get(number, []), (repeats or {}).get(number)))
             except DataError as error:
                 raise DataError(str(error), where=f"row {number}") from error
         writer.flush()
@@ -107,7 +117,7 @@ class _Writer:
             table: [] for table in (prompt, response, item, item_response, judgment)
         }
 
-    def item(self, asked: Any, row: NewItem, votes: Sequence[Vote]) -> str:
+    def item(self, asked: Any, row: NewItem, votes: Sequence[Vote], repeat_of: str | None = None) -> str:
         """One item with its answers."""
         check_item(asked.kind, row)
         made, prompt_id = new_id(), self._prompt(row)
@@ -125,7 +135,7 @@ class _Writer:
             overlap=max(1, len(votes)),
             priority=0,
             state="satisfied" if votes else "open",
-            repeat_of=None,
+            repeat_of=repeat_of,
             gold=gold,
             explanation=row.explanation,
             context=dict(row.context),
@@ -139,13 +149,21 @@ class _Writer:
 
     def _judgment(self, asked: Any, item_id: str, ids: list[str], texts: Sequence[str], vote: Vote) -> None:
         axes = {a["name"]: (a["low"], a["high"]) for a in (asked.config or {}).get("axes", [])} or None
-        answer = parse_answer(
-            by_id(vote.answer, ids),
-            kind=asked.kind,
-            responses=ids,
-            texts=dict(zip(ids, texts, strict=True)),
-            axes=axes,
-        ).model_dump(mode="json")
+        answer = None
+        if vote.answer is not None:
+            answer = parse_answer(
+                by_id(vote.answer, ids),
+                kind=asked.kind,
+                responses=ids,
+                texts=dict(zip(ids, texts, strict=True)),
+                axes=axes,
+            ).model_dump(mode="json")
+        elif vote.skip_reason not in SKIP_REASONS:
+            raise DataError(
+                f"no answer, and the reason is {vote.skip_reason!r}",
+                where="skip_reason",
+                expected=nearest(str(vote.skip_reason), SKIP_REASONS),
+            )
         made = new_id()
         body = json.dumps([item_id, vote.person, answer, vote.made_at], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
@@ -158,7 +176,7 @@ class _Writer:
             idempotency_key=f"import-{made}",
             body_sha256=digest,
             answer=answer,
-            skip_reason=None,
+            skip_reason=vote.skip_reason,
             rationale=vote.rationale,
             shown=[ids[place] for place in vote.shown],
             active_ms=vote.active_ms,
@@ -166,7 +184,7 @@ class _Writer:
             guideline=None,
             revision=1,
             supersedes=None,
-            surplus=False,
+            surplus=vote.surplus,
             created_at=vote.made_at,
         )
 

@@ -22,6 +22,9 @@ from trueup.types import Prompt, prompt_json
 SPLIT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """A prompt's split follows from its hash, so that it is the same in every project and every export."""
 
+IMPORTED = "imported:"
+"""Handles of people who are only known from a file begin with this; such an account is never opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
@@ -127,9 +130,14 @@ def add_person(
 ) -> str:
     """A person with a pseudonym under which their work appears everywhere; returns the id.
 
+    A handle that begins with ``IMPORTED`` makes an account that is not active and never can be.
+
     Raises:
-        UsageError: The handle is taken, or the role is unknown.
+        UsageError: The handle is taken, the role is unknown, or an imported person was to sign in.
     """
+    imported = handle.startswith(IMPORTED)
+    if imported and (password_hash is not None or role != "annotator"):
+        raise UsageError(f"{handle!r} is only known from a file", where="person", fix="choose another handle")
     roles = ("admin", "lead", "adjudicator", "annotator", "viewer")
     if role not in roles:
         raise UsageError(f"role is {role!r}", where="person", expected=nearest(role, roles))
@@ -145,7 +153,7 @@ def add_person(
                 pseudonym=pseudonym,
                 role=role,
                 password_hash=password_hash,
-                active=True,
+                active=not imported,
                 simulated=simulated,
                 created_at=store.now(),
             )

@@ -8,6 +8,7 @@ import pytest
 
 import trueup
 from tests.web.test_hostile import PAYLOADS
+from trueup.feedback.exchange.formats import FORMATS as EXCHANGED
 from trueup.feedback.history import Vote, import_judged
 from trueup.feedback.projects import NewItem, add_template
 from trueup.feedback.selection import FORMATS as EXPORTED
@@ -147,6 +148,6 @@ def test_signing_in_with_a_wrong_password_says_so(desk, visit):
 
 def test_the_page_offers_the_formats_that_the_server_takes():
     page = (Path(trueup.__file__).parent / "web/annotate/static/lead/exchange.js").read_text()
-    for name, taken in (("IMPORTS", IMPORTED), ("EXPORTS", EXPORTED)):
+    for name, taken in (("IMPORTS", IMPORTED | dict(EXCHANGED)), ("EXPORTS", EXPORTED)):
         (offered,) = re.findall(rf"const {name} = (\[.*\]);", page)
         assert sorted(json.loads(offered)) == sorted(taken)

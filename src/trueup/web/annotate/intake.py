@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trueup.errors import DataError, UsageError, nearest
+from trueup.feedback.exchange import formats as exchange
 from trueup.feedback.projects import NewItem
 from trueup.types import Message, Prompt
 
@@ -34,14 +35,17 @@ def read_items(data: bytes, format: str) -> Read:
 
     Args:
         data: UTF-8.
-        format: One of ``FORMATS``.
+        format: One of ``FORMATS``, or of those of ``feedback.exchange``, whose answers are not kept here.
 
     Raises:
         UsageError: An unknown format.
         DataError: The file as a whole cannot be read.
     """
+    if format not in FORMATS and format in exchange.FORMATS:
+        return _judged_anew(data, format)
     if format not in FORMATS:
-        raise UsageError(f"format is {format!r}", where="format", expected=nearest(format, FORMATS))
+        known = {**FORMATS, **exchange.FORMATS}
+        raise UsageError(f"format is {format!r}", where="format", expected=nearest(format, known))
     rows, make = FORMATS[format]
     try:
         text = data.decode("utf-8-sig")
@@ -59,6 +63,14 @@ def read_items(data: bytes, format: str) -> Read:
         except DataError as error:
             rejected.append((line, str(error)))
     return Read(tuple(items), tuple(lines), tuple(rejected))
+
+
+def _judged_anew(data: bytes, format: str) -> Read:
+    """Items of a file of judged data, without the answers: they are for people to judge again."""
+    found = exchange.read_bytes(data, format)
+    if len(found.rows) + len(found.rejected) > MOST_ROWS:
+        raise DataError(f"more than {MOST_ROWS} rows", where="file", fix="import it in parts")
+    return Read(tuple(found.rows), tuple(found.lines), tuple(found.rejected))
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Any]]:

@@ -6,7 +6,7 @@ import { announce, attempt } from "../shell.js";
 import { shown, table, title } from "../table.js";
 
 const KINDS = ["pairwise", "ranking", "binary", "rating", "critique", "edit", "redteam", "review"];
-const IMPORTS = ["jsonl", "csv", "trl"];
+const IMPORTS = ["jsonl", "csv", "trl", "preference", "kto", "hh", "ranking", "ultrafeedback", "argilla", "label-studio", "parquet", "judgments"];
 const EXPORTS = ["preference", "kto", "ranking", "sft"];
 
 const choice = (values) => h("select", {}, values.map((value) => h("option", { value: value.id ?? value }, value.name ? `${value.name} (${value.kind})` : value)));

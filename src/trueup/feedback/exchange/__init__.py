@@ -1,0 +1,1 @@
+"""Files of judged data in and out of the feedback store."""
