@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.feedback.exchange.crowds import heard, projects, told
 from trueup.errors import DataError
+from trueup.feedback.exchange.cases import open_cases
 from trueup.feedback.exchange.fields import asked, prompt
 from trueup.feedback.exchange.formats import FORMATS, read_in, write_out
 from trueup.feedback.exchange.landing import land
@@ -90,7 +91,8 @@ def test_label_studio_carries_items_answers_and_times(judged, tmp_path):
             for row in judged.judgments
             if row.answer is not None and row.shown and judged.items[row.item].kind == "pairwise"
         }
-        open_sides = Counter(tuple(v) for k, v in sides.items() if judged.items[k[0]].stream in TRAINABLE)
+        carried_items = {case.item.id for case in open_cases(judged, ("pairwise",), "label-studio", [])}
+        open_sides = Counter(tuple(v) for k, v in sides.items() if k[0] in carried_items)
         assert Counter(v.shown for v in found.votes if v.shown) == open_sides
 
 

@@ -13,7 +13,7 @@ from trueup.feedback.exchange.formats import read_in, write_out
 from trueup.feedback.exchange.landing import land
 from trueup.feedback.reading import read_project
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the shared real data is not beside the repository")
 
 
