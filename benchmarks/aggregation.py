@@ -54,7 +54,7 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             pairs = world.candidate_pairs("train", budget // VOTES)
             crowd = panel(seed, ANNOTATORS, spammers=SPAMMERS)
-            judged = collect(folder / "feedback.db", crowd, [Batch(pairs, "train", VOTES)], gold_items=(), seed=seed)
+            judged = collect(folder / "feedback.db", crowd, [Batch(pairs, "train", VOTES, seed)], seed=seed)
             for method in METHODS:
                 rows, wrong = labels(judged, method)
                 file = write_jsonl(folder / f"{method}.jsonl", rows)

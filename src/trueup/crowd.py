@@ -15,6 +15,7 @@ from typing import Any
 
 from trueup.data.sandbox import Annotator, gold
 from trueup.data.sandbox.annotators import Candidates
+from trueup.data.sandbox.annotators import collect as verdicts_of
 from trueup.errors import ConfigError
 from trueup.feedback.curate import Snapshot, curate
 from trueup.feedback.history import Vote, import_judged
@@ -25,7 +26,7 @@ from trueup.feedback.records import Judged
 from trueup.feedback.schema import stamp
 from trueup.feedback.store import Store
 from trueup.seeds import derive
-from trueup.types import Message, Outcome, Prompt
+from trueup.types import Message, Outcome, Prompt, prompt_text
 
 GUIDELINE = """# Which answer is better?
 
@@ -40,11 +41,12 @@ BEGIN = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pairs of one split, each judged by ``votes`` annotators."""
+    """Pairs of one split, each judged by ``votes`` annotators, who are drawn by ``seed``."""
 
     pairs: Sequence[Candidates]
     split: str
     votes: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class Collected:
 
 
 def collect(
-    db: Path, annotators: Sequence[Annotator], batches: Sequence[Batch], *, gold_items: Sequence[Candidates], seed: int
+    db: Path,
+    annotators: Sequence[Annotator],
+    batches: Sequence[Batch],
+    *,
+    idle: Annotator | None = None,
+    gold_items: Sequence[Candidates] = (),
+    seed: int = 0,
 ) -> Collected:
     """Let the annotators judge everything into a new store at ``db``.
 
@@ -67,6 +75,8 @@ def collect(
         db: File of the store; must not exist.
         annotators: Who judges. Each pair gets as many different ones as its batch says; gold items get all.
         batches: The work.
+        idle: One more, who judges as much as the others besides them: the votes that were asked for are all there
+            when this one's are left out.
         gold_items: Pairs from which clear ones become hidden gold.
         seed: Same seed, same answers.
 
@@ -77,21 +87,27 @@ def collect(
         raise ConfigError("the store exists", where=str(db), expected="a new file")
     db.parent.mkdir(parents=True, exist_ok=True)
     draw = random.Random(derive(seed, "crowd"))
-    desk = _Desk(annotators, draw)
+    everybody = [*annotators, *([idle] if idle is not None else [])]
+    desk = _Desk(everybody, draw)
     for batch in batches:
-        if not 1 <= batch.votes <= len(annotators):
-            raise ConfigError(f"{batch.votes} votes", where="votes", expected=f"1 to {len(annotators)} annotators")
-        for pair in batch.pairs:
-            desk.item(pair, batch.split, draw.sample(range(len(annotators)), batch.votes))
+        verdicts = verdicts_of(annotators, batch.pairs, batch.votes, batch.seed)
+        for pair, given in zip(batch.pairs, verdicts, strict=True):
+            desk.item(pair, batch.split)
+            for verdict in given:
+                desk.vote(verdict.annotator, verdict.a == pair[1], verdict.p_a)
+            if idle is not None and draw.random() < batch.votes / len(annotators):
+                desk.judge(idle, pair, draw)
     for pair in gold_items:
         right = _right_answer(pair)
         if right is not None:
-            desk.item(pair, "train", range(len(annotators)), gold={"preferred": right, "strength": 2})
+            desk.item(pair, "train", gold={"preferred": right, "strength": 2})
+            for annotator in everybody:
+                desk.judge(annotator, pair, draw)
     with Store(db) as store:
         project = create_project(store, "sandbox", simulated=True)
         add_guideline(store, project, GUIDELINE)
         template = add_template(store, project, "pairwise", "which answer is better")
-        ids = [add_person(store, a.name, simulated=True) for a in annotators]
+        ids = {a.name: add_person(store, a.name, simulated=True) for a in everybody}
         votes = [
             Vote(row, ids[who], answer, shown, stamp(at), active_ms, "simulated")
             for row, who, answer, shown, at, active_ms in sorted(desk.votes, key=lambda vote: vote[4])
@@ -111,45 +127,41 @@ class _Desk:
     """Items in order and who answered them, each annotator with a clock of their own."""
 
     def __init__(self, annotators: Sequence[Annotator], draw: random.Random) -> None:
-        self.annotators = annotators
         self.draw = draw
         self.rows: list[NewItem] = []
-        self.votes: list[tuple[int, int, dict[str, Any], tuple[int, int], datetime, int]] = []
-        self.done = [0] * len(annotators)
-        self.clock = [BEGIN] * len(annotators)
+        self.votes: list[tuple[int, str, dict[str, Any], tuple[int, int], datetime, int]] = []
+        self.idle = {a.name: a.spam > 0.5 for a in annotators}
+        self.done = dict.fromkeys(self.idle, 0)
+        self.clock = dict.fromkeys(self.idle, BEGIN)
 
-    def item(self, pair: Candidates, split: str, whom: Sequence[int], *, gold: Mapping[str, Any] | None = None) -> None:
+    def item(self, pair: Candidates, split: str, *, gold: Mapping[str, Any] | None = None) -> None:
+        """A new item, which the votes that follow are about."""
+        asked, *texts = pair
+        stream, context = "main" if gold is None else "gold", {"kind": asked.kind.value}
+        names = ("sandbox-a", "sandbox-b")
+        self.rows.append(NewItem(chat(asked.text), tuple(texts), names, stream, split, gold, context=context))
+
+    def judge(self, annotator: Annotator, pair: Candidates, draw: random.Random) -> None:
+        """Let an annotator answer, sides shuffled."""
         asked, left, right = pair
-        texts = (left, right)
-        stream = "main" if gold is None else "gold"
-        self.rows.append(
-            NewItem(
-                chat(asked.text),
-                texts,
-                ("sandbox-a", "sandbox-b"),
-                stream,
-                split,
-                gold,
-                context={"kind": asked.kind.value},
-            )
-        )
-        for who in whom:
-            self._vote(who, asked.text, texts)
+        as_given = draw.random() < 0.5
+        a, b = (left, right) if as_given else (right, left)
+        outcome = annotator.judge(asked.text, a, b, draw, self.done[annotator.name])
+        self.vote(annotator.name, as_given, {Outcome.A: 1.0, Outcome.B: 0.0, Outcome.TIE: 0.5}[outcome])
 
-    def _vote(self, who: int, asked: str, texts: tuple[str, str]) -> None:
-        annotator, shown = self.annotators[who], (0, 1) if self.draw.random() < 0.5 else (1, 0)
-        first, second = texts[shown[0]], texts[shown[1]]
-        outcome = annotator.judge(asked, first, second, self.draw, self.done[who])
-        words = len(asked.split()) + len(first.split()) + len(second.split())
+    def vote(self, name: str, as_given: bool, p_a: float) -> None:
+        """Note one answer: which way round the sides were, and 1, 0 or 0.5 for the first shown."""
+        shown = (0, 1) if as_given else (1, 0)
+        row = self.rows[-1]
+        words = sum(len(text.split()) for text in (prompt_text(row.prompt), *row.responses))
         reads = words / self.draw.uniform(2.5, 5.0)  # words a second of people who read
-        seconds = self.draw.uniform(0.4, 1.2) if annotator.spam > 0.5 else 1.0 + reads
-        self.done[who] += 1
-        self.clock[who] += timedelta(seconds=seconds)
+        seconds = self.draw.uniform(0.4, 1.2) if self.idle[name] else 1.0 + reads
+        self.done[name] += 1
+        self.clock[name] += timedelta(seconds=seconds)
         answer: dict[str, Any] = {"strength": 0}
-        if outcome is not Outcome.TIE:
-            answer = {"preferred": shown[0 if outcome is Outcome.A else 1], "strength": 1}
-        row = len(self.rows) - 1
-        self.votes.append((row, who, answer, shown, self.clock[who], round(1000 * seconds)))
+        if p_a != 0.5:
+            answer = {"preferred": shown[0 if p_a == 1.0 else 1], "strength": 1}
+        self.votes.append((len(self.rows) - 1, name, answer, shown, self.clock[name], round(1000 * seconds)))
 
 
 def _right_answer(pair: Candidates) -> int | None:
@@ -167,7 +179,7 @@ class Curated:
     """Pseudonym -> signs, of those whose work was left out."""
 
 
-def audit(collected: Collected, out: Path, *, method: str = "dawid_skene") -> Curated:
+def audit(collected: Collected, out: Path, *, method: str = "majority") -> Curated:
     """Look at every annotator, leave out those with several signs, and freeze the rest into ``out``.
 
     Leaving out is a decision of a person everywhere else; a simulation may take it by itself, and the card says so.

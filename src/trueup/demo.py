@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.crowd import GUIDELINE, Batch, chat, collect
-from trueup.data.sandbox import World, panel
+from trueup.data.sandbox import Annotator, World, panel
 from trueup.data.sandbox.annotators import Candidates
 from trueup.feedback.accounts import hash_password
 from trueup.feedback.projects import NewItem, add_guideline, add_person, add_template, create_project, import_items
@@ -39,9 +39,9 @@ def build(db: Path, *, seed: int = 0, tell: Callable[[str], None] = print) -> De
     """
     tell("demo: simulated annotators judge 600 pairs three times")
     world = World(seed)
-    annotators = panel(seed, 9, spammers=1)
-    pairs = [Batch(world.candidate_pairs("train", JUDGED, per_prompt=2), "train", VOTES)]
-    collect(db, annotators, pairs, gold_items=world.candidate_pairs("test", GOLD), seed=seed)
+    pairs = [Batch(world.candidate_pairs("train", JUDGED, per_prompt=2), "train", VOTES, seed)]
+    idle = Annotator("who-does-not-read", spam=1.0)
+    collect(db, panel(seed), pairs, idle=idle, gold_items=world.candidate_pairs("test", GOLD), seed=seed)
     password = secrets.token_urlsafe(12)
     hashed = hash_password(password)
     with Store(db) as store:

@@ -23,7 +23,7 @@ from trueup.crowd import audit, chat
 from trueup.crowd import collect as collect_judgments
 from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
-from trueup.data.sandbox import World, gold, noise_ceiling, panel
+from trueup.data.sandbox import Annotator, World, gold, noise_ceiling, panel
 from trueup.data.write import write_jsonl
 from trueup.evaluation.baselines import bag_of_words, length_only
 from trueup.evaluation.collect import collect
@@ -43,10 +43,10 @@ class Size:
 
     corpus: int = 95_000
     demonstrations: int = 6_000
-    pairs: int = 24_000
+    pairs: int = 20_000
     votes: int = 3
-    annotators: int = 9
-    """The last of them does not read."""
+    annotators: int = 8
+    """Those who read; one more does not."""
     gold_items: int = 60
     held_out_pairs: int = 2_400
     prompts: int = 4_000
@@ -114,11 +114,12 @@ def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str
         shutil.rmtree(folder)
     collected = collect_judgments(
         folder / "feedback.db",
-        panel(seed, size.annotators, spammers=1),
+        panel(seed, size.annotators),
         [
-            Judging(world.candidate_pairs("train", size.pairs, per_prompt=2), "train", size.votes),
-            Judging(world.candidate_pairs("validation", size.held_out_pairs, per_prompt=2), "validation", 1),
+            Judging(world.candidate_pairs("train", size.pairs, per_prompt=2), "train", size.votes, seed + 1),
+            Judging(world.candidate_pairs("validation", size.held_out_pairs, per_prompt=2), "validation", 1, seed + 2),
         ],
+        idle=Annotator("who-does-not-read", spam=1.0),
         gold_items=world.candidate_pairs("test", size.gold_items),
         seed=seed,
     )
@@ -130,7 +131,7 @@ def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str
         "project": collected.project,
         "snapshot": audited.snapshot.identity,
         "judgments": len(collected.judged.judgments),
-        "annotators": size.annotators,
+        "annotators": size.annotators + 1,
         "pairs": dict(audited.snapshot.rows),
         "simulated": True,
         "left_out": [

@@ -169,7 +169,7 @@ def test_names_that_are_payloads_stay_names(room, payload):
 
 
 @pytest.mark.parametrize(
-    "path", ["..", "%2e%2e", "..%2fapp.py", "%2e%2e/base", "base", "login.html", "__init__", "x" * 3000]
+    "path", ["..%2f..", "..%2fapp.py", "%2e%2e/base", "base", "login.html", "__init__", "x" * 3000]
 )
 def test_page_names_lead_to_no_other_file(room, path):
     reply = room.anonymous().get(f"{room.url}/{path}", follow_redirects=False)

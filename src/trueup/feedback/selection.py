@@ -71,7 +71,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows by split, sorted by id, and the account of everything else."""
+    """Rows by split, in the order of their items, and the account of everything else."""
 
     rows: Mapping[str, tuple[dict[str, Any], ...]]
     items: int
@@ -137,7 +137,10 @@ def select_rows(
             count.dropped.append((one.item.id, reason))
         else:
             rows[whole].append(one.row)
-    written = {name: tuple(sorted(held, key=_order)) for name, held in rows.items()}
+    place = {name: number for number, name in enumerate(judged.items)}
+    written = {
+        name: tuple(sorted(held, key=lambda row: (place[row["item"]], _row_id(row)))) for name, held in rows.items()
+    }
     return Selection(
         written,
         len(judged.items),
@@ -235,7 +238,7 @@ def _pair(
     if label.p_first < 0.5:
         label = label.swap()
     chosen, rejected = texts[label.first], texts[label.second]
-    strength = round(label.p_first, 6)
+    strength = round(label.p_first, 12)
     row = {
         "prompt": prompt_json(item.prompt),
         "chosen": chosen,
@@ -270,7 +273,7 @@ def _label(
 ) -> _Made:
     text = next(r.text for r in item.responses if r.id == label.first)
     p = 0.5 + 0.5 * final[1] if final else label.p_first
-    strength = round(max(p, 1 - p), 6)
+    strength = round(max(p, 1 - p), 12)
     row = {
         "prompt": prompt_json(item.prompt),
         "completion": text,
@@ -387,6 +390,5 @@ def _mark_doubles(made: Sequence[_Made]) -> None:
             best[key] = one
 
 
-def _order(row: Mapping[str, Any]) -> tuple[str, str]:
-    name = next(row[k] for k in ("pair_id", "label_id", "ranking_id", "demonstration_id") if k in row)
-    return str(name), str(row["item"])
+def _row_id(row: Mapping[str, Any]) -> str:
+    return str(next(row[k] for k in ("pair_id", "label_id", "ranking_id", "demonstration_id") if k in row))

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from trueup.feedback.assignment import Seat, shown_ids
-from trueup.feedback.routing import SERVED_APART
 from trueup.feedback.schema import guideline, item, judgment, prompt, response, seat, template
 from trueup.feedback.store import Store
 
@@ -92,6 +91,6 @@ def _progress(connection: Connection, project_id: str, person_id: str) -> dict[s
         .where(template.c.project == project_id)
     )
     done = connection.execute(here.where(item.c.id.in_(mine))).scalar_one()
-    ordinary = item.c.stream.not_in(SERVED_APART)  # how much gold is left would tell which items are gold
-    left = connection.execute(here.where(item.c.state == "open", item.c.id.not_in(mine), ordinary)).scalar_one()
+    # Hidden items count like all others: a total that stood still at one of them would give it away.
+    left = connection.execute(here.where(item.c.state == "open", item.c.id.not_in(mine))).scalar_one()
     return {"done": int(done), "of": int(done) + int(left)}
