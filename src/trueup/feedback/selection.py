@@ -259,7 +259,7 @@ def _pair(
         reason = SAME_TEXT
     elif final is None and label.n_votes < settings.min_votes:
         reason = FEW
-    elif strength <= 0.5 or strength < settings.min_strength:
+    elif round(strength, 6) <= 0.5 or strength < settings.min_strength:
         reason = TIE
     return _Made(item, row, frozenset((chosen, rejected)), reason)
 
@@ -288,7 +288,7 @@ def _label(
         "adjudicated": final is not None,
     }
     few = final is None and label.n_votes < settings.min_votes
-    tie = strength <= 0.5 or strength < settings.min_strength
+    tie = round(strength, 6) <= 0.5 or strength < settings.min_strength
     return _Made(item, row, frozenset((text, REFUSED)), FEW if few else TIE if tie else "")
 
 
