@@ -39,7 +39,7 @@ from trueup.types import Demonstration, PreferencePair, Prompt, prompt_json
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything; ``DEFAULT`` fits 8 minutes on two cores."""
+    """How much of everything; ``DEFAULT`` is meant for 8 minutes on two cores."""
 
     corpus: int = 95_000
     demonstrations: int = 6_000
