@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from trueup.data.read import read_pairs
+from trueup.data.read import read_demonstrations, read_labelled, read_pairs, read_ranked
 from trueup.errors import UsageError
 from trueup.feedback.curate import curate
 from trueup.feedback.quality import report
@@ -129,3 +129,63 @@ def test_one_category_is_words_not_a_number():
     assert found["rows"][0]["alpha"]["value"] is None
     assert found["rows"][0]["alpha"]["reason"] == "undefined: only one category used"
     json.dumps(found, allow_nan=False)
+
+
+def answered(name, kind, who, answer, responses):
+    return JudgmentRow(f"j-{name}-{who}", name, who, {"kind": kind, **answer}, responses, "2026-01-31T12:00:00Z")
+
+
+def of_kind(name, kind, texts, prompt=None):
+    responses = tuple(ResponseRow(f"{name}-{n}", text) for n, text in enumerate(texts))
+    return ItemRow(name, kind, "main", "train", f"p-{name}", prompt or f"Q {name}?", responses)
+
+
+def test_yes_and_no_become_labels_that_trainers_read(tmp_path):
+    items = [of_kind(name, "binary", [f"answer {name}"]) for name in ("good", "bad", "split")]
+    given = {"good": (True, True, True), "bad": (False, False, True), "split": (True, False)}
+    cast = [
+        answered(name, "binary", who, {"response": f"{name}-0", "acceptable": yes}, (f"{name}-0",))
+        for name, verdicts in given.items()
+        for who, yes in zip("uvw", verdicts, strict=False)
+    ]
+    done = curate(project(items, cast), None, tmp_path / "s", format="kto", method="majority")
+    rows_by_item = {row["item"]: row for row in rows(done)["train"]}
+    assert {name: row["label"] for name, row in rows_by_item.items()} == {"good": True, "bad": False}
+    assert rows_by_item["good"]["strength"] == 1.0
+    assert rows_by_item["bad"]["strength"] == pytest.approx(2 / 3)
+    assert done.manifest["pairs_dropped"] == {"a tie": 1}
+    read = read_labelled(str(done.files["train"])).items
+    assert {(one.completion, one.desirable) for one in read} == {("answer good", True), ("answer bad", False)}
+
+
+def test_rankings_become_one_order_that_trainers_read(tmp_path):
+    items = [of_kind("r", "ranking", ["best", "middle", "worst"]), of_kind("flat", "ranking", ["a", "b", "c"])]
+    tiers = {
+        "r": ([["r-0"], ["r-1"], ["r-2"]], [["r-0"], ["r-2"], ["r-1"]], [["r-0", "r-1"], ["r-2"]]),
+        "flat": ([["flat-0", "flat-1", "flat-2"]],),
+    }
+    cast = [
+        answered(name, "ranking", who, {"tiers": order}, tuple(f"{name}-{n}" for n in range(3)))
+        for name, orders in tiers.items()
+        for who, order in zip("uvw", orders, strict=False)
+    ]
+    done = curate(project(items, cast), None, tmp_path / "s", format="ranking")
+    (row,) = rows(done)["train"]
+    assert (row["responses"], row["ranks"], row["n_votes"]) == (["best", "middle", "worst"], [0, 1, 2], 3)
+    assert done.manifest["pairs_dropped"] == {"a tie": 1}
+    (read,) = read_ranked(str(done.files["train"])).items
+    assert [read.responses[n] for n in sorted(range(3), key=lambda n: read.ranks[n])] == ["best", "middle", "worst"]
+
+
+def test_edits_become_demonstrations_that_trainers_read(tmp_path):
+    items = [of_kind("e", "edit", ["a rough answer"]), of_kind("same", "edit", ["kept as it was"])]
+    cast = [
+        answered("e", "edit", "u", {"response": "e-0", "text": "a good answer"}, ("e-0",)),
+        answered("same", "edit", "u", {"response": "same-0", "text": "kept as it was "}, ("same-0",)),
+    ]
+    done = curate(project(items, cast), None, tmp_path / "s", format="sft")
+    (row,) = rows(done)["train"]
+    assert row["completion"] == "a good answer"
+    assert done.manifest["pairs_dropped"] == {"same text on both sides": 1}
+    (read,) = read_demonstrations(str(done.files["train"])).items
+    assert (read.prompt, read.completion) == ("Q e?", "a good answer")

@@ -1,4 +1,4 @@
-"""What moves a crowd's judgments besides quality: side, length, markup; slices that stand out; fatigue."""
+"""What moves a crowd's judgments besides quality: side, length, markup, values; slices that stand out; fatigue."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from trueup.errors import ShapeError
 from trueup.feedback.quality.bias import Share, benjamini_hochberg, first_share, logistic, slice_gaps
+from trueup.feedback.quality.camps import Camps, camps
 from trueup.feedback.quality.comparisons import Vote, agrees_with_others, by_annotator, session_positions, votes
 from trueup.feedback.quality.drift import fatigue
 from trueup.feedback.records import ItemRow, Judged
@@ -21,6 +23,12 @@ _MARKUP = re.compile(r"^\s{0,3}(?:#{1,6}\s|[-*+]\s|\d+[.)]\s|```|>\s)|\*\*[^*\n]
 
 LENGTH_MATTERS = math.log(2)
 """The length coefficient is also told for a response twice as long."""
+
+MEDIAN_COST = math.sqrt(math.pi / 2)
+"""Standard error of a median, in those of the mean of as many normal values."""
+
+OWN_VERDICTS = 40
+"""Verdicts from which on an annotator's own pull of length is told."""
 
 SLICE_KEYS = ("category", "topic", "language", "domain", "source", "harm")
 """Keys of an item's context that name a slice."""
@@ -32,12 +40,14 @@ def markup(text: str) -> int:
 
 
 def bias(judged: Judged) -> dict[str, Any]:
-    """Left-win rates, the pull of length and markup, slices where people agree less, and fatigue.
+    """Left-win rates, the pull of length and markup, slices where people agree less, fatigue, groups of values.
 
     Returns:
-        ``{"left_wins": {"overall", "by_annotator"}, "style", "slices", "fatigue", "verdicts", "simulated"}``. Rates
-        have Wilson intervals; ``by_annotator`` has a Benjamini-Hochberg decision. ``style`` is a logistic regression
-        of "the response shown first won" with standard errors robust to annotators, or a reason why there is none.
+        ``{"left_wins": {"overall", "by_annotator"}, "style", "lengths", "slices", "fatigue", "camps", "verdicts",
+        "simulated"}``. Rates have Wilson intervals; ``by_annotator`` and ``lengths`` have a Benjamini-Hochberg
+        decision. ``style`` is a logistic regression of "the response shown first won" with standard errors robust to
+        annotators, or a reason why there is none; ``lengths`` compares each annotator's pull of length with the
+        others'.
     """
     rows = votes(judged)
     wins = [w for v in rows if (w := v.left_win) is not None]
@@ -56,8 +66,10 @@ def bias(judged: Judged) -> dict[str, Any]:
             "by_annotator": [asdict(one) | {"stands_out": marked.get(one.name, False)} for one in people],
         },
         "style": _style(judged, rows),
+        "lengths": _lengths(judged, rows),
         "slices": _slices(judged, rows),
         "fatigue": _fatigue(judged, rows),
+        "camps": _camps(camps(judged)),
         "simulated": judged.simulated,
     }
     found["verdicts"] = _verdicts(found, overall)
@@ -95,6 +107,66 @@ def _style(judged: Judged, rows: Sequence[Vote]) -> dict[str, Any]:
         "annotators": len(set(clusters)),
         "twice_as_long": math.exp(length.estimate * LENGTH_MATTERS) if length else None,
         "reason": "",
+    }
+
+
+def _lengths(judged: Judged, rows: Sequence[Vote]) -> list[dict[str, Any]]:
+    """Each annotator's log-odds for a response longer by a factor e, against the typical annotator's.
+
+    Better answers may be longer, for everybody alike; what an annotator has beyond the median of the others is a taste
+    of their own. Standard errors are robust to several verdicts on one item.
+    """
+    words = {r.id: max(1, len(r.text.split())) for item in judged.items.values() for r in item.responses}
+    fitted = []
+    for name, cast in by_annotator(rows).items():
+        features, outcome, items = [], [], []
+        for vote in cast:
+            win = vote.left_win
+            if win is None or win == 0.5:
+                continue
+            left, right = (vote.first, vote.second) if vote.shown_first else (vote.second, vote.first)
+            features.append([1.0, math.log(words[left] / words[right])])
+            outcome.append(win)
+            items.append(vote.item)
+        if len(outcome) < OWN_VERDICTS or float(np.ptp(np.array(features)[:, 1])) == 0.0:
+            continue
+        try:
+            own = logistic(np.array(features), np.array(outcome), items, ["shown first", "log length"])[1]
+        except ShapeError:  # so few of one side that there is no estimate; the side bias says so
+            continue
+        fitted.append((name, own, len(outcome)))
+    if len(fitted) < 3:
+        return []
+    found = []
+    for at, (name, own, verdicts) in enumerate(fitted):
+        others = [c for k, (_, c, _) in enumerate(fitted) if k != at]
+        middle = median(c.estimate for c in others)
+        spread = MEDIAN_COST / math.sqrt(sum(c.error**-2 for c in others))
+        z = (own.estimate - middle) / math.sqrt(own.error**2 + spread**2)
+        p = math.erfc(abs(z) / math.sqrt(2))
+        found.append(
+            {"name": name, "estimate": own.estimate, "low": own.low, "high": own.high, "others": middle}
+            | {"verdicts": verdicts, "p": p}
+        )
+    decisions = benjamini_hochberg([row["p"] for row in found], 0.01)
+    return [row | {"stands_out": decision} for row, decision in zip(found, decisions, strict=True)]
+
+
+def _camps(found: Camps) -> dict[str, Any]:
+    """Groups of annotators whose values differ, as plain values."""
+    if not found.groups[0]:
+        return {"found": False, "between": None, "groups": [], "reason": found.reason}
+    groups = [
+        {"annotators": list(names), "inside": inside, "low": span[0], "high": span[1]}
+        for names, inside, span in zip(found.groups, found.inside, found.excess, strict=True)
+        if span is not None
+    ]
+    reason = "" if found.found else "no two groups that both agree more inside than with each other"
+    return {
+        "found": found.found,
+        "between": found.between,
+        "groups": groups if found.found else [],
+        "reason": reason,
     }
 
 
@@ -165,6 +237,17 @@ def _verdicts(found: Mapping[str, Any], overall: Share) -> list[str]:
             wins = "more" if one["estimate"] > 0 else "less"
             what = "longer" if one["name"] == "log length" else "more marked-up"
             said.append(f"The {what} response wins {wins} often than its side explains; it may also be better.")
+    for one in found["lengths"]:
+        if one["stands_out"]:
+            what = "longer" if one["estimate"] > one["others"] else "shorter"
+            said.append(f"{one['name']} prefers {what} responses than the others do.")
+    if found["camps"]["found"]:
+        large, small = found["camps"]["groups"]
+        said.append(
+            f"Two groups of {len(large['annotators'])} and {len(small['annotators'])} annotators agree in "
+            f"{large['inside']:.0%} and {small['inside']:.0%} inside and in {found['camps']['between']:.0%} with each "
+            "other: their values differ. One label cannot serve both; look at the guideline before at the people."
+        )
     slope = found["fatigue"]["coefficient"]
     if slope is not None and slope["p"] < 0.01 and slope["estimate"] < 0:
         said.append("Agreement with others falls along a session: people tire.")

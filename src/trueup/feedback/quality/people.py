@@ -13,6 +13,7 @@ from typing import Any
 
 from trueup.feedback.judged import is_right
 from trueup.feedback.quality.bias import first_share
+from trueup.feedback.quality.camps import camps
 from trueup.feedback.quality.comparisons import (
     Vote,
     agrees_with_others,
@@ -55,8 +56,11 @@ def _annotators(judged: Judged) -> dict[str, Any]:
         mine.setdefault(judgment.annotator, []).append(judgment)
     copied = _copies(by)
     drifts = _drifts(rows)
+    split = camps(judged)
+    # One scale of quality says nothing of those who hold other values together: low ability is then no sign.
+    apart = frozenset(split.groups[1]) if split.found else frozenset()
     table = [
-        _row(judged, name, own, by.get(name, []), fit, skills, copied.get(name, {}), drifts.get(name))
+        _row(judged, name, own, by.get(name, []), fit, skills, copied.get(name, {}), drifts.get(name), name in apart)
         for name, own in sorted(mine.items())
     ]
     return {
@@ -76,13 +80,14 @@ def _row(
     skills: Mapping[str, float],
     copies: Mapping[str, tuple[int, int, float]],
     drift: dict[str, Any] | None,
+    apart: bool,
 ) -> dict[str, Any]:
     wins = [v.left_win for v in cast if v.left_win is not None]
     known = fit is not None and name in fit.names
     ability = fit.relative_ability(name) if fit is not None and known else None
     words, seconds = _speed(judged, own)
     record = gold_record(_gold_outcomes(judged, own))
-    seen = suspicion(name, wins=wins, words=words, seconds=seconds, ability=ability, copies=copies)
+    seen = suspicion(name, wins=wins, words=words, seconds=seconds, ability=None if apart else ability, copies=copies)
     signs = list(seen.reasons)
     if record.verdict == "below the bar":
         signs.append(
