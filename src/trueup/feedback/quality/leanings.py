@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trueup.errors import ShapeError
-from trueup.feedback.quality.bias import Share, benjamini_hochberg, first_share, logistic, slice_gaps
+from trueup.feedback.quality.bias import Coefficient, Share, benjamini_hochberg, first_share, logistic, slice_gaps
 from trueup.feedback.quality.camps import Camps, camps
 from trueup.feedback.quality.comparisons import Vote, agrees_with_others, by_annotator, session_positions, votes
 from trueup.feedback.quality.drift import fatigue
@@ -117,7 +117,7 @@ def _lengths(judged: Judged, rows: Sequence[Vote]) -> list[dict[str, Any]]:
     of their own. Standard errors are robust to several verdicts on one item.
     """
     words = {r.id: max(1, len(r.text.split())) for item in judged.items.values() for r in item.responses}
-    fitted = []
+    fitted: list[tuple[str, Coefficient, int]] = []
     for name, cast in by_annotator(rows).items():
         features, outcome, items = [], [], []
         for vote in cast:
@@ -134,10 +134,11 @@ def _lengths(judged: Judged, rows: Sequence[Vote]) -> list[dict[str, Any]]:
             own = logistic(np.array(features), np.array(outcome), items, ["shown first", "log length"])[1]
         except ShapeError:  # so few of one side that there is no estimate; the side bias says so
             continue
-        fitted.append((name, own, len(outcome)))
+        if own.error > 0:
+            fitted.append((name, own, len(outcome)))
     if len(fitted) < 3:
         return []
-    found = []
+    found: list[dict[str, Any]] = []
     for at, (name, own, verdicts) in enumerate(fitted):
         others = [c for k, (_, c, _) in enumerate(fitted) if k != at]
         middle = median(c.estimate for c in others)
