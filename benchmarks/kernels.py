@@ -12,6 +12,7 @@ from torch.nn import functional
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
 from trueup.models.decoder import _Product
+from trueup.models.products import _onednn, _onednn_slope
 
 
 def best(run: Callable[[], Any], repeats: int = 12) -> float:
@@ -60,6 +61,29 @@ def products() -> list[str]:
     return lines
 
 
+def libraries() -> list[str]:
+    """A layer's three products in training, by MKL and by oneDNN, float32; and what a shape costs that is new."""
+    lines = [
+        "| tokens x in x out | forward, MKL | oneDNN | to weight, MKL | oneDNN | forward at unseen shapes, oneDNN |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for tokens, width, out in ((1536, 128, 384), (1536, 344, 128), (2048, 768, 3072)):
+        x, weight, grad = torch.randn(tokens, width), torch.randn(out, width), torch.randn(tokens, out)
+        times = [
+            best(lambda a=x, w=weight: functional.linear(a, w), 60),  # type: ignore[misc]
+            best(lambda a=x, w=weight: _onednn(a, w, None), 60),  # type: ignore[misc]
+            best(lambda a=x, g=grad: g.t() @ a, 60),  # type: ignore[misc]
+            best(lambda a=x, g=grad: _onednn_slope(g, a), 60),  # type: ignore[misc]
+        ]
+        rows = [torch.randn(tokens + k, width) for k in range(1, 41)]
+        began = time.perf_counter()
+        for row in rows:
+            _onednn(row, weight, None)
+        times.append((time.perf_counter() - began) / len(rows) * 1e3)
+        lines.append(f"| {tokens} x {width} x {out} | " + " | ".join(f"{one:.2f}" for one in times) + " |")
+    return lines
+
+
 def denormals() -> list[str]:
     """A product of tiny numbers, as gradients of well separated pairs are, with and without flushing them to zero."""
     torch.set_flush_denormal(False)
@@ -71,10 +95,10 @@ def denormals() -> list[str]:
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the tables."""
     print(f"{torch.get_num_threads()} threads\n")
     with tuned_process():
-        for table in (attention, products, denormals):
+        for table in (attention, products, libraries, denormals):
             print("\n".join(table()), end="\n\n")
 
 

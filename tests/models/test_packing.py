@@ -110,6 +110,29 @@ def test_a_stream_is_the_plain_rows_in_float64(family, batch):
     assert float((one - other).norm() / other.norm()) < rtol
 
 
+def test_idle_tokens_bring_a_long_stream_to_a_round_number_and_change_nothing():
+    model = model_of("Llama")
+    draw = torch.Generator().manual_seed(0)
+
+    def ids(count):
+        return tuple(torch.randint(0, VOCABULARY, (count,), generator=draw).tolist())
+
+    prompts, completions = [ids(11) for _ in range(24)], [ids(13) for _ in range(24)]
+    stream = pack(prompts, completions)
+    assert len(stream.home) == 24 * 24
+    assert len(stream) == 576 + (-576) % 32
+    stream_of_odd = pack([*prompts, ids(5)], [*completions, ids(2)])
+    assert len(stream_of_odd) == 608  # 583 tokens and 25 idle ones
+    with packed(model, stream_of_odd) as inputs:
+        state_ND = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
+    scored = stream_of_odd.source_N[: len(stream.source_N)], stream_of_odd.last_B[:-1]
+    wanted = plain_states(model, prompts, completions)
+    for index, other in zip(scored, wanted, strict=True):
+        torch.testing.assert_close(state_ND[index], other, rtol=1e-5, atol=1e-5)
+    one, other = gradient(model, *(state_ND[index] for index in scored)), gradient(model, *wanted)
+    assert float((one - other).norm() / other.norm()) < 1e-5
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_passes_its_self_check_in_float32(family):
     model = build(family, torch.float32)

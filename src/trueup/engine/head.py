@@ -12,9 +12,12 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from trueup.models.policy import Policy
+from trueup.models.products import product, rounded, weight_slope
 
 CHUNK_BYTES = 1 << 27
 """Logits held at a time, in the compute precision: fewer rows would starve the matrix products."""
+KEPT_BYTES = 1 << 25
+"""Logits up to this size are kept for the backward pass; larger ones are computed again."""
 CACHE_ELEMENTS = 1 << 19
 """Logits widened to float32 at a time on the CPU: 2 MB, about a core's second-level cache."""
 
@@ -91,7 +94,7 @@ def _read(
 
 
 class _LinearScores(torch.autograd.Function):
-    """Scores of ``hidden @ weight.T + bias``; backward recomputes the logits chunk by chunk.
+    """Scores of ``hidden @ weight.T + bias``; backward recomputes the logits chunk by chunk, unless they are few.
 
     d logp(y) / d logits = onehot(y) - softmax(logits), scaled by 1 / temperature.
     """
@@ -107,9 +110,16 @@ class _LinearScores(torch.autograd.Function):
         entropy: bool,
         correct: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        hidden_ND, count = _rounded(hidden_ND), hidden_ND.shape[0]
         pieces = []
-        for part in _parts(hidden_ND.shape[0], weight_VD.shape[0] * hidden_ND.element_size()):
-            logits_NV = torch.nn.functional.linear(hidden_ND[part], weight_VD, bias_V)
+        row_bytes = weight_VD.shape[0] * hidden_ND.element_size()
+        parts = _parts(hidden_ND.shape[0], row_bytes)
+        ctx.kept_NV = None
+        for part in parts:
+            whole_NV = product(hidden_ND[part], weight_VD, bias_V)
+            if any(ctx.needs_input_grad) and len(parts) == 1 and hidden_ND.shape[0] * row_bytes <= KEPT_BYTES:
+                ctx.kept_NV = whole_NV
+            logits_NV = whole_NV[: max(0, count - part.start)]
             step = _rows_in_cache(logits_NV)
             for begin in range(0, max(1, logits_NV.shape[0]), step):
                 rows = slice(begin, begin + step)
@@ -125,16 +135,24 @@ class _LinearScores(torch.autograd.Function):
     def backward(ctx: Any, grad_N: torch.Tensor, *_: Any) -> tuple[Any, ...]:
         hidden_ND, weight_VD, bias_V, target_N, normaliser_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        to_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
+        count = target_N.shape[0]
+        to_hidden = hidden_ND.new_empty(count, hidden_ND.shape[1]) if needs_hidden else None
         to_weight = to_bias = None
         parts = _parts(hidden_ND.shape[0], weight_VD.shape[0] * hidden_ND.element_size())
         for part in parts:
-            slope_NV = torch.nn.functional.linear(hidden_ND[part], weight_VD, bias_V)
-            _slope_(slope_NV, target_N[part], normaliser_N[part], grad_N[part] / ctx.temperature, ctx.temperature)
+            slope_NV = ctx.kept_NV
+            if slope_NV is None:
+                slope_NV = product(hidden_ND[part], weight_VD, bias_V)
+            ctx.kept_NV = None  # turned into the slope in place, so good for one backward pass
+            real = max(0, min(count - part.start, slope_NV.shape[0]))
+            _slope_(
+                slope_NV[:real], target_N[part], normaliser_N[part], grad_N[part] / ctx.temperature, ctx.temperature
+            )
+            slope_NV[real:] = 0
             if to_hidden is not None:
-                to_hidden[part] = slope_NV @ weight_VD
+                to_hidden[part] = product(slope_NV, weight_VD.t())[:real]
             if needs_weight:
-                piece_VD = slope_NV.t() @ hidden_ND[part]
+                piece_VD = weight_slope(slope_NV, hidden_ND[part])
                 if to_weight is None:  # several bfloat16 pieces are summed in float32
                     to_weight = piece_VD if len(parts) == 1 or piece_VD.dtype is torch.float64 else piece_VD.float()
                 else:
@@ -143,6 +161,12 @@ class _LinearScores(torch.autograd.Function):
                 piece_V = slope_NV.sum(0, dtype=normaliser_N.dtype)
                 to_bias = piece_V if to_bias is None else to_bias.add_(piece_V)
         return to_hidden, to_weight, to_bias, None, None, None, None
+
+
+def _rounded(hidden_ND: torch.Tensor) -> torch.Tensor:
+    """With idle rows of zeros at the end, so that few shapes occur."""
+    idle = rounded(hidden_ND.shape[0]) - hidden_ND.shape[0]
+    return torch.nn.functional.pad(hidden_ND, (0, 0, 0, idle)) if idle else hidden_ND
 
 
 def _slope_(

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from trueup.models.products import prefers_onednn
+
 GATED = ("llama", "mistral", "qwen2", "qwen3")
 """RMS norms, rotary positions, gated MLP."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
@@ -26,8 +28,9 @@ STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 class _Product:
     """``input @ weight + bias`` for few rows: the weight stands as the kernel of this precision wants it.
 
-    On the CPU, bfloat16 weights are packed once by oneDNN and float32 ones are kept [in, out]: each is a quarter to
-    a third faster at 32 rows than the layout of training (``benchmarks/kernels.py``).
+    On the CPU, weights are packed once by oneDNN in bfloat16, and in float32 where it is the faster library; else
+    float32 ones are kept [in, out]. Each is a quarter to a third faster at 32 rows than the layout of training
+    (``benchmarks/kernels.py``).
     """
 
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, rows: int) -> None:
@@ -36,7 +39,8 @@ class _Product:
         self.weight_IO = weight_OI.t()
         if weight_OI.device.type != "cpu":
             return
-        if weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        narrow = weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if narrow or (weight_OI.dtype is torch.float32 and prefers_onednn()):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous(), rows)
         else:
             self.weight_IO = self.weight_IO.contiguous()

@@ -5,6 +5,8 @@ A batch of sequences becomes one row of N tokens. Sequences that share a prompt 
 token (projections, norms, activations, the MLP) then runs on real tokens only. Attention alone needs to know which
 tokens belong together: queries, keys and values are gathered into right-padded rows, ordinary causal attention runs
 there, and each token takes back its own output. No dense mask exists, and the numbers are those of plain rows.
+A few idle tokens at the end bring N to a round number, because kernels are compiled for each shape that occurs; nothing
+reads them, and they attend to nothing.
 
 Shapes: N tokens of the stream, R rows (sequences) of one attention bucket, T positions, H heads, E head width.
 """
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from trueup.models.attention import causal
+from trueup.models.products import rounded
 
 NAME = "trueup_packed"
 SHARED_FROM = 8
@@ -38,8 +41,8 @@ class Stream:
     positions_N: torch.Tensor
     rows: tuple[torch.Tensor, ...]
     """Per attention bucket: stream index of each position, [R, T]; padding points at the row's first token."""
-    home_N: torch.Tensor
-    """Where in the flattened, concatenated buckets each token's own output stands."""
+    home: torch.Tensor
+    """Where in the flattened, concatenated buckets the own output of each token stands; idle tokens have none."""
     again: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     """For gradients of shared tokens: (stream index, flat bucket index) of the second, third, ... copies."""
     source_N: torch.Tensor
@@ -86,12 +89,15 @@ def pack(
     ]
     last = np.array([c + cn - 1 if cn else p + pn - 1 for p, pn, c, cn in spans])
     rows, home, again = _attention_rows(spans, size)
+    idle = rounded(size) - size
+    ids.append([0] * idle)
+    positions.append(np.zeros(idle, dtype=np.int64))
 
     def move(array: Any) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
 
     return Stream(
-        move(np.fromiter((t for piece in ids for t in piece), dtype=np.int64, count=size)),
+        move(np.fromiter((t for piece in ids for t in piece), dtype=np.int64, count=size + idle)),
         move(np.concatenate(positions)),
         tuple(move(index) for index in rows),
         move(home),
@@ -157,7 +163,7 @@ class _ToRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         stream: Stream = ctx.stream
-        found = grad.index_select(0, stream.home_N)
+        found = _taken(grad, stream)
         for token, flat in stream.again:
             found[token] += grad.index_select(0, flat)
         return found, None
@@ -169,13 +175,23 @@ class _ToStream(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, stream: Stream) -> torch.Tensor:
         ctx.stream, ctx.count = stream, values.shape[0]
-        return values.index_select(0, stream.home_N)
+        return _taken(values, stream)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        home = ctx.stream.home
         found = grad.new_zeros((ctx.count, *grad.shape[1:]))
-        found[ctx.stream.home_N] = grad
+        found[home] = grad[: len(home)]
         return found, None
+
+
+def _taken(values: torch.Tensor, stream: Stream) -> torch.Tensor:
+    """``[sum R*T, ...] -> [N, ...]``: what stands at each token's home, zero for idle tokens."""
+    real = len(stream.home)
+    found = values.new_empty((len(stream), *values.shape[1:]))
+    torch.index_select(values, 0, stream.home, out=found[:real])
+    found[real:] = 0
+    return found
 
 
 def packed_attention(

@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trueup.errors import ModelError
 from trueup.models.packing import SHARED_FROM, Stream, pack, packed, remembered
+from trueup.models.products import quicken
 
 log = logging.getLogger("trueup.models")
 
@@ -38,6 +39,7 @@ class Trunk:
     """Blocks under gradient checkpointing."""
 
     def __post_init__(self) -> None:
+        quicken(self.model)
         self.packs = self._packed_equals_plain()
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:

@@ -97,8 +97,15 @@ class Judges:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
+    """Votes of *patterns*: pairs that the same judges answered in the same way from the same sides are one, counted."""
+
     names: tuple[str, ...]
     pairs: tuple[tuple[str, str, str], ...]
+    """All pairs, as they came."""
+    pattern: Ints
+    """The pattern of each of ``pairs``."""
+    times_P: Floats
+    """How many pairs have a pattern; P counts patterns here, and N their votes."""
     pair_N: Ints
     judge_N: Ints
     order_N: Floats
@@ -108,18 +115,17 @@ class _Table:
     @classmethod
     def of(cls, rows: Sequence[Vote]) -> _Table:
         names = tuple(dict.fromkeys(v.annotator for v in rows))
-        pairs = tuple(dict.fromkeys(v.pair for v in rows))
         judge_at = {name: i for i, name in enumerate(names)}
-        pair_at = {pair: i for i, pair in enumerate(pairs)}
-        return cls(
-            names,
-            pairs,
-            np.array([pair_at[v.pair] for v in rows], dtype=np.int64),
-            np.array([judge_at[v.annotator] for v in rows], dtype=np.int64),
-            np.array([0.0 if v.shown_first is None else 1.0 if v.shown_first else -1.0 for v in rows]),
-            np.array([0.5 + 0.5 * v.sign for v in rows]),
-            np.array([v.weight for v in rows]),
-        )
+        cast: dict[tuple[str, str, str], list[tuple[int, float, float, float]]] = {}
+        for v in rows:
+            order = 0.0 if v.shown_first is None else 1.0 if v.shown_first else -1.0
+            cast.setdefault(v.pair, []).append((judge_at[v.annotator], order, 0.5 + 0.5 * v.sign, v.weight))
+        patterns: dict[tuple[tuple[int, float, float, float], ...], int] = {}
+        pattern = np.array([patterns.setdefault(tuple(sorted(one)), len(patterns)) for one in cast.values()])
+        votes_N = [(place, *vote) for one, place in patterns.items() for vote in one]
+        place_N, judge_N, order_N, win_N, weight_N = (np.array(column) for column in zip(*votes_N, strict=True))
+        times_P = np.bincount(pattern, minlength=len(patterns)).astype(np.float64)
+        return cls(names, tuple(cast), pattern, times_P, place_N, judge_N, order_N, win_N, weight_N)
 
 
 def fit_judges(rows: Sequence[Vote]) -> Judges:
@@ -138,15 +144,15 @@ def fit_judges(rows: Sequence[Vote]) -> Judges:
     )
     posterior_PQ = _posterior(fit.x, table)[0]
     covariance = np.asarray(np.linalg.pinv(_information(fit.x, table, posterior_PQ), hermitian=True), dtype=np.float64)
-    return Judges(table.names, fit.x[:count], fit.x[count:], covariance, table.pairs, posterior_PQ)
+    return Judges(table.names, fit.x[:count], fit.x[count:], covariance, table.pairs, posterior_PQ[table.pattern])
 
 
 def _posterior(x: Floats, table: _Table) -> tuple[Floats, Floats, Floats]:
-    """Posterior of the gap [P, Q], log marginal likelihood of each pair [P], and sigmoid(z) [N, Q]."""
+    """Of each pattern: posterior of the gap [P, Q], log marginal likelihood [P], and sigmoid(z) [N, Q]."""
     count = len(table.names)
     z_NQ = x[table.judge_N][:, None] * NODES_Q + (table.order_N * x[count + table.judge_N])[:, None]
     loss_NQ = np.logaddexp(0.0, z_NQ) - table.win_N[:, None] * z_NQ
-    log_PQ = np.tile(LOG_WEIGHTS_Q, (len(table.pairs), 1))
+    log_PQ = np.tile(LOG_WEIGHTS_Q, (len(table.times_P), 1))
     np.add.at(log_PQ, table.pair_N, -table.weight_N[:, None] * loss_NQ)
     marginal_P = special.logsumexp(log_PQ, axis=1)
     return np.exp(log_PQ - marginal_P[:, None]), np.asarray(marginal_P), np.asarray(special.expit(z_NQ))
@@ -160,12 +166,13 @@ def objective(x: Floats, table: _Table) -> tuple[float, Floats]:
     """
     count = len(table.names)
     posterior_PQ, marginal_P, p_NQ = _posterior(x, table)
-    residual_NQ = table.weight_N[:, None] * (p_NQ - table.win_N[:, None]) * posterior_PQ[table.pair_N]
+    weight_N = table.weight_N * table.times_P[table.pair_N]
+    residual_NQ = weight_N[:, None] * (p_NQ - table.win_N[:, None]) * posterior_PQ[table.pair_N]
     slope = np.zeros_like(x)
     np.add.at(slope, table.judge_N, residual_NQ @ NODES_Q)
     np.add.at(slope, count + table.judge_N, residual_NQ.sum(1) * table.order_N)
     centre, precision = _prior(count)
-    value = -float(marginal_P.sum()) + 0.5 * float(precision @ (x - centre) ** 2)
+    value = -float(table.times_P @ marginal_P) + 0.5 * float(precision @ (x - centre) ** 2)
     return value, slope + precision * (x - centre)
 
 
@@ -188,8 +195,9 @@ def _information(x: Floats, table: _Table, posterior_PQ: Floats) -> Floats:
         score_LQ = np.concatenate([residual_KQ * NODES_Q, residual_KQ * order_K[:, None]])
         mean_L = score_LQ @ weight_Q
         spread_LL = (score_LQ * weight_Q) @ score_LQ.T - np.outer(mean_L, mean_L)
-        curve_KQ = share_K[:, None] * p_NQ[votes_N] * (1 - p_NQ[votes_N]) * weight_Q
-        np.subtract.at(found, (at[:, None], at[None, :]), spread_LL)
+        times = float(table.times_P[table.pair_N[votes_N[0]]])
+        curve_KQ = times * share_K[:, None] * p_NQ[votes_N] * (1 - p_NQ[votes_N]) * weight_Q
+        np.subtract.at(found, (at[:, None], at[None, :]), times * spread_LL)
         size = len(votes_N)
         for k in range(size):
             a, s, o = at[k], at[size + k], order_K[k]

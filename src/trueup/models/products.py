@@ -1,0 +1,161 @@
+"""Matrix products by the library that is fast on this processor.
+
+PyTorch's float32 products on the CPU are MKL's, and MKL keeps to AVX2 on processors that are not Intel's: half of what
+they can do, or less. oneDNN, which PyTorch brings along, uses all of it. On such a processor the linear layers of a
+float32 model call oneDNN; everywhere else, and in every other precision, PyTorch's own choice stands. The figures are
+those of ``benchmarks/kernels.py``.
+
+oneDNN compiles a kernel for every shape it meets, so counts of tokens are rounded up (``rounded``): products of a
+step whose shape was seen before cost nothing extra.
+
+Shapes: N tokens, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+LEAST_OUTPUTS = 8
+"""Narrower layers (a reward head) are no matrix product worth the name."""
+COARSEST = 64
+"""Counts of tokens are rounded up to a multiple of this, or of less where it would be more than a sixteenth."""
+
+
+def rounded(count: int) -> int:
+    """``count`` rounded up so that few shapes occur: at most 1/16 more."""
+    unit = min(COARSEST, 1 << max(0, (count // 16).bit_length() - 1))
+    return -(-count // unit) * unit
+
+
+@functools.cache
+def prefers_onednn() -> bool:
+    """Whether float32 products are faster by oneDNN than by MKL on this machine's processor."""
+    return (
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and "AuthenticAMD" in _vendor()
+    )
+
+
+def _vendor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+def product(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
+    """``input @ weight.T + bias`` [N, O] without gradient, by the faster library; any strides."""
+    if input_NI.dtype is torch.float32 and input_NI.device.type == "cpu" and input_NI.shape[0] and prefers_onednn():
+        return _onednn(input_NI, weight_OI, bias_O)
+    return functional.linear(input_NI, weight_OI, bias_O)
+
+
+def weight_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
+    """``grad.T @ input`` [O, I], by the faster library."""
+    if grad_NO.dtype is torch.float32 and grad_NO.device.type == "cpu" and grad_NO.shape[0] and prefers_onednn():
+        return _onednn_slope(grad_NO, input_NI)
+    return grad_NO.t() @ input_NI
+
+
+def _onednn_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
+    if input_NI.shape[1] < grad_NO.shape[1]:  # the first factor is copied when it is turned: let it be the small one
+        return _onednn(input_NI.t(), grad_NO.t(), None).t()
+    return _onednn(grad_NO.t(), input_NI.t(), None)
+
+
+def _onednn(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> torch.Tensor:
+    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input_NI, weight_OI, bias_O, "none", [], "")
+    return found
+
+
+class _Linear(torch.autograd.Function):
+    """``input @ weight.T + bias`` and its gradients, all three products by oneDNN; ``turned`` weights are [I, O]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input_NI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, turned: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(input_NI, weight)
+        ctx.turned = turned
+        return _onednn(input_NI, weight.t() if turned else weight, bias_O)
+
+    @staticmethod
+    def backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        input_NI, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        to_input = to_weight = None
+        if needs_input:
+            to_input = _onednn(grad_NO, weight if ctx.turned else weight.t(), None)
+        if needs_weight:
+            to_weight = _onednn_slope(*((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
+        return to_input, to_weight, grad_NO.sum(0) if needs_bias else None, None
+
+
+def _applies(input_: torch.Tensor, weight: torch.Tensor) -> bool:
+    return (
+        input_.dtype is torch.float32
+        and weight.dtype is torch.float32
+        and input_.device.type == "cpu"
+        and input_.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class FastLinear(nn.Linear):
+    """``nn.Linear`` whose float32 products on the CPU are oneDNN's."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``[..., I] -> [..., O]``."""
+        if not _applies(input, self.weight):
+            return super().forward(input)
+        flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
+            input.flatten(0, -2), self.weight, self.bias, False
+        )
+        return flat_NO.view(*input.shape[:-1], -1)
+
+
+class FastConv1D(Conv1D):  # type: ignore[misc]
+    """GPT-2's linear layer, whose weight stands as [I, O], with oneDNN's products."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., I] -> [..., O]``."""
+        if not _applies(x, self.weight):
+            found: torch.Tensor = super().forward(x)
+            return found
+        flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
+            x.flatten(0, -2), self.weight, self.bias, True
+        )
+        return flat_NO.view(*x.shape[:-1], -1)
+
+
+def quicken(model: Any) -> int:
+    """Give the linear layers of ``model`` the faster products, in place. Returns how many have them.
+
+    Parameters, names and saved files do not change. The output layer is left alone: log-probs are computed apart.
+    """
+    if not prefers_onednn():
+        return 0
+    head = model.get_output_embeddings()
+    found = 0
+    for module in model.modules():
+        if module is head:
+            continue
+        if type(module) is nn.Linear and module.out_features >= LEAST_OUTPUTS:
+            module.__class__ = FastLinear
+        elif type(module) is Conv1D:
+            module.__class__ = FastConv1D
+        else:
+            continue
+        found += 1
+    return found

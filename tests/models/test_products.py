@@ -1,0 +1,116 @@
+"""Products by the faster library give the same numbers and gradients, whichever library the processor prefers."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from tests.models.test_packing import FAMILIES, build
+from trueup.models import products
+from trueup.models.products import COARSEST, FastConv1D, FastLinear, product, quicken, rounded, weight_slope
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+
+
+@given(st.integers(0, 100_000))
+def test_rounding_up_costs_a_sixteenth_at_most_and_gives_few_shapes(count):
+    found = rounded(count)
+    assert count <= found <= count + count / 16
+    assert rounded(found) == found
+    if count >= 16 * COARSEST:
+        assert found % COARSEST == 0
+
+
+def test_few_shapes_occur():
+    assert len({rounded(count) for count in range(1000, 2000)}) <= 32
+
+
+@needs_onednn
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(8, 50), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_values_and_gradients_are_those_of_pytorch(tokens, inputs, outputs, biased, turned, seed):
+    torch.manual_seed(seed)
+    plain = Conv1D(outputs, inputs) if turned else nn.Linear(inputs, outputs, bias=biased)
+    nn.init.normal_(plain.weight)
+    fast = FastConv1D(outputs, inputs) if turned else FastLinear(inputs, outputs, bias=biased)
+    fast.load_state_dict(plain.state_dict())
+    x, slope = torch.randn(1, tokens, inputs), torch.randn(1, tokens, outputs)
+    results = []
+    for layer in (plain, fast):
+        given_ = x.clone().requires_grad_()
+        found = layer(given_)
+        found.backward(slope)
+        results.append([found.detach(), given_.grad, *(p.grad for p in layer.parameters())])
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * (tokens * inputs * outputs) ** 0.25)
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(64, 16, 48), (64, 48, 16), (1, 8, 8)])
+def test_bare_products(onednn, shape):
+    tokens, inputs, outputs = shape
+    x, weight, grad = torch.randn(tokens, inputs), torch.randn(outputs, inputs), torch.randn(tokens, outputs)
+    torch.testing.assert_close(product(x, weight), x @ weight.t(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(product(grad, weight.t()), grad @ weight, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(weight_slope(grad, x), grad.t() @ x, rtol=1e-5, atol=1e-4)
+    assert product(x[:0], weight).shape == (0, outputs)
+    wide = x.double()
+    torch.testing.assert_close(product(wide, weight.double()), wide @ weight.double().t(), rtol=1e-12, atol=1e-12)
+
+
+@needs_onednn
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_whole_model_computes_the_same_and_keeps_its_names(onednn, family):
+    plain, fast = build(family, torch.float32), build(family, torch.float32)
+    names = list(fast.state_dict())
+    assert quicken(fast) > 0
+    assert list(fast.state_dict()) == names
+    assert type(fast.get_output_embeddings()) is nn.Linear
+    ids = torch.randint(0, 61, (2, 9), generator=torch.Generator().manual_seed(1))
+    losses = []
+    for model in (plain, fast):
+        loss = torch.log_softmax(model(input_ids=ids).logits, -1)[..., 3].sum()
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+    for (name, one), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@needs_onednn
+def test_other_precisions_are_pytorchs_own(onednn):
+    fast = FastLinear(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fast(torch.randn(3, 8)).dtype is torch.bfloat16
+    assert fast.double()(torch.randn(3, 8, dtype=torch.float64)).dtype is torch.float64
+
+
+def test_a_processor_that_prefers_mkl_is_left_alone(monkeypatch):
+    monkeypatch.setattr(products, "prefers_onednn", lambda: False)
+    model = build("Llama", torch.float32)
+    assert quicken(model) == 0
+    assert not any(isinstance(module, FastLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "wanted"), [("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False)]
+)
+def test_the_choice_follows_the_processor(monkeypatch, vendor, capability, wanted):
+    monkeypatch.setattr(products, "_vendor", lambda: vendor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    products.prefers_onednn.cache_clear()
+    try:
+        assert products.prefers_onednn() is wanted
+        monkeypatch.setattr(products, "_vendor", lambda: "AuthenticAMD")
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+        products.prefers_onednn.cache_clear()
+        assert products.prefers_onednn() is (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available())
+    finally:
+        products.prefers_onednn.cache_clear()
