@@ -1,7 +1,8 @@
 """The common input of every speed comparison: one model, one tokenizer, one list of pairs, written once, read by both.
 
 The model is GPT-2's 124M configuration with random weights (speed does not depend on them), the pairs are real
-dialogues where a data directory is given and sandbox pairs otherwise. Pairs stand in the order in which trueup's
+dialogues where a data directory is given and sandbox pairs otherwise: as many as the steps need, at even quantiles of
+length, so that a few batches are as long as the whole file's. Pairs stand in the order in which trueup's
 ``EpochPlan`` will take them, so a peer that reads the file from the top sees the same batches.
 """
 
@@ -86,7 +87,7 @@ def _write_jobs(
             fits.append((pair, sides))
     if len(fits) < steps * BATCH:
         raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {steps} steps of {BATCH} need more")
-    asked, fits = fits[: max(steps * BATCH, 4 * 32)], fits[: steps * BATCH]
+    asked, fits = _evenly(fits, max(steps * BATCH, 4 * 32)), _evenly(fits, steps * BATCH)
     for job, purpose in PURPOSES.items():
         plan = EpochPlan(range(len(fits)), BATCH, 1, seed, purpose)
         place = [i for step in range(len(plan)) for i in plan[step]]
@@ -109,6 +110,17 @@ def _write_jobs(
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=1))
     return facts
+
+
+def _evenly(fits: list[tuple[PreferencePair, Any]], count: int) -> list[tuple[PreferencePair, Any]]:
+    """Pairs at even quantiles of length, in the order of the file: a few that are as long as all are."""
+    by_length = sorted(
+        range(len(fits)), key=lambda i: sum(len(s.prompt_ids) + len(s.completion_ids) for s in fits[i][1])
+    )
+    picked = (
+        {by_length[int((k + 0.5) * len(fits) / count)] for k in range(count)} if len(fits) > count else range(len(fits))
+    )
+    return [fits[i] for i in sorted(picked)]
 
 
 def _operations(

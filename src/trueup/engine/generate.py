@@ -102,7 +102,7 @@ def _decode(
     padded = _Padded.of(prompts, device)
     seen_BV = _seen(policy, padded.ids_BT, padded.mask_BT) if sampling.repetition_penalty != 1.0 else None
     stop_tokens = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
-    stepper = _stepper(policy, padded, room)
+    stepper = _stepper(policy, prompts, padded, room)
     live = torch.arange(len(prompts), device=device)
     done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     drawn_BC = torch.zeros(len(prompts), room, dtype=torch.long, device=device)
@@ -201,12 +201,11 @@ class _ByModel:
 
 
 class _ByDecoder:
-    """Prefill by the model, then one flat step a token (``models.decoder``)."""
+    """Prompts and tokens through the flat products of ``models.decoder``."""
 
-    def __init__(self, policy: Policy, padded: _Padded, room: int) -> None:
-        self.by_model = _ByModel(policy, padded)
-        self.decoder = Decoder(policy.model, decode_dtype(policy), len(padded.ids_BT))
-        self.room = room
+    def __init__(self, policy: Policy, prompts: Sequence[Ids], padded: _Padded, room: int) -> None:
+        self.decoder = Decoder(policy.model, decode_dtype(policy), len(prompts))
+        self.prompts, self.room = prompts, room
         self.column = padded.ids_BT.shape[1]
         self.place_B = padded.places_BT[:, -1]
         self.bias_B11T: torch.Tensor | None = None
@@ -217,10 +216,8 @@ class _ByDecoder:
 
     def first(self) -> torch.Tensor:
         """Logits [B, V] after the prompts."""
-        logits_BV = self.by_model.first()
-        self.decoder.start(self.by_model.cache, self.room)
-        del self.by_model.cache
-        return logits_BV
+        logits_BV = self.decoder.prefill(self.prompts, self.room)
+        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
 
     def next(self, token_B: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token a row."""
@@ -242,33 +239,33 @@ def decode_dtype(policy: Policy) -> torch.dtype:
     return held if policy.compute is torch.float32 else policy.compute
 
 
-def _stepper(policy: Policy, padded: _Padded, room: int) -> _ByModel | _ByDecoder:
+def _stepper(policy: Policy, prompts: Sequence[Ids], padded: _Padded, room: int) -> _ByModel | _ByDecoder:
     length = padded.ids_BT.shape[1] + room
     if policy.adapters or not supports(policy.model, length):
         return _ByModel(policy, padded)
     if policy.decodes is None:
         policy.decodes = _decoder_agrees(policy)
-    return _ByDecoder(policy, padded, room) if policy.decodes else _ByModel(policy, padded)
+    return _ByDecoder(policy, prompts, padded, room) if policy.decodes else _ByModel(policy, padded)
 
 
 @torch.no_grad()
 def _decoder_agrees(policy: Policy) -> bool:
-    """Two decoded tokens by both ways, on prompts of different lengths."""
+    """Prompts of different lengths and two decoded tokens by both ways."""
     draw = torch.Generator().manual_seed(0)
     ids_BT = torch.randint(0, policy.vocabulary, (2, 6), generator=draw)
     first, second = ids_BT.tolist()
-    padded = _Padded.of([tuple(first), tuple(second[:3])], policy.device)
+    prompts = [tuple(first), tuple(second[:3])]
+    padded = _Padded.of(prompts, policy.device)
     try:
-        ways = (_ByModel(policy, padded), _ByDecoder(policy, padded, 2))
-        for way in ways:
-            way.first()
+        ways = (_ByModel(policy, padded), _ByDecoder(policy, prompts, padded, 2))
+        logits = [[way.first() for way in ways]]
         for column in (4, 5):
             token_B = ids_BT[:, column].to(policy.device)
-            wanted_BV, found_BV = (way.next(token_B) for way in ways)
+            logits.append([way.next(token_B) for way in ways])
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         log.warning("%s: the fast decoder does not run (%s); the model's own step is used", policy.source, error)
         return False
-    gap = float((wanted_BV - found_BV).abs().max() / wanted_BV.abs().max().clamp(min=1e-6))
+    gap = max(float((one - other).abs().max() / one.abs().max().clamp(min=1e-6)) for one, other in logits)
     if not gap < (1e-4 if policy.compute is torch.float32 else 5e-2):
         log.warning("%s: the fast decoder differs by %.1e; the model's own step is used", policy.source, gap)
         return False

@@ -1,26 +1,30 @@
 """One decoding step as few tensor operations: what makes sampling from small and middle-sized models fast.
 
 Hugging Face's layers spend most of a one-token step in Python. Here a step is a flat list of products on weights that
-are cast once per call, with a cache that is allocated once. Prefill stays with the model's own forward, so prompts are
-read exactly as ever. A self-check compares the first decoded logits of a model with its own; where they differ, or
-where the architecture is not one of those below, sampling uses the model itself.
+are cast once per call, with a cache that is allocated once. Prompts are read by the same products as one packed stream,
+without padding, and equal prompts once. A self-check compares the first logits of a model with its own; where they
+differ, or where the architecture is not one of those below, sampling uses the model itself.
 
-Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width.
+Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width, N tokens of all prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn import functional
 
+from trueup.data.batch import Ids
+from trueup.models.packing import attend_in_rows, pack
 from trueup.models.products import prefers_onednn
 
 GATED = ("llama", "mistral", "qwen2", "qwen3")
 """RMS norms, rotary positions, gated MLP."""
+Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(queries and keys [N, H + K, E], values [N, K, E]) -> attended, N rows of H * E."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary variants whose angles depend on the position only."""
 
@@ -135,22 +139,38 @@ class Decoder:
         self.values: list[torch.Tensor] = []
         self.cosine_TE = self.sine_TE = self.embedding.new_zeros(0)
 
-    def start(self, cache: Any, room: int) -> None:
-        """Take the prompt's keys and values from a Hugging Face cache and make room for ``room`` more tokens."""
+    def prefill(self, prompts: Sequence[Ids], room: int) -> torch.Tensor:
+        """Logits [B, V] after the prompts; fills a cache in which all prompts end at one column, with ``room`` more."""
+        shape, device = self.shape, self.embedding.device
+        stream = pack(prompts, [()] * len(prompts), device)
+        width = max(len(p) for p in prompts)
+        lengths_B = torch.tensor([len(p) for p in prompts], device=device)
+        column_T = torch.arange(width, device=device)
+        real_BT = column_T >= width - lengths_B[:, None]
+        index_BT = torch.where(real_BT, stream.last_B[:, None] - (width - 1) + column_T, 0)
         self.keys, self.values = [], []
-        for layer in cache.layers:
-            for source, kept in ((layer.keys, self.keys), (layer.values, self.values)):
-                rows, heads, width, size = source.shape
-                grown = torch.empty(rows, heads, width + room, size, dtype=self.dtype, device=source.device)
-                grown[:, :, :width] = source
+        self._turn(width + room)
+
+        def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            for source, kept in ((query_key[:, shape.heads :], self.keys), (value, self.values)):
+                grown = source.new_empty(len(prompts), shape.kv_heads, width + room, shape.size)
+                # What stands left of a short prompt is masked, and must be finite all the same.
+                grown[:, :, :width] = (source[index_BT] * real_BT[..., None, None]).transpose(1, 2)
                 kept.append(grown)
-        if self.rotary is not None:
-            limit = self.keys[0].shape[2]
-            places = torch.arange(limit, device=self.embedding.device)[None]
-            cosine, sine = self.rotary(self.embedding[:1, :1].to(self.wide)[None], places)
-            half = self.shape.size // 2
-            sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(sine)
-            self.cosine_TE, self.sine_TE = cosine[0].to(self.wide), (sine[0] * sign).to(self.wide)
+            return attend_in_rows(query_key[:, : shape.heads], query_key[:, shape.heads :], value, stream)
+
+        state_ND = self._layers(stream.ids_N, stream.positions_N, attend)
+        return self.head(self._normed(state_ND[stream.last_B], self.final))
+
+    def _turn(self, limit: int) -> None:
+        """Rotary angles of ``limit`` positions."""
+        if self.rotary is None:
+            return
+        places = torch.arange(limit, device=self.embedding.device)[None]
+        cosine, sine = self.rotary(self.embedding[:1, :1].to(self.wide)[None], places)
+        half = self.shape.size // 2
+        sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(sine)
+        self.cosine_TE, self.sine_TE = cosine[0].to(self.wide), (sine[0] * sign).to(self.wide)
 
     def keep(self, rows_B: torch.Tensor) -> None:
         """Drop all rows but ``rows_B`` from the cache."""
@@ -168,19 +188,37 @@ class Decoder:
             column: Where in the cache they go; columns before it are read.
             bias_B11T: Added to attention logits, -inf at left padding; None where no row is padded.
         """
-        shape = self.shape
-        state_BD = functional.embedding(token_B, self.embedding).to(self.wide)
+        shape, width = self.shape, column + 1
+        bias = None if bias_B11T is None else bias_B11T[..., :width]
+        caches = zip(self.keys, self.values, strict=True)
+
+        def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            keys, values = next(caches)
+            keys[:, :, column] = query_key[:, shape.heads :]
+            values[:, :, column] = value
+            return functional.scaled_dot_product_attention(
+                query_key[:, : shape.heads, None],
+                keys[:, :, :width],
+                values[:, :, :width],
+                attn_mask=bias,
+                enable_gqa=shape.kv_heads != shape.heads,
+            )
+
+        return self.head(self._normed(self._layers(token_B, place_B, attend), self.final))
+
+    def _layers(self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """The residual stream [N, D] of tokens at their positions; ``attend`` knows who sees whom, layer by layer."""
+        shape, count = self.shape, token_N.shape[0]
+        state_ND = functional.embedding(token_N, self.embedding).to(self.wide)
         cosine = sine = None
         if self.places is not None:
-            state_BD = state_BD + functional.embedding(place_B, self.places)
+            state_ND = state_ND + functional.embedding(place_N, self.places)
         else:
-            cosine = self.cosine_TE.index_select(0, place_B)[:, None]
-            sine = self.sine_TE.index_select(0, place_B)[:, None]
-        rows, width = token_B.shape[0], column + 1
-        bias = None if bias_B11T is None else bias_B11T[..., :width]
-        for index, layer in enumerate(self.layers):
-            mixed = layer.qkv(self._normed(state_BD, layer.norm_in))
-            heads = mixed.view(rows, shape.heads + 2 * shape.kv_heads, shape.size)
+            cosine = self.cosine_TE.index_select(0, place_N)[:, None]
+            sine = self.sine_TE.index_select(0, place_N)[:, None]
+        for layer in self.layers:
+            mixed = layer.qkv(self._normed(state_ND, layer.norm_in))
+            heads = mixed.view(count, shape.heads + 2 * shape.kv_heads, shape.size)
             query_key = heads[:, : shape.heads + shape.kv_heads]
             if layer.qk_norms is not None:
                 query_key = torch.cat(
@@ -197,24 +235,16 @@ class Decoder:
             if cosine is not None and sine is not None:
                 turned = query_key.roll(shape.size // 2, -1)
                 query_key = torch.addcmul(query_key * cosine, turned, sine).to(self.dtype)
-            self.keys[index][:, :, column] = query_key[:, shape.heads :]
-            self.values[index][:, :, column] = heads[:, shape.heads + shape.kv_heads :]
-            attended = functional.scaled_dot_product_attention(
-                query_key[:, : shape.heads, None],
-                self.keys[index][:, :, :width],
-                self.values[index][:, :, :width],
-                attn_mask=bias,
-                enable_gqa=shape.kv_heads != shape.heads,
-            )
-            state_BD = state_BD + layer.out(attended.reshape(rows, shape.heads * shape.size))
-            inner = layer.up(self._normed(state_BD, layer.norm_mlp))
+            attended = attend(query_key, heads[:, shape.heads + shape.kv_heads :])
+            state_ND = state_ND + layer.out(attended.reshape(count, shape.heads * shape.size))
+            inner = layer.up(self._normed(state_ND, layer.norm_mlp))
             if shape.gated:
                 gate, value = inner.chunk(2, -1)
                 inner = functional.silu(gate).mul_(value)
             else:
                 inner = functional.gelu(inner, approximate="tanh")
-            state_BD = state_BD + layer.down(inner)
-        return self.head(self._normed(state_BD, self.final))
+            state_ND = state_ND + layer.down(inner)
+        return state_ND
 
     def _normed(self, state_BD: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
         weight, bias = norm

@@ -8,7 +8,8 @@ there, and each token takes back its own output. No dense mask exists, and the n
 A few idle tokens at the end bring N to a round number, because kernels are compiled for each shape that occurs; nothing
 reads them, and they attend to nothing.
 
-Shapes: N tokens of the stream, R rows (sequences) of one attention bucket, T positions, H heads, E head width.
+Shapes: N tokens of the stream, R rows (sequences) of one attention bucket, T positions, H heads, K key-value heads,
+E head width.
 """
 
 from __future__ import annotations
@@ -218,17 +219,36 @@ def packed_attention(
     """
     stream = _ACTIVE.get()
     assert stream is not None, "packed attention runs inside `packed()` only"
-    flat = [_ToRows.apply(tensor[0].transpose(0, 1), stream) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
+    q_NHE, k_NKE, v_NKE = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    found_NHE = attend_in_rows(q_NHE, k_NKE, v_NKE, stream, scale=scaling, window=sliding_window, softcap=softcap)
+    return found_NHE[None], None
+
+
+def attend_in_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    stream: Stream,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Causal attention inside each sequence of ``stream``: ``[N, H, E]`` and twice ``[N, K, E] -> [N, H, E]``.
+
+    ``scale``, ``window`` and ``softcap`` are those of ``causal``.
+    """
+    flat = [_ToRows.apply(tensor, stream) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
     sizes = [index.numel() for index in stream.rows]
     outputs = []
     # One split, not slices: its backward is one concatenation.
     for index, *parts in zip(stream.rows, *(tensor.split(sizes) for tensor in flat), strict=True):
         q, k, v = (part.unflatten(0, tuple(index.shape)).transpose(1, 2) for part in parts)
-        found_RHTE = causal(q, k, v, scale=scaling, window=sliding_window, softcap=softcap)
+        found_RHTE = causal(q, k, v, scale=scale, window=window, softcap=softcap)
         outputs.append(found_RHTE.transpose(1, 2).flatten(0, 1))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     found: torch.Tensor = _ToStream.apply(joined, stream)  # type: ignore[no-untyped-call]
-    return found[None], None
+    return found
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
