@@ -124,8 +124,10 @@ def _best(run: Callable[[], Any], seconds: float = 0.4) -> float:
 def _product_rate(dtype: Any) -> float:
     import torch
 
+    from trueup.models.products import product
+
     left, right = torch.randn(SIZE, SIZE, dtype=dtype), torch.randn(SIZE, SIZE, dtype=dtype)
-    return 2 * SIZE**3 / _best(lambda: left @ right) / 1e9
+    return 2 * SIZE**3 / _best(lambda: product(left, right)) / 1e9
 
 
 def _copy_rate() -> float:

@@ -53,6 +53,7 @@ class Size:
     test_prompts: int = 400
     base_epochs: float = 1.0
     sft_epochs: float = 2.0
+    reward_epochs: float = 2.5
     ppo_steps: int = 105
 
 
@@ -187,10 +188,10 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
             {
                 "data": files["pairs"],
                 "validation": files["held_out_pairs"],
-                "model": {"name": "@base"},
+                "model": {"name": "@sft"},
                 "batch": {**batch, "size": 32},
-                "epochs": 2,
-                "evaluate_every": 250,
+                "epochs": size.reward_epochs,
+                "evaluate_every": 500,
                 "optim": {"learning_rate": 1e-3, "weight_decay": 0.1},
                 "seed": seed,
             },
@@ -204,7 +205,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
                 "model": {"name": "@sft"},
                 "batch": batch,
                 "epochs": 1,
-                "evaluate_every": 100,
+                "evaluate_every": 150,
                 "objective": {"kind": "dpo-nll", "beta": 0.05, "nll_weight": 0.2},
                 "optim": {"learning_rate": 6e-4, "warmup": 0.1},
                 "seed": seed,
