@@ -6,11 +6,14 @@ from sqlalchemy import select
 
 from trueup.errors import ShapeError, UsageError
 from trueup.feedback.active import choose_pairs, openness
-from trueup.feedback.assignment import Nothing, Seat, next_seat
+from trueup.feedback.assignment import Nothing, Seat, acknowledge, next_seat
 from trueup.feedback.judgments import submit
-from trueup.feedback.projects import NewItem, add_person, add_template, create_project, import_items
+from trueup.feedback.projects import NewItem, add_guideline, add_person, add_template, create_project, import_items
 from trueup.feedback.reading import read_project
 from trueup.feedback.schema import item
+from trueup.feedback.schema import template as template_table
+
+RIGHT = {"preferred": 0, "strength": 2}
 
 
 def a_room(store, quality, *, main=30, gold=3, calibration=0, overlap=1, per_prompt=1):
@@ -84,11 +87,44 @@ def test_calibration_comes_first_and_the_share_right_decides(store):
     assert "pairs" in refused.message
 
 
+def practice(store, project, count, names):
+    template = read_template(store, project)
+    rows = [
+        NewItem(f"{names} {i}?", (f"right {names} {i}", f"wrong {names} {i}"), stream="calibration", gold=RIGHT)
+        for i in range(count)
+    ]
+    import_items(store, template, rows)
+
+
+def read_template(store, project):
+    with store.read() as connection:
+        return connection.execute(select(template_table.c.id).where(template_table.c.project == project)).scalar()
+
+
 def test_new_practice_gives_another_chance(store):
     quality = {"calibration": 2, "pass_share": 0.6, "gold_every": None, "repeat_every": None}
     project, ada = a_room(store, quality, calibration=2, gold=0)
     work(store, project, ada, 2, worst)
     assert next_seat(store, project, ada).reason == "not_qualified"
+    practice(store, project, 3, "again")
+    assert [held.stream for held, _ in work(store, project, ada, 4, best)] == ["calibration"] * 2 + ["main"] * 2
+
+
+@pytest.mark.parametrize("requalify", [True, False])
+def test_a_new_guideline_asks_for_calibration_again_where_the_template_says_so(store, requalify):
+    quality = {"calibration": 2, "pass_share": 1.0, "gold_every": None, "repeat_every": None, "requalify": requalify}
+    project, ada = a_room(store, quality, calibration=2, gold=0)
+    acknowledge(store, ada, add_guideline(store, project, "Prefer what helps."))
+    assert [held.stream for held, _ in work(store, project, ada, 3, best)] == ["calibration"] * 2 + ["main"]
+    newer = add_guideline(store, project, "Prefer what helps, and is true.")
+    assert next_seat(store, project, ada).reason == "guideline_not_acknowledged"
+    acknowledge(store, ada, newer)
+    if not requalify:
+        assert [held.stream for held, _ in work(store, project, ada, 2, best)] == ["main"] * 2
+        return
+    assert next_seat(store, project, ada).reason == "not_qualified"
+    practice(store, project, 2, "newer")
+    assert [held.stream for held, _ in work(store, project, ada, 3, best)] == ["calibration"] * 2 + ["main"]
 
 
 def test_an_open_item_gets_another_judge_up_to_the_limit(store):

@@ -116,7 +116,7 @@ def _next(store: Store, connection: Connection, project_id: str, person_id: str,
     ).first()
     if mine is not None:
         return _seat(mine)
-    what = due(connection, project_id, person_id, now)
+    what = due(connection, project_id, person_id, now, current)
     if what.item is not None:
         wanted = select(item, template.c.kind).join(template, template.c.id == item.c.template)
         chosen = connection.execute(wanted.where(item.c.id == what.item)).first()

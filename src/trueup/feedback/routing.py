@@ -38,7 +38,9 @@ class Quality(BaseModel):
     calibration: int = Field(0, ge=0)
     """Calibration items to answer before ordinary work; 0 asks for none."""
     pass_share: float = Field(0.0, ge=0, le=1)
-    """Share of them to get right."""
+    """Share of them to get right; of the last ones, where a lead has added more."""
+    requalify: bool = False
+    """Whether a new guideline version asks for calibration again: only answers given under it count then."""
     gold_every: int | None = Field(20, ge=2)
     """Judgments from one gold item to the next (5 %); null shows none."""
     repeat_every: int | None = Field(33, ge=2)
@@ -80,8 +82,8 @@ class Due:
     """Names of templates that the person did not qualify for."""
 
 
-def due(connection: Connection, project_id: str, person_id: str, now: str) -> Due:
-    """Decide what comes next; may make a repeat item."""
+def due(connection: Connection, project_id: str, person_id: str, now: str, current: str | None) -> Due:
+    """Decide what comes next; may make a repeat item. ``current`` is the newest guideline, where there is one."""
     open_to, apart, failed = [], [], []
     templates = select(template).where(template.c.project == project_id).order_by(template.c.created_at)
     for row in connection.execute(templates).all():
@@ -91,15 +93,14 @@ def due(connection: Connection, project_id: str, person_id: str, now: str) -> Du
             continue
         apart.append(row.id)
         if settings.calibration:
-            answered, right = _calibration(connection, row.id, person_id)
-            if answered < settings.calibration:
+            right = _calibration(connection, row.id, person_id, current if settings.requalify else None)
+            last = right[-settings.calibration :]
+            passed = bool(last) and sum(last) >= settings.pass_share * len(last)  # without practice nobody can qualify
+            if len(last) < settings.calibration or not passed:
                 waiting = _unseen(connection, row.id, person_id, "calibration")
                 if waiting is not None:
                     return Due(waiting, (), ())
-                if answered == 0:
-                    failed.append(row.name)  # nothing to calibrate on, so nobody can qualify
-                    continue
-            if right < settings.pass_share * answered:
+            if not passed:
                 failed.append(row.name)
                 continue
         special = _gold_due(connection, row.id, person_id, settings) or _repeat_due(
@@ -111,8 +112,9 @@ def due(connection: Connection, project_id: str, person_id: str, now: str) -> Du
     return Due(None, tuple(open_to), tuple(apart), tuple(failed))
 
 
-def _calibration(connection: Connection, template_id: str, person_id: str) -> tuple[int, int]:
-    rows = connection.execute(
+def _calibration(connection: Connection, template_id: str, person_id: str, guideline: str | None) -> list[bool]:
+    """Right or wrong in order of time, of all calibration answers or of those given under one guideline version."""
+    asked = (
         select(item.c.gold, judgment.c.answer)
         .join(judgment, judgment.c.item == item.c.id)
         .where(
@@ -121,8 +123,12 @@ def _calibration(connection: Connection, template_id: str, person_id: str) -> tu
             judgment.c.person == person_id,
             judgment.c.revision == 1,  # the first answer counts: the right one is shown after it
         )
-    ).all()
-    return len(rows), sum(row.answer is not None and is_right(row.answer, row.gold) for row in rows)
+        .order_by(judgment.c.created_at, judgment.c.id)
+    )
+    if guideline is not None:
+        asked = asked.where(judgment.c.guideline == guideline)
+    rows = connection.execute(asked).all()
+    return [row.answer is not None and is_right(row.answer, row.gold) for row in rows]
 
 
 def _unseen(connection: Connection, template_id: str, person_id: str, stream: str) -> str | None:
