@@ -50,8 +50,8 @@ def _sandbox() -> str:
             "accuracy over the ceiling that the judges' noise allows; *wins* are gold win-rates over SFT on 400 held-out "
             "prompts with 95 % intervals; KL is the mean over PPO's last 30 % of steps (target 6, band 4.8 to 7.2).",
             table(rows),
-            "Seconds were taken before the judgments went through the feedback room, which adds about 30; the training files "
-            "are the same, pair by pair (`tests/test_crowd.py`).",
+            "Seconds and peak memory are of everything: judging, audit, training, evaluation. Seeds of one call share a "
+            "process, so the memory of a later one holds what an earlier one left.",
             "Sought: share at least 0.95, wins at least 0.70 with the interval above 0.5, KL in its band. "
             + ("Missed: " + "; ".join(missed) + "." if missed else "All reached."),
             f"Honest baselines for the reward model, by seed: bag of words {words}; length only {length}. In a world made of "

@@ -208,15 +208,16 @@ class _ByDecoder:
         self.prompts, self.room = prompts, room
         self.column = padded.ids_BT.shape[1]
         self.place_B = padded.places_BT[:, -1]
+        self.mask_BT = padded.mask_BT
         self.bias_B11T: torch.Tensor | None = None
-        if not bool(padded.mask_BT.all()):
-            bias_BT = torch.zeros(len(self.place_B), self.column + room, device=policy.device, dtype=self.decoder.dtype)
-            bias_BT[:, : self.column].masked_fill_(padded.mask_BT == 0, float("-inf"))
-            self.bias_B11T = bias_BT[:, None, None]
 
     def first(self) -> torch.Tensor:
         """Logits [B, V] after the prompts."""
         logits_BV = self.decoder.prefill(self.prompts, self.room)
+        if not bool(self.mask_BT.all()):
+            bias_BT = self.mask_BT.new_zeros(len(self.prompts), self.column + self.room, dtype=self.decoder.cached)
+            bias_BT[:, : self.column].masked_fill_(self.mask_BT == 0, float("-inf"))
+            self.bias_B11T = bias_BT[:, None, None]
         return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
 
     def next(self, token_B: torch.Tensor) -> torch.Tensor:

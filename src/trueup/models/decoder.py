@@ -25,6 +25,8 @@ GATED = ("llama", "mistral", "qwen2", "qwen3")
 """RMS norms, rotary positions, gated MLP."""
 Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(queries and keys [N, H + K, E], values [N, K, E]) -> attended, N rows of H * E."""
+WIDE_CACHE_BYTES = 1 << 28
+"""A cache that is this small in float32 is kept in float32 on the CPU, where single queries attend fastest so."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary variants whose angles depend on the position only."""
 
@@ -40,22 +42,40 @@ class _Product:
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, rows: int) -> None:
         self.bias_O = bias_O
         self.packed: Any = None
-        self.weight_IO = weight_OI.t()
-        if weight_OI.device.type != "cpu":
-            return
+        self.weight_IO: torch.Tensor | None = None  # not beside the packed one: that would be a second copy
         narrow = weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if narrow or (weight_OI.dtype is torch.float32 and prefers_onednn()):
+        if weight_OI.device.type != "cpu":
+            self.weight_IO = weight_OI.t()
+        elif narrow or (weight_OI.dtype is torch.float32 and prefers_onednn()):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous(), rows)
         else:
-            self.weight_IO = self.weight_IO.contiguous()
+            self.weight_IO = weight_OI.t().contiguous()
 
     def __call__(self, input_BI: torch.Tensor) -> torch.Tensor:
         if self.packed is not None:
             found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input_BI, self.packed, self.bias_O, "none", [], "")
             return found
+        assert self.weight_IO is not None
         if self.bias_O is None:
             return input_BI @ self.weight_IO
         return torch.addmm(self.bias_O, input_BI, self.weight_IO)
+
+
+def _attend_once(
+    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor | None
+) -> torch.Tensor:
+    """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
+
+    PyTorch's CPU kernel is made for many queries: with one it is two to four times slower (``benchmarks/kernels.py``).
+    """
+    rows, heads, size = query_BHE.shape
+    groups = heads // key_BKTE.shape[1]
+    grouped = query_BHE.to(key_BKTE.dtype).view(rows, -1, groups, size)
+    logits = torch.matmul(grouped, key_BKTE.transpose(-1, -2))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * size**-0.5
+    if bias_B11T is not None:
+        logits = logits.add_(bias_B11T)
+    return torch.matmul(torch.softmax(logits, -1).to(value_BKTE.dtype), value_BKTE).view(rows, heads, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +126,7 @@ class Decoder:
 
     Args:
         model: A causal LM for which ``supports`` holds.
-        dtype: Of weights, cache and products. The residual stream is float32 or wider.
+        dtype: Of weights and products. The residual stream is float32 or wider, and so is a small cache.
         rows: About how many rows a step will have; kernels are chosen for it.
     """
 
@@ -118,6 +138,8 @@ class Decoder:
         self.dtype = dtype
         self.rows = rows
         self.wide = torch.promote_types(dtype, torch.float32)
+        self.cached = dtype
+        """Precision of the cache; ``prefill`` decides."""
         self.shape = _Shape(
             gated,
             heads,
@@ -150,10 +172,15 @@ class Decoder:
         index_BT = torch.where(real_BT, stream.last_B[:, None] - (width - 1) + column_T, 0)
         self.keys, self.values = [], []
         self._turn(width + room)
+        count = 2 * len(self.layers) * len(prompts) * shape.kv_heads * (width + room) * shape.size
+        if device.type == "cpu" and count * self.wide.itemsize <= WIDE_CACHE_BYTES:
+            self.cached = self.wide
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             for source, kept in ((query_key[:, shape.heads :], self.keys), (value, self.values)):
-                grown = source.new_empty(len(prompts), shape.kv_heads, width + room, shape.size)
+                grown = torch.empty(
+                    (len(prompts), shape.kv_heads, width + room, shape.size), dtype=self.cached, device=device
+                )
                 # What stands left of a short prompt is masked, and must be finite all the same.
                 grown[:, :, :width] = (source[index_BT] * real_BT[..., None, None]).transpose(1, 2)
                 kept.append(grown)
@@ -196,8 +223,11 @@ class Decoder:
             keys, values = next(caches)
             keys[:, :, column] = query_key[:, shape.heads :]
             values[:, :, column] = value
+            query = query_key[:, : shape.heads]
+            if query.device.type == "cpu":
+                return _attend_once(query, keys[:, :, :width], values[:, :, :width], bias).to(self.dtype)
             return functional.scaled_dot_product_attention(
-                query_key[:, : shape.heads, None],
+                query[:, :, None],
                 keys[:, :, :width],
                 values[:, :, :width],
                 attn_mask=bias,
