@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -62,7 +61,7 @@ def measure(point: dict[str, int], dtype: str) -> dict[str, float]:
     from benchmarks.flops import Shape, pair_step
     from trueup.config import Batch, Optim
     from trueup.data.render import RenderedPair, pair_length
-    from trueup.engine.device import tuned_process
+    from trueup.engine.device import peak_memory, tuned_process
     from trueup.engine.score import sequence_logps
     from trueup.engine.step import Stepper
     from trueup.models.policy import Policy
@@ -119,7 +118,7 @@ def measure(point: dict[str, int], dtype: str) -> dict[str, float]:
     lengths = [(point["prompt"], point["answer"], point["answer"])] * point["pairs"]
     return {
         "seconds": median(seconds[1:]),
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_gb": peak_memory() / 1e9,
         "flop": pair_step(Shape.of(policy.model), lengths, head=True, reference=True),
         "parameters": sum(p.numel() for p in policy.model.parameters()),
     }

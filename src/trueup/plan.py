@@ -94,16 +94,14 @@ def _probe(stage: Stage, done: dict[str, Path], folder: Path, steps: int) -> Cos
 
 def _child(text: str) -> None:
     """Run in the measuring process: one stage, a few steps, then its peak memory on standard output."""
-    import resource
-
+    from trueup.engine.device import peak_memory
     from trueup.recipes.registry import execute
 
     task = json.loads(text)
     stage = Stage(**task["stage"])
     config = resolve_stage(stage, {name: Path(path) for name, path in task["done"].items()})
     execute(stage.kind, config, task["out"], quiet=True, probe=task["steps"])
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    print(f"PEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}")
+    print(f"PEAK {peak_memory() / 2**30}")
 
 
 def _extrapolate(stage: Stage, out: Path, wall: float, peak_gb: float) -> Cost:

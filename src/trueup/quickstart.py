@@ -9,7 +9,6 @@ Every stage is an ordinary run that the ordinary commands could have made; the r
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
 from trueup.data.sandbox import Annotator, World, gold, noise_ceiling, panel
 from trueup.data.write import write_jsonl
+from trueup.engine.device import peak_memory
 from trueup.evaluation.baselines import bag_of_words, length_only
 from trueup.evaluation.collect import collect
 from trueup.evaluation.rows import write_rows
@@ -256,7 +256,7 @@ def quickstart(
     rows = evaluate(world["files"], runs, seed)
     write_rows(rows, out / "eval.jsonl")
     facts = {**world["facts"], **baselines(world["files"]), "seconds": time.perf_counter() - started}
-    facts["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    facts["peak_memory_gb"] = peak_memory() / 2**30
     report = build_report(
         runs,
         rows,

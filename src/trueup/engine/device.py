@@ -1,4 +1,4 @@
-"""What the process needs so that training is fast where it runs: allocator and floating-point settings of the CPU."""
+"""What the process needs so that training is fast where it runs, and what it takes: settings of the CPU, peak memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -32,6 +33,21 @@ def tuned_process() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(flushed)
+
+
+def peak_memory() -> int:
+    """Most bytes that this program has held so far; GPU memory apart.
+
+    Linux says it of the program itself. Elsewhere it is the process's, which may begin with its parent's.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        import resource
+
+        found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return found if sys.platform == "darwin" else found * 1024
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _flushes() -> bool:

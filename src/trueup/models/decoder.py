@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn import functional
 
-from trueup.data.batch import Ids
 from trueup.models.packing import attend_in_rows, pack
 from trueup.models.products import prefers_onednn
 
@@ -61,6 +60,13 @@ class _Product:
         return torch.addmm(self.bias_O, input_BI, self.weight_IO)
 
 
+def _rms(state: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root-mean-square norm in two passes over memory; PyTorch's takes five on the CPU."""
+    size = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
+    found: torch.Tensor = (state * size.square_().div_(state.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
+    return found
+
+
 def _attend_once(
     query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor | None
 ) -> torch.Tensor:
@@ -70,9 +76,9 @@ def _attend_once(
     """
     rows, heads, size = query_BHE.shape
     groups = heads // key_BKTE.shape[1]
-    grouped = query_BHE.to(key_BKTE.dtype).view(rows, -1, groups, size)
+    grouped = (query_BHE.to(key_BKTE.dtype) * size**-0.5).view(rows, -1, groups, size)
     logits = torch.matmul(grouped, key_BKTE.transpose(-1, -2))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * size**-0.5
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if bias_B11T is not None:
         logits = logits.add_(bias_B11T)
     return torch.matmul(torch.softmax(logits, -1).to(value_BKTE.dtype), value_BKTE).view(rows, heads, size)
@@ -161,7 +167,7 @@ class Decoder:
         self.values: list[torch.Tensor] = []
         self.cosine_TE = self.sine_TE = self.embedding.new_zeros(0)
 
-    def prefill(self, prompts: Sequence[Ids], room: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
         """Logits [B, V] after the prompts; fills a cache in which all prompts end at one column, with ``room`` more."""
         shape, device = self.shape, self.embedding.device
         stream = pack(prompts, [()] * len(prompts), device)
@@ -253,7 +259,7 @@ class Decoder:
             if layer.qk_norms is not None:
                 query_key = torch.cat(
                     [
-                        functional.rms_norm(part.to(self.wide), (shape.size,), weight, shape.eps)
+                        _rms(part.to(self.wide), weight, shape.eps)
                         for part, weight in zip(
                             (heads[:, : shape.heads], heads[:, shape.heads : shape.heads + shape.kv_heads]),
                             layer.qk_norms,
@@ -279,7 +285,7 @@ class Decoder:
     def _normed(self, state_BD: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
         weight, bias = norm
         if self.shape.gated:
-            return functional.rms_norm(state_BD, (state_BD.shape[-1],), weight, self.shape.eps).to(self.dtype)
+            return _rms(state_BD, weight, self.shape.eps).to(self.dtype)
         return functional.layer_norm(state_BD, (state_BD.shape[-1],), weight, bias, self.shape.eps).to(self.dtype)
 
     def _norm(self, module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
