@@ -49,10 +49,9 @@ def main() -> None:
     work = args.out / "work"
     facts = prepare(work, args.data, steps=args.steps)
     print("workload:", facts, flush=True)
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"jobs": {}}
-    found["workload"] = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
     health = examine()
-    found["machine"] = {
+    workload = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
+    machine = {
         "processor": health.processor,
         "cores": health.cores,
         **{name: version(name) for name in ("torch", "transformers", "trl")},
@@ -60,6 +59,7 @@ def main() -> None:
         "gflops_bf16": health.bfloat16_gflops,
         "copy_gb_per_s": health.copy_gb_per_s,
     }
+    found = _earlier(machine, workload) | {"workload": workload, "machine": machine}
     for job in args.jobs.split(","):
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
         for turn in range(args.rounds):
@@ -72,6 +72,16 @@ def main() -> None:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
+
+
+def _earlier(machine: dict[str, Any], workload: dict[str, Any]) -> dict[str, Any]:
+    """Results that may stand in one table with what is measured now: same processor, same versions, same pairs."""
+    if RESULTS.exists():
+        found: dict[str, Any] = json.loads(RESULTS.read_text())
+        same = ("processor", "cores", "torch", "transformers", "trl")
+        if found["workload"] == workload and all(found["machine"][name] == machine[name] for name in same):
+            return found
+    return {"jobs": {}}
 
 
 def _run(python: str, side: str, job: str, work: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the process needs so that training is fast where it runs, and what it takes: settings of the CPU, peak memory."""
+"""What a process needs so that training is fast where it runs, and what it took: CPU settings, peak memory."""
 
 from __future__ import annotations
 
