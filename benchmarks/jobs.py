@@ -11,6 +11,7 @@ import argparse
 import json
 import resource
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ LEARNING_RATE = 1e-5
 JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny", "rlhf-gpt2", "rlhf-tiny")
 RLHF = {"gpt2": 16, "tiny": 32}
 """Prompts of one RLHF step; each gets ``NEW_TOKENS`` and the batch is learned from ``PPO_EPOCHS`` times."""
+MICRO = {"cuda": {"micro_tokens": 65_536}}
+"""Tokens of one pass, where they are not the default."""
 NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS = 32, 4, 96
 
 
@@ -28,23 +31,41 @@ def main() -> None:
     parser.add_argument("side", choices=["trueup", "trl", "trl-best"])
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", default="gpt2", help="folder of the model inside WORK, for training jobs")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     method, _, detail = args.job.partition("-")
+    setting = Setting(args.work, args.model, args.device, args.batch)
     if method == "rlhf":
         step = _trueup_rlhf if args.side == "trueup" else _trl_rlhf
         found = step(args.work, detail, args.side == "trl-best")
     elif method == "sample":
         found = _sample(args.side, args.work, detail)
     elif args.side == "trueup":
-        found = _trueup(method, detail, args.work)
+        found = _trueup(method, detail, setting)
     else:
-        found = _trl(method, detail, args.work, best=args.side == "trl-best")
-    found["peak_gb"] = _peak_gb()
+        found = _trl(method, detail, setting, best=args.side == "trl-best")
+    found["peak_gb"] = _peak_gb(args.device)
     print("RESULT " + json.dumps(found))
 
 
-def _peak_gb() -> float:
-    """Most memory held; of this program alone, where the system tells it (``ru_maxrss`` begins with the parent's)."""
+@dataclass(frozen=True)
+class Setting:
+    """Where the weights and batches of a training job are, and what it runs on."""
+
+    work: Path
+    model: str
+    device: str
+    batch: int
+
+
+def _peak_gb(device: str) -> float:
+    """Most memory held, of this program alone where the system tells it; on a GPU, of the GPU's."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1e9
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -52,19 +73,24 @@ def _peak_gb() -> float:
     return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM"))
 
 
-def _trueup(method: str, dtype: str, work: Path) -> dict[str, Any]:
+def _trueup(method: str, dtype: str, setting: Setting) -> dict[str, Any]:
     import tempfile
 
     from trueup.ledger import read_lines
     from trueup.recipes import dpo, reward
     from trueup.recipes.registry import RECIPES, execute
 
+    work = setting.work
     optim = {"learning_rate": LEARNING_RATE, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "eps": 1e-8}
     optim["betas"] = [0.9, 0.999]
     settings: dict[str, Any] = {
         "data": str(work / f"{method}.jsonl"),
-        "model": {"name": str(work / "gpt2"), "dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype]},
-        "batch": {"size": 8, "max_length": 512, "pool": 1},
+        "model": {
+            "name": str(work / setting.model),
+            "dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype],
+            "device": setting.device,
+        },
+        "batch": {"size": setting.batch, "max_length": 512, "pool": 1} | MICRO.get(setting.device, {}),
         "optim": optim,
         "epochs": 1,
         "save_every": 10_000,
@@ -103,14 +129,16 @@ def _trueup(method: str, dtype: str, work: Path) -> dict[str, Any]:
     return {"seconds": seconds, "losses": losses, "once_seconds": once["seconds"]}
 
 
-def _trl(method: str, dtype: str, work: Path, *, best: bool) -> dict[str, Any]:
+def _trl(method: str, dtype: str, setting: Setting, *, best: bool) -> dict[str, Any]:
     import tempfile
+    from importlib.util import find_spec
 
     import trl
     from datasets import load_dataset
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
+    work = setting.work
     marks: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -132,10 +160,10 @@ def _trl(method: str, dtype: str, work: Path, *, best: bool) -> dict[str, Any]:
             return SequentialSampler(self.train_dataset)
 
     options: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": setting.batch,
         "max_length": 512,
         "bf16": dtype == "bf16",
-        "use_cpu": True,
+        "use_cpu": setting.device == "cpu",
         "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
@@ -148,10 +176,15 @@ def _trl(method: str, dtype: str, work: Path, *, best: bool) -> dict[str, Any]:
         options["gradient_checkpointing"] = False
         if method == "dpo":
             options["precompute_ref_log_probs"] = True
-    model: Any = str(work / "gpt2")
+        if setting.device == "cuda":  # what is installed there; the page names it
+            options["use_liger_kernel"] = find_spec("liger_kernel") is not None
+            if method != "reward" and find_spec("flash_attn") is not None:
+                options["padding_free"] = True
+                options["model_init_kwargs"] = {"attn_implementation": "flash_attention_2"}
+    model: Any = str(work / setting.model)
     if method == "reward":
         model = AutoModelForSequenceClassification.from_pretrained(work / "scorer", num_labels=1)
-    tokenizer = AutoTokenizer.from_pretrained(work / "gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(work / setting.model)
     data = load_dataset("json", data_files=str(work / f"{method}-in-plan-order.jsonl"), split="train")
     with tempfile.TemporaryDirectory() as folder:
         trainer = InOrder(

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import table as gpu_table
 from benchmarks.peers import table
 
 RESULTS = Path("benchmarks/results")
@@ -34,6 +35,7 @@ def main() -> None:
         "defaults. How it is done: [packed streams](decisions/0007-packed-streams.md), "
         "[a decoder of our own](decisions/0008-a-decoder-of-our-own.md).",
         _peers(),
+        _gpu(),
         _scaling(),
         _plan(),
     ]
@@ -107,6 +109,28 @@ def _utilisation(found: dict[str, Any]) -> str:
         rate = flop / seconds / 1e9
         lines.append(f"| {job} | {flop / 1e12:.3f} | {seconds:.2f} | {rate:.0f} | {rate / ceiling:.0%} |")
     return "\n".join(lines)
+
+
+def _gpu() -> str:
+    found = _load("gpu")
+    if not found:
+        return (
+            "## On a GPU\n\nNot measured yet: no GPU was at hand. `python -m benchmarks.gpu` makes the table on a machine "
+            "with one (a Llama of 1.2 billion parameters, DPO and SFT in bfloat16, against TRL's defaults and its best "
+            "settings there). The same code runs in the tests on the CPU."
+        )
+    machine, work = found["machine"], found["workload"]
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
+    return "\n\n".join(
+        [
+            "## On a GPU",
+            f"`python -m benchmarks.gpu`: {machine['name']}, {machine['tflops_bf16']:.0f} TFLOP/s measured in bfloat16; "
+            f"{packages}. A Llama of {work['parameters'] / 1e9:.2f} billion parameters, {work['batch']} pairs a step (mean "
+            f"prompt {work['mean_prompt_tokens']:.0f} tokens, chosen {work['mean_chosen_tokens']:.0f}, rejected "
+            f"{work['mean_rejected_tokens']:.0f}). MFU: useful operations over the measured ceiling.",
+            gpu_table(found),
+        ]
+    )
 
 
 def _scaling() -> str:

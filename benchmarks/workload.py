@@ -73,9 +73,44 @@ def prepare(folder: Path, data: Path | None, *, steps: int, seed: int = 0) -> di
     return _write_jobs(folder, pairs, tokenizer, sizes, steps, seed)
 
 
+def prepare_large(
+    folder: Path, data: Path | None, config: Any, *, batch: int, steps: int, seed: int = 0
+) -> dict[str, Any]:
+    """Write ``large/``, random weights of ``config``, with DPO and SFT files of ``batch`` pairs a step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = _pairs(data)
+    tokenizer = learn_tokenizer([f"{p.prompt} {p.chosen} {p.rejected}" for p in pairs], 5_000, 1024)
+    tokenizer.chat_template = None
+    torch.manual_seed(seed)
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    model = AutoModelForCausalLM.from_config(config)
+    shape = Shape.of(model)
+    model.save_pretrained(folder / "large")
+    tokenizer.save_pretrained(folder / "large")
+    fits = _evenly(_fitting(pairs, tokenizer, steps * batch), steps * batch)
+    _write_files(folder, fits, batch, seed)
+    lengths = _lengths(fits)
+    flop = {
+        "dpo": pair_step(shape, lengths, head=True, reference=True) / steps,
+        "sft": sft_step(shape, [(p, c) for p, c, _ in lengths]) / steps,
+    }
+    return _facts(fits) | {"parameters": model.num_parameters(), "flop": flop}
+
+
 def _write_jobs(
     folder: Path, pairs: list[PreferencePair], tokenizer: Any, sizes: dict[str, Shape], steps: int, seed: int
 ) -> dict[str, Any]:
+    fits = _fitting(pairs, tokenizer, steps * BATCH)
+    asked, fits = _evenly(fits, max(steps * BATCH, 4 * 32)), _evenly(fits, steps * BATCH)
+    _write_files(folder, fits, BATCH, seed)
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in asked])
+    facts = _facts(fits) | {"flop": _operations(fits, asked, sizes, steps)}
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1))
+    return facts
+
+
+def _fitting(pairs: list[PreferencePair], tokenizer: Any, count: int) -> list[tuple[PreferencePair, Any]]:
+    """Pairs that fit the longest sequence, rendered."""
     renderer = Renderer.of(tokenizer, Batch(max_length=LONGEST))
     fits = []
     for pair in pairs:
@@ -85,11 +120,14 @@ def _write_jobs(
             continue
         if max(len(s.prompt_ids) + len(s.completion_ids) for s in sides) < LONGEST:
             fits.append((pair, sides))
-    if len(fits) < steps * BATCH:
-        raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {steps} steps of {BATCH} need more")
-    asked, fits = _evenly(fits, max(steps * BATCH, 4 * 32)), _evenly(fits, steps * BATCH)
+    if len(fits) < count:
+        raise SystemExit(f"{len(fits)} pairs fit {LONGEST} tokens; {count} are needed")
+    return fits
+
+
+def _write_files(folder: Path, fits: list[tuple[PreferencePair, Any]], batch: int, seed: int) -> None:
     for job, purpose in PURPOSES.items():
-        plan = EpochPlan(range(len(fits)), BATCH, 1, seed, purpose)
+        plan = EpochPlan(range(len(fits)), batch, 1, seed, purpose)
         place = [i for step in range(len(plan)) for i in plan[step]]
         rows = [
             {"prompt": f.prompt, "completion": f.chosen}
@@ -99,17 +137,17 @@ def _write_jobs(
         ]
         write_jsonl(folder / f"{job}.jsonl", rows)
         write_jsonl(folder / f"{job}-in-plan-order.jsonl", [rows[i] for i in place])
-    write_jsonl(folder / "prompts.jsonl", [{"prompt": f.prompt} for f, _ in asked])
-    count = len(fits)
-    facts = {
-        "pairs": count,
-        "mean_prompt_tokens": sum(len(s[0].prompt_ids) for _, s in fits) / count,
-        "mean_chosen_tokens": sum(len(s[0].completion_ids) for _, s in fits) / count,
-        "mean_rejected_tokens": sum(len(s[1].completion_ids) for _, s in fits) / count,
-        "flop": _operations(fits, asked, sizes, steps),
-    }
-    (folder / "facts.json").write_text(json.dumps(facts, indent=1))
-    return facts
+
+
+def _lengths(fits: list[tuple[PreferencePair, Any]]) -> list[tuple[int, int, int]]:
+    """Tokens of prompt, chosen and rejected side."""
+    return [(len(s[0].prompt_ids), len(s[0].completion_ids), len(s[1].completion_ids)) for _, s in fits]
+
+
+def _facts(fits: list[tuple[PreferencePair, Any]]) -> dict[str, Any]:
+    names = ("mean_prompt_tokens", "mean_chosen_tokens", "mean_rejected_tokens")
+    columns = zip(*_lengths(fits), strict=True)
+    return {"pairs": len(fits)} | {name: sum(column) / len(fits) for name, column in zip(names, columns, strict=True)}
 
 
 def _evenly(fits: list[tuple[PreferencePair, Any]], count: int) -> list[tuple[PreferencePair, Any]]:
@@ -127,7 +165,7 @@ def _operations(
     fits: list[tuple[PreferencePair, Any]], asked: list[tuple[PreferencePair, Any]], sizes: dict[str, Shape], steps: int
 ) -> dict[str, float]:
     """Useful floating-point operations of one step of each job, on average."""
-    lengths = [(len(s[0].prompt_ids), len(s[0].completion_ids), len(s[1].completion_ids)) for _, s in fits]
+    lengths = _lengths(fits)
     gpt2 = sizes["gpt2"]
     found = {
         "dpo": pair_step(gpt2, lengths, head=True, reference=True) / steps,
