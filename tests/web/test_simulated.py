@@ -1,5 +1,7 @@
 """Simulated annotators judge over the real HTTP interface; the quality pages find what was planted in them."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.web.conftest import Room
@@ -79,3 +81,23 @@ def test_the_planted_spammers_and_the_leaning_are_found_and_nobody_else(judged):
     bias = lead.get(f"/projects/{project}/quality/bias").json()["left_wins"]["by_annotator"]
     outstanding = {handles[row["name"]] for row in bias if row["stands_out"]}
     assert {"leans left", "always right"} <= outstanding
+
+
+def test_groups_of_values_and_a_taste_for_length_are_found_and_called_no_spam(judged):
+    room, _, _ = judged
+    project = create_project(room.store, "divided", simulated=True)
+    template = add_template(room.store, project, "pairwise", "pairs")
+    world = plant(150, seed=1, gold=0.0, value_gap=1.0, spread=4.0)
+    import_items(room.store, template, world.rows, overlap=6)
+    people = [replace(one, name=f"v{n}", cluster=int(n < 3)) for n, one in enumerate(crowd(8, seed=1))]
+    people.append(Planted("likes long", ability=0.2, length=6.0))
+    assert work(world, people, Http(room, project, people), seed=1) == 900
+    lead = room.client("lead")
+    handles = {row["pseudonym"]: row["handle"] for row in room.client("root").get("/people").json()}
+    found = lead.get(f"/projects/{project}/quality/bias").json()
+    assert found["camps"]["found"]
+    small = {handles[name] for name in found["camps"]["groups"][1]["annotators"]}
+    assert {"v0", "v1", "v2"} <= small <= {"v0", "v1", "v2", "likes long"}  # who looks at length belongs nowhere
+    assert {handles[row["name"]] for row in found["lengths"] if row["stands_out"]} == {"likes long"}
+    table = lead.get(f"/projects/{project}/quality/annotators").json()["annotators"]
+    assert not any(row["signs"] for row in table if handles[row["annotator"]] in ("v0", "v1", "v2"))

@@ -167,6 +167,7 @@ class Decoder:
         self.values: list[torch.Tensor] = []
         self.cosine_TE = self.sine_TE = self.embedding.new_zeros(0)
 
+    @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
         """Logits [B, V] after the prompts; fills a cache in which all prompts end at one column, with ``room`` more."""
         shape, device = self.shape, self.embedding.device
@@ -210,6 +211,7 @@ class Decoder:
         self.keys = [tensor.index_select(0, rows_B) for tensor in self.keys]
         self.values = [tensor.index_select(0, rows_B) for tensor in self.values]
 
+    @torch.inference_mode()
     def step(
         self, token_B: torch.Tensor, place_B: torch.Tensor, column: int, bias_B11T: torch.Tensor | None
     ) -> torch.Tensor:
