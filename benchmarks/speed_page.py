@@ -52,6 +52,7 @@ def _peers() -> str:
     if not found:
         return ""
     machine, work = found["machine"], found["workload"]
+    missing = [job for job in WANTED if job not in found["jobs"]]
     where = (
         f"{machine['cores']} cores ({machine['processor']}), measured ceilings {machine['gflops_fp32']:.0f} GFLOP/s in "
         f"float32, {machine['gflops_bf16']:.0f} in bfloat16, memory {machine['copy_gb_per_s']:.0f} GB/s; "
@@ -72,6 +73,7 @@ def _peers() -> str:
             "`generate` of transformers; 32 prompts, 48 new tokens. RLHF is one whole step: 16 prompts (124M) or 32 "
             "(tiny), 32 new tokens, 4 passes over the batch.",
             _verdict(found["jobs"]),
+            *(["Not measured on this machine yet: " + ", ".join(missing) + "."] if missing else []),
             "### How much of the machine",
             "Useful operations (`benchmarks/flops.py`: each distinct token once, no padding, no recomputation) a second, "
             "over the matrix rate measured just before. Element-wise work, attention and memory traffic take the rest.",
@@ -85,7 +87,7 @@ def _verdict(jobs: dict[str, Any]) -> str:
     for job, sides in jobs.items():
         fast, best, memory = WANTED[job]
         ours, default = sides["trueup"], sides["trl"]
-        ratios = [ours["rate_whole"] / default["rate"], ours["peak_gb"] / default["peak_gb"]]
+        ratios = [ours["rate_whole"] / default["rate"], round(ours["peak_gb"] / default["peak_gb"], 2)]
         sought = [f">= {fast}x", f"memory <= {memory}x"]
         reached = [f"{ratios[0]:.1f}x", f"memory {ratios[1]:.2f}x"]
         kept = ratios[0] >= fast and ratios[1] <= memory
