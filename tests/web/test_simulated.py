@@ -12,7 +12,7 @@ from trueup.web.annotate.limits import Limits
 
 ODD = (
     Planted("spammer", spam="fast"),
-    Planted("leans left", side=1.6),
+    Planted("leans left", side=2.6),
     Planted("always right", spam="right"),
 )
 
