@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +21,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from benchmarks.peers import run_job, same_losses
 from benchmarks.workload import prepare_large
+from trueup.doctor import installed_version
 
 RESULTS = Path("benchmarks/results/gpu.json")
 SIDES = ("trueup", "trl", "trl-best")
@@ -50,8 +50,6 @@ SIZES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
 }
-TOLERANCE = 2e-2
-"""Relative difference of losses in bfloat16."""
 
 
 def main() -> None:
@@ -72,14 +70,15 @@ def main() -> None:
     config = AutoConfig.for_model("llama", bos_token_id=None, **SIZES[args.size])
     facts = prepare_large(args.out / "work", args.data, config, batch=args.batch, steps=args.steps)
     found: dict[str, Any] = {"machine": _machine(args.device), "workload": facts | {"batch": args.batch}, "jobs": {}}
+    more = ("--model", "large", "--device", args.device, "--batch", str(args.batch))
     for job in JOBS:
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in args.sides.split(",")}
         for _ in range(args.rounds):
             for side, these in runs.items():
-                these.append(_run(side, job, args))
-                print(job, side, _summary(these[-1:], facts, args.batch), flush=True)
-        _same_losses(job, runs)
-        found["jobs"][job] = {side: _summary(these, facts, args.batch) for side, these in runs.items()}
+                these.append(run_job(sys.executable, side, job, args.out / "work", *more))
+                print(job, side, _summary(these[-1:]), flush=True)
+        same_losses(job, runs)
+        found["jobs"][job] = {side: _summary(these) for side, these in runs.items()}
         args.results.parent.mkdir(parents=True, exist_ok=True)
         args.results.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
@@ -96,7 +95,9 @@ def _machine(device: str) -> dict[str, Any]:
         torch.mm(left, right)
         _wait(device)
         best = min(best, time.perf_counter() - began)
-    packages = {name: _version(name) for name in ("torch", "transformers", "trl", "liger-kernel", "flash-attn")}
+    packages = {
+        name: installed_version(name) for name in ("torch", "transformers", "trl", "liger-kernel", "flash-attn")
+    }
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     return {"name": name, "tflops_bf16": 2 * side**3 / best / 1e12, "packages": packages}
 
@@ -106,43 +107,16 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _run(side: str, job: str, args: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(args.out / "work")]
-    command += ["--model", "large", "--device", args.device, "--batch", str(args.batch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        raise SystemExit(f"{side} {job} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
-    return result
-
-
-def _summary(runs: list[dict[str, Any]], facts: dict[str, Any], batch: int) -> dict[str, Any]:
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over runs, the first step of each left out; with what is done once (``whole``) and without."""
     seconds = [sum(run["seconds"][1:]) / len(run["seconds"][1:]) for run in runs]
     whole = [s + run["once_seconds"] / len(run["seconds"]) for s, run in zip(seconds, runs, strict=True)]
     return {
         "seconds": median(seconds),
         "seconds_whole": median(whole),
-        "examples_per_second": batch / median(seconds),
         "peak_gb": median(run["peak_gb"] for run in runs),
         "losses": runs[0]["losses"],
     }
-
-
-def _same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
-    ours = runs["trueup"][0]["losses"]
-    for side, these in runs.items():
-        theirs = these[0]["losses"]
-        if max(abs(a - b) / max(1e-6, abs(b)) for a, b in zip(ours, theirs, strict=True)) > TOLERANCE:
-            raise SystemExit(f"{job}: losses differ, trueup {ours}, {side} {theirs}; this compares two things")
 
 
 def table(found: dict[str, Any]) -> str:

@@ -61,7 +61,10 @@ class Setting:
 
 
 def _peak_gb(device: str) -> float:
-    """Most memory held, of this program alone where the system tells it; on a GPU, of the GPU's."""
+    """Most memory held, of this program alone where the system tells it; on a GPU, of the GPU's.
+
+    The interpreter of TRL 1.12 has no trueup, whose ``peak_memory`` would say the same.
+    """
     if device == "cuda":
         import torch
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
-from trueup.models.decoder import _Product
-from trueup.models.products import _onednn, _onednn_slope
+from trueup.models.decoder import _attend_once, _Product
+from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
 
 
 def best(run: Callable[[], Any], repeats: int = 12) -> float:
@@ -84,6 +84,42 @@ def libraries() -> list[str]:
     return lines
 
 
+def changing() -> list[str]:
+    """The weights' gradient of a layer 768 to 3072 wide in bfloat16, GFLOP/s, when every step has another length."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1000, 2000, (150,), generator=draw).tolist()
+    lines = ["| lengths | GFLOP/s |", "|---|---:|"]
+    for name, sizes in (("as they come", lengths), ("rounded", [rounded(n) for n in lengths])):
+        seconds = 0.0
+        for tokens in sizes:
+            x, grad = (torch.randn(tokens, width, dtype=torch.bfloat16) for width in (768, 3072))
+            began = time.perf_counter()
+            weight_slope(grad, x)
+            seconds += time.perf_counter() - began
+        lines.append(f"| {name} | {2 * sum(sizes) * 768 * 3072 / seconds / 1e9:.0f} |")
+    return lines
+
+
+def single_queries() -> list[str]:
+    """Attention of one query a row on a cache of 120 tokens, 32 rows: PyTorch's kernel and the decoder's products."""
+    lines = ["| cache | heads x width | PyTorch | decoder |", "|---|---|---:|---:|"]
+    for dtype in (torch.bfloat16, torch.float32):
+        for heads, kv_heads, size in ((4, 4, 64), (12, 12, 64), (16, 4, 128)):
+            query = torch.randn(32, heads, size, dtype=dtype)
+            key, value = (torch.randn(32, kv_heads, 144, size, dtype=dtype)[:, :, :120] for _ in range(2))
+            bias = torch.zeros(32, 1, 1, 120, dtype=dtype)
+
+            def peer(q: Any = query, k: Any = key, v: Any = value, b: Any = bias) -> torch.Tensor:
+                grouped = q.shape[1] != k.shape[1]
+                return functional.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=b, enable_gqa=grouped)
+
+            theirs = best(peer, 100)
+            ours = best(lambda q=query, k=key, v=value, b=bias: _attend_once(q, k, v, b), 100)  # type: ignore[misc]
+            name = str(dtype).removeprefix("torch.")
+            lines.append(f"| {name} | {heads} ({kv_heads}) x {size} | {theirs:.2f} | {ours:.2f} |")
+    return lines
+
+
 def denormals() -> list[str]:
     """A product of tiny numbers, as gradients of well separated pairs are, with and without flushing them to zero."""
     torch.set_flush_denormal(False)
@@ -98,7 +134,7 @@ def main() -> None:
     """Print the tables."""
     print(f"{torch.get_num_threads()} threads\n")
     with tuned_process():
-        for table in (attention, products, libraries, denormals):
+        for table in (attention, single_queries, products, libraries, changing, denormals):
             print("\n".join(table()), end="\n\n")
 
 

@@ -65,7 +65,7 @@ def main() -> None:
         for turn in range(args.rounds):
             for side in JOBS[job]:
                 python = args.ppo_python if job.startswith("rlhf") and side != "trueup" else sys.executable
-                runs[side].append(_run(python, side, job, work))
+                runs[side].append(run_job(python, side, job, work))
                 print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
         _same_work(job, runs)
         found["jobs"][job] = {side: _summary(job, these) for side, these in runs.items()}
@@ -84,8 +84,9 @@ def _earlier(machine: dict[str, Any], workload: dict[str, Any]) -> dict[str, Any
     return {"jobs": {}}
 
 
-def _run(python: str, side: str, job: str, work: Path) -> dict[str, Any]:
-    command = [python, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(work)]
+def run_job(python: str, side: str, job: str, work: Path, *more: str) -> dict[str, Any]:
+    """One job of ``benchmarks.jobs`` in a process of its own."""
+    command = [python, "-W", "ignore", "-m", "benchmarks.jobs", side, job, "--work", str(work), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
@@ -119,6 +120,11 @@ def _same_work(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
     lengths = {side: these[0].get("lengths", []) for side, these in runs.items()}
     if any(found != lengths["trueup"] for found in lengths.values()):
         raise SystemExit(f"{job}: completions differ in length, {lengths}; this compares two things")
+    same_losses(job, runs)
+
+
+def same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Stop where the sides' losses differ by more than the precision explains."""
     ours = runs["trueup"][0]["losses"]
     for side, these in runs.items():
         theirs = these[0]["losses"]

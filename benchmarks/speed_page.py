@@ -122,7 +122,7 @@ def _gpu() -> str:
             "settings there). The same code runs in the tests on the CPU."
         )
     machine, work = found["machine"], found["workload"]
-    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     return "\n\n".join(
         [
             "## On a GPU",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, peers
+from benchmarks import peers
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_the_gpu_comparison_runs_through_on_a_cpu(tmp_path):
 def test_comparisons_of_two_things_stop():
     runs = {"trueup": [{"losses": [0.69, 0.60]}], "trl": [{"losses": [0.69, 0.70]}]}
     with pytest.raises(SystemExit, match="two things"):
-        gpu._same_losses("dpo-bf16", runs)
+        peers.same_losses("dpo-bf16", runs)
     with pytest.raises(SystemExit, match="two things"):
         peers._same_work("dpo-bf16", runs)
     lengths = {"trueup": [{"losses": [], "lengths": [32.0]}], "trl": [{"losses": [], "lengths": [31.0]}]}

@@ -65,7 +65,7 @@ def examine(folder: Path = Path()) -> Health:
     threads = torch.get_num_threads()
     return Health(
         platform.python_version(),
-        {name: _version(name) for name in ("trueup", "torch", "transformers", "peft")},
+        {name: installed_version(name) for name in ("trueup", "torch", "transformers", "peft")},
         _processor(),
         cores,
         threads,
@@ -162,7 +162,8 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _version(name: str) -> str:
+def installed_version(name: str) -> str:
+    """The version of an installed package, or that it is not there."""
     try:
         return version(name)
     except PackageNotFoundError:

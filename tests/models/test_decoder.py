@@ -10,6 +10,7 @@ from trueup.config import Sampling
 from trueup.engine import generate as sampler
 from trueup.engine.generate import generate
 from trueup.errors import NonFiniteError
+from trueup.models import decoder
 from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
 
@@ -40,10 +41,28 @@ def test_it_draws_what_the_model_draws(family, levers):
         torch.testing.assert_close(one.logps, other.logps, rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16_stays_near_the_model():
-    policy = policy_of("GPT2", torch.float32, torch.bfloat16)
+@pytest.mark.parametrize("most", [decoder.WIDE_CACHE_BYTES, 0])
+@pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
+def test_bfloat16_stays_near_the_model(family, most, monkeypatch):
+    """With a float32 cache and with a bfloat16 one, which is what large caches are."""
+    monkeypatch.setattr(decoder, "WIDE_CACHE_BYTES", most)
+    policy = policy_of(family, torch.float32, torch.bfloat16)
     draw(policy)
     assert policy.decodes is True
+
+
+def test_equal_prompts_are_read_once_and_continued_apart():
+    policy = policy_of("Llama")
+    shared = tuple(range(10, 22))
+    prompts = [shared, (5,), shared, (8, 9)]
+
+    def drawn():
+        return generate(policy, prompts, Sampling(max_new_tokens=9), stop_ids=(), seed=5)
+
+    fast = drawn()
+    policy.decodes = False
+    assert [c.ids for c in fast] == [c.ids for c in drawn()]
+    assert fast[0].ids != fast[2].ids
 
 
 def test_rows_may_leave_early_without_touching_the_others(monkeypatch):

@@ -218,14 +218,14 @@ class _ByDecoder:
             bias_BT = self.mask_BT.new_zeros(len(self.prompts), self.column + self.room, dtype=self.decoder.cached)
             bias_BT[:, : self.column].masked_fill_(self.mask_BT == 0, float("-inf"))
             self.bias_B11T = bias_BT[:, None, None]
-        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
+        return logits_BV
 
     def next(self, token_B: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token a row."""
         self.place_B = self.place_B + 1
         logits_BV = self.decoder.step(token_B, self.place_B, self.column, self.bias_B11T)
         self.column += 1
-        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
+        return logits_BV
 
     def keep(self, rows_B: torch.Tensor) -> None:
         """Go on with these rows only."""

@@ -113,12 +113,11 @@ class _LinearScores(torch.autograd.Function):
         hidden_ND, count = _rounded(hidden_ND), hidden_ND.shape[0]
         pieces = []
         row_bytes = weight_VD.shape[0] * hidden_ND.element_size()
-        parts = _parts(hidden_ND.shape[0], row_bytes)
-        ctx.kept_NV = None
-        for part in parts:
+        ctx.parts = _parts(hidden_ND.shape[0], row_bytes)
+        few = len(ctx.parts) == 1 and hidden_ND.shape[0] * row_bytes <= KEPT_BYTES
+        for part in ctx.parts:
             whole_NV = product(hidden_ND[part], weight_VD, bias_V)
-            if any(ctx.needs_input_grad) and len(parts) == 1 and hidden_ND.shape[0] * row_bytes <= KEPT_BYTES:
-                ctx.kept_NV = whole_NV
+            ctx.kept_NV = whole_NV if few and any(ctx.needs_input_grad) else None
             logits_NV = whole_NV[: max(0, count - part.start)]
             step = _rows_in_cache(logits_NV)
             for begin in range(0, max(1, logits_NV.shape[0]), step):
@@ -138,8 +137,7 @@ class _LinearScores(torch.autograd.Function):
         count = target_N.shape[0]
         to_hidden = hidden_ND.new_empty(count, hidden_ND.shape[1]) if needs_hidden else None
         to_weight = to_bias = None
-        parts = _parts(hidden_ND.shape[0], weight_VD.shape[0] * hidden_ND.element_size())
-        for part in parts:
+        for part in ctx.parts:
             slope_NV = ctx.kept_NV
             if slope_NV is None:
                 slope_NV = product(hidden_ND[part], weight_VD, bias_V)
@@ -154,7 +152,7 @@ class _LinearScores(torch.autograd.Function):
             if needs_weight:
                 piece_VD = weight_slope(slope_NV, hidden_ND[part])
                 if to_weight is None:  # several bfloat16 pieces are summed in float32
-                    to_weight = piece_VD if len(parts) == 1 or piece_VD.dtype is torch.float64 else piece_VD.float()
+                    to_weight = piece_VD if len(ctx.parts) == 1 or piece_VD.dtype is torch.float64 else piece_VD.float()
                 else:
                     to_weight.add_(piece_VD)
             if needs_bias:

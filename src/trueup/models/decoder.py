@@ -61,7 +61,7 @@ class _Product:
 
 
 def _rms(state: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm in two passes over memory; PyTorch's takes five on the CPU."""
+    """Root-mean-square norm in fewer passes over memory than PyTorch's takes on the CPU."""
     size = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
     found: torch.Tensor = (state * size.square_().div_(state.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
     return found
@@ -72,7 +72,8 @@ def _attend_once(
 ) -> torch.Tensor:
     """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
 
-    PyTorch's CPU kernel is made for many queries: with one it is two to four times slower (``benchmarks/kernels.py``).
+    PyTorch's CPU kernel is made for many queries: with one it takes two to seven times as long in bfloat16, and up to half
+    as long again in float32 (``benchmarks/kernels.py``).
     """
     rows, heads, size = query_BHE.shape
     groups = heads // key_BKTE.shape[1]
@@ -194,7 +195,7 @@ class Decoder:
             return attend_in_rows(query_key[:, : shape.heads], query_key[:, shape.heads :], value, stream)
 
         state_ND = self._layers(stream.ids_N, stream.positions_N, attend)
-        return self.head(self._normed(state_ND[stream.last_B], self.final))
+        return self._logits(state_ND[stream.last_B])
 
     def _turn(self, limit: int) -> None:
         """Rotary angles of ``limit`` positions."""
@@ -242,7 +243,7 @@ class Decoder:
                 enable_gqa=shape.kv_heads != shape.heads,
             )
 
-        return self.head(self._normed(self._layers(token_B, place_B, attend), self.final))
+        return self._logits(self._layers(token_B, place_B, attend))
 
     def _layers(self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend) -> torch.Tensor:
         """The residual stream [N, D] of tokens at their positions; ``attend`` knows who sees whom, layer by layer."""
@@ -283,6 +284,10 @@ class Decoder:
                 inner = functional.gelu(inner, approximate="tanh")
             state_ND = state_ND + layer.down(inner)
         return state_ND
+
+    def _logits(self, state_BD: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V], float32 or wider."""
+        return self.head(self._normed(state_BD, self.final)).to(self.wide)
 
     def _normed(self, state_BD: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
         weight, bias = norm

@@ -56,16 +56,20 @@ def _vendor() -> str:
 
 def product(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
     """``input @ weight.T + bias`` [N, O] without gradient, by the faster library; any strides."""
-    if input_NI.dtype is torch.float32 and input_NI.device.type == "cpu" and input_NI.shape[0] and prefers_onednn():
+    if _fits(input_NI) and prefers_onednn():
         return _onednn(input_NI, weight_OI, bias_O)
     return functional.linear(input_NI, weight_OI, bias_O)
 
 
 def weight_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
     """``grad.T @ input`` [O, I], by the faster library."""
-    if grad_NO.dtype is torch.float32 and grad_NO.device.type == "cpu" and grad_NO.shape[0] and prefers_onednn():
+    if _fits(grad_NO) and prefers_onednn():
         return _onednn_slope(grad_NO, input_NI)
     return grad_NO.t() @ input_NI
+
+
+def _fits(tensor: torch.Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
 
 
 def _onednn_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
@@ -103,13 +107,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _applies(input_: torch.Tensor, weight: torch.Tensor) -> bool:
-    return (
-        input_.dtype is torch.float32
-        and weight.dtype is torch.float32
-        and input_.device.type == "cpu"
-        and input_.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return _fits(input_) and _fits(weight) and not torch.is_autocast_enabled("cpu")
 
 
 class FastLinear(nn.Linear):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -81,11 +81,7 @@ def _style(judged: Judged, rows: Sequence[Vote]) -> dict[str, Any]:
     texts = {r.id: r.text for item in judged.items.values() for r in item.responses}
     sizes = {name: (math.log(max(1, len(text.split()))), math.log1p(markup(text))) for name, text in texts.items()}
     features, outcome, clusters = [], [], []
-    for vote in rows:
-        win = vote.left_win
-        if win is None or win == 0.5:
-            continue
-        left, right = (vote.first, vote.second) if vote.shown_first else (vote.second, vote.first)
+    for vote, win, left, right in _decided(rows):
         features.append([1.0, sizes[left][0] - sizes[right][0], sizes[left][1] - sizes[right][1]])
         outcome.append(win)
         clusters.append(vote.annotator)
@@ -110,6 +106,14 @@ def _style(judged: Judged, rows: Sequence[Vote]) -> dict[str, Any]:
     }
 
 
+def _decided(rows: Sequence[Vote]) -> Iterator[tuple[Vote, float, str, str]]:
+    """Votes of known order that are no ties: the vote, 1 where the response shown first won, and both in that order."""
+    for vote in rows:
+        win = vote.left_win
+        if win is not None and win != 0.5:
+            yield vote, win, *((vote.first, vote.second) if vote.shown_first else (vote.second, vote.first))
+
+
 def _lengths(judged: Judged, rows: Sequence[Vote]) -> list[dict[str, Any]]:
     """Each annotator's log-odds for a response longer by a factor e, against the typical annotator's.
 
@@ -120,11 +124,7 @@ def _lengths(judged: Judged, rows: Sequence[Vote]) -> list[dict[str, Any]]:
     fitted: list[tuple[str, Coefficient, int]] = []
     for name, cast in by_annotator(rows).items():
         features, outcome, items = [], [], []
-        for vote in cast:
-            win = vote.left_win
-            if win is None or win == 0.5:
-                continue
-            left, right = (vote.first, vote.second) if vote.shown_first else (vote.second, vote.first)
+        for vote, win, left, right in _decided(cast):
             features.append([1.0, math.log(words[left] / words[right])])
             outcome.append(win)
             items.append(vote.item)
