@@ -23,8 +23,8 @@ def tuned_process() -> Iterator[None]:
     Freed memory is kept for the next step: by default glibc returns every large tensor to the system and the next
     one is paid for page by page, a fifth to a third of a step's CPU time on GPT-2. Numbers below 1e-38 count as
     zero: products of tiny gradients otherwise run two hundred times slower on some processors
-    (``benchmarks/kernels.py``). The second
-    belongs to the thread, and other code may count on the standard's arithmetic, so it ends with the block.
+    (``benchmarks/kernels.py``). The second belongs to the thread, and other code may count on the standard's
+    arithmetic, so it ends with the block.
     """
     flushed = _flushes()
     torch.set_flush_denormal(True)  # before the first parallel operation, so that worker threads inherit it

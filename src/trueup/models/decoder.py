@@ -72,8 +72,8 @@ def _attend_once(
 ) -> torch.Tensor:
     """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
 
-    PyTorch's CPU kernel is made for many queries: with one it takes two to seven times as long in bfloat16, and up to half
-    as long again in float32 (``benchmarks/kernels.py``).
+    PyTorch's CPU kernel is made for many queries: with one it takes two to
+    seven times as long in bfloat16, and up to half as long again in float32 (``benchmarks/kernels.py``).
     """
     rows, heads, size = query_BHE.shape
     groups = heads // key_BKTE.shape[1]
@@ -174,10 +174,8 @@ class Decoder:
         shape, device = self.shape, self.embedding.device
         stream = pack(prompts, [()] * len(prompts), device)
         width = max(len(p) for p in prompts)
-        lengths_B = torch.tensor([len(p) for p in prompts], device=device)
-        column_T = torch.arange(width, device=device)
-        real_BT = column_T >= width - lengths_B[:, None]
-        index_BT = torch.where(real_BT, stream.last_B[:, None] - (width - 1) + column_T, 0)
+        # Left of a short prompt other tokens stand in: masked, so that they need only be finite.
+        index_BT = (stream.last_B[:, None] - torch.arange(width - 1, -1, -1, device=device)).clamp(min=0)
         self.keys, self.values = [], []
         self._turn(width + room)
         count = 2 * len(self.layers) * len(prompts) * shape.kv_heads * (width + room) * shape.size
@@ -189,8 +187,7 @@ class Decoder:
                 grown = torch.empty(
                     (len(prompts), shape.kv_heads, width + room, shape.size), dtype=self.cached, device=device
                 )
-                # What stands left of a short prompt is masked, and must be finite all the same.
-                grown[:, :, :width] = (source[index_BT] * real_BT[..., None, None]).transpose(1, 2)
+                grown[:, :, :width] = source[index_BT].transpose(1, 2)
                 kept.append(grown)
             return attend_in_rows(query_key[:, : shape.heads], query_key[:, shape.heads :], value, stream)
 
