@@ -3,6 +3,7 @@
 python -m benchmarks.sandbox                       the whole road on three seeds (about 20 minutes on two cores)
 python -m benchmarks.human --data DIR --out ...    real preferences beside honest baselines
 python -m benchmarks.stories --model DIR --out ... a pretrained model, PPO and DPO towards a taste
+python -m benchmarks.aggregation --base ...       what it is worth how votes become labels
 python -m benchmarks.page                          docs/results.md from these
 python -m benchmarks.peers, .scaling, .plan_check  speed and memory (``make bench``)
 python -m benchmarks.speed_page                    docs/speed.md from these

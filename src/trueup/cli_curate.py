@@ -14,8 +14,8 @@ def curate(
     out: Annotated[Path, typer.Option("--out", help="New directory for the snapshot.")],
     format: Annotated[str, typer.Option("--format", help="preference, kto, ranking or sft.")] = "preference",
     method: Annotated[
-        str, typer.Option("--method", help="dawid_skene, majority, bradley_terry or ability.")
-    ] = "dawid_skene",
+        str, typer.Option("--method", help="ability, dawid_skene, majority or bradley_terry.")
+    ] = "ability",
     min_votes: Annotated[int, typer.Option("--min-votes", help="Fewest votes a pair needs.")] = 1,
     min_strength: Annotated[float, typer.Option("--min-strength", help="Less probable winners are ties.")] = 0.5,
     drop: Annotated[list[str] | None, typer.Option("--drop", help="Pseudonym not to use; repeatable.")] = None,

@@ -53,7 +53,7 @@ def curate(
     project_id: str | None,
     out_dir: str | Path,
     *,
-    method: str = "dawid_skene",
+    method: str = "ability",
     format: str = "preference",
     min_votes: int = 1,
     min_strength: float = 0.5,
@@ -66,7 +66,7 @@ def curate(
         source: The store, or a project read out already.
         project_id: Project of the store; not needed with ``Judged``.
         out_dir: New directory, or one that holds this very snapshot.
-        method: How votes become soft labels: ``dawid_skene``, ``majority``, ``bradley_terry`` or ``ability``.
+        method: How votes become soft labels: ``ability``, ``dawid_skene``, ``majority`` or ``bradley_terry``.
         format: ``preference``, ``kto``, ``ranking`` or ``sft``.
         min_votes: Fewest votes a pair needs.
         min_strength: Least probability of the better side; below it a pair is a tie.

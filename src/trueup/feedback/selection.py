@@ -53,7 +53,7 @@ class Settings:
     """
 
     format: str = "preference"
-    method: str = "dawid_skene"
+    method: str = "ability"
     min_votes: int = 1
     min_strength: float = 0.5
     drop_annotators: tuple[str, ...] = ()

@@ -8,15 +8,16 @@ quadrature, and what remains is the marginal likelihood of
 
 with o = +1 where the first was shown first, -1 where second, 0 where unknown: the two-parameter logistic model of item
 response theory (Birnbaum 1968; Bock and Aitkin 1981) with annotators in the place of test items. Ties count half for
-each side. Swapping a pair changes nothing but the sign of its gap.
+each side. Swapping a pair changes nothing but the sign of its gap. That pairs differ in how hard they are is what keeps
+its probabilities honest: Dawid and Skene's model takes every vote for an independent draw and is soon too sure.
 
-Shapes: N votes, P pairs, J judges, Q quadrature points.
+Shapes: N votes, P pairs, J judges, Q quadrature points, G points of a grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -37,11 +38,14 @@ PRIOR_SIDE = (0.0, 2.0)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
 NODES_Q: Floats = np.asarray(_NODES, dtype=np.float64)
 LOG_WEIGHTS_Q: Floats = np.log(np.asarray(_WEIGHTS, dtype=np.float64) / float(np.sum(_WEIGHTS)))
+GRID_G: Floats = np.linspace(-6.0, 6.0, 201)
+BLOCK = 1024
+"""Patterns of votes whose posteriors are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """The fit: abilities and sides with the covariance of both, and the posterior of every pair's gap."""
+    """The fit: abilities and sides with the covariance of both, and what it says of every pair."""
 
     names: tuple[str, ...]
     ability_J: Floats
@@ -49,8 +53,10 @@ class Judges:
     covariance: Floats
     """Of all parameters, abilities first; from the exact information (Louis 1982)."""
     pairs: tuple[tuple[str, str, str], ...]
-    posterior_PQ: Floats
-    """Probability of each quadrature point."""
+    better_P: Floats
+    """Probability that the first is better."""
+    error_P: Floats
+    """Standard error of its log-odds."""
 
     @property
     def typical(self) -> float:
@@ -86,13 +92,15 @@ class Judges:
         return value, value - half, value + half
 
     def probability(self, pair: int) -> tuple[float, float, float]:
-        """Probability that a typical annotator of no side prefers the first: posterior mean and 95 % interval."""
-        p_Q = special.expit(max(self.typical, 0.0) * NODES_Q)
-        weight_Q = self.posterior_PQ[pair]
-        mean = float(weight_Q @ p_Q)
-        upto_Q = np.cumsum(weight_Q) - weight_Q / 2
-        low, high = (float(np.interp(q, upto_Q, p_Q)) for q in (0.025, 0.975))
-        return mean, min(low, mean), max(high, mean)
+        """Probability that the first of a pair is the better one, P(d > 0 | votes), with a 95 % interval.
+
+        The interval holds what is not known of the annotators' abilities and sides (delta method on the log-odds).
+        """
+        p, error = float(self.better_P[pair]), float(self.error_P[pair])
+        if not 0.0 < p < 1.0:
+            return p, p, p
+        centre = float(special.logit(p))
+        return p, float(special.expit(centre - Z95 * error)), float(special.expit(centre + Z95 * error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +135,19 @@ class _Table:
         times_P = np.bincount(pattern, minlength=len(patterns)).astype(np.float64)
         return cls(names, tuple(cast), pattern, times_P, place_N, judge_N, order_N, win_N, weight_N)
 
+    def part(self, begin: int, end: int) -> _Table:
+        """The patterns from ``begin`` to ``end`` alone, with their votes; judges keep their numbers."""
+        votes = slice(*np.searchsorted(self.pair_N, [begin, end]))
+        return replace(
+            self,
+            times_P=self.times_P[begin:end],
+            pair_N=self.pair_N[votes] - begin,
+            judge_N=self.judge_N[votes],
+            order_N=self.order_N[votes],
+            win_N=self.win_N[votes],
+            weight_N=self.weight_N[votes],
+        )
+
 
 def fit_judges(rows: Sequence[Vote]) -> Judges:
     """Maximum marginal posterior by L-BFGS with the analytic gradient.
@@ -142,20 +163,55 @@ def fit_judges(rows: Sequence[Vote]) -> Judges:
     fit = optimize.minimize(
         lambda x: objective(x, table), start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
     )
-    posterior_PQ = _posterior(fit.x, table)[0]
-    covariance = np.asarray(np.linalg.pinv(_information(fit.x, table, posterior_PQ), hermitian=True), dtype=np.float64)
-    return Judges(table.names, fit.x[:count], fit.x[count:], covariance, table.pairs, posterior_PQ[table.pattern])
+    covariance = np.asarray(np.linalg.pinv(_information(fit.x, table), hermitian=True), dtype=np.float64)
+    better_P, error_P = _better(fit.x, table, covariance)
+    return Judges(
+        table.names,
+        fit.x[:count],
+        fit.x[count:],
+        covariance,
+        table.pairs,
+        better_P[table.pattern],
+        error_P[table.pattern],
+    )
 
 
-def _posterior(x: Floats, table: _Table) -> tuple[Floats, Floats, Floats]:
+def _posterior(
+    x: Floats, table: _Table, points_Q: Floats = NODES_Q, log_weights_Q: Floats = LOG_WEIGHTS_Q
+) -> tuple[Floats, Floats, Floats]:
     """Of each pattern: posterior of the gap [P, Q], log marginal likelihood [P], and sigmoid(z) [N, Q]."""
     count = len(table.names)
-    z_NQ = x[table.judge_N][:, None] * NODES_Q + (table.order_N * x[count + table.judge_N])[:, None]
+    z_NQ = x[table.judge_N][:, None] * points_Q + (table.order_N * x[count + table.judge_N])[:, None]
     loss_NQ = np.logaddexp(0.0, z_NQ) - table.win_N[:, None] * z_NQ
-    log_PQ = np.tile(LOG_WEIGHTS_Q, (len(table.times_P), 1))
+    log_PQ = np.tile(log_weights_Q, (len(table.times_P), 1))
     np.add.at(log_PQ, table.pair_N, -table.weight_N[:, None] * loss_NQ)
     marginal_P = special.logsumexp(log_PQ, axis=1)
     return np.exp(log_PQ - marginal_P[:, None]), np.asarray(marginal_P), np.asarray(special.expit(z_NQ))
+
+
+def _better(x: Floats, table: _Table, covariance: Floats) -> tuple[Floats, Floats]:
+    """Of each pattern: the posterior probability of a gap above 0 [P], and the standard error of its log-odds [P].
+
+    On an even grid, because quadrature is for smooth functions. The slope of that probability in a parameter is the
+    posterior covariance of [d > 0] with the parameter's score.
+    """
+    count, patterns = len(table.names), len(table.times_P)
+    better_P, error_P = np.empty(patterns), np.empty(patterns)
+    above_G = 0.5 + 0.5 * np.sign(GRID_G)
+    for begin in range(0, patterns, BLOCK):
+        block = slice(begin, min(begin + BLOCK, patterns))
+        part = table.part(block.start, block.stop)
+        posterior_PG, _, p_NG = _posterior(x, part, GRID_G, -0.5 * GRID_G**2)
+        better = posterior_PG @ above_G
+        residual_NG = part.weight_N[:, None] * (part.win_N[:, None] - p_NG)
+        pull_NG = posterior_PG[part.pair_N] * (above_G - better[part.pair_N, None]) * residual_NG
+        slope = np.zeros((len(better), 2 * count))
+        np.add.at(slope, (part.pair_N, part.judge_N), pull_NG @ GRID_G)
+        np.add.at(slope, (part.pair_N, count + part.judge_N), pull_NG.sum(1) * part.order_N)
+        variance = np.maximum(0.0, ((slope @ covariance) * slope).sum(1))
+        better_P[block] = better
+        error_P[block] = np.sqrt(variance) / np.maximum(better * (1 - better), 1e-12)
+    return better_P, error_P
 
 
 def objective(x: Floats, table: _Table) -> tuple[float, Floats]:
@@ -181,11 +237,11 @@ def _prior(count: int) -> tuple[Floats, Floats]:
     return np.repeat([mean for mean, _ in both], count), np.repeat([1 / sd**2 for _, sd in both], count)
 
 
-def _information(x: Floats, table: _Table, posterior_PQ: Floats) -> Floats:
+def _information(x: Floats, table: _Table) -> Floats:
     """Observed information: complete-data information less the variance of its score, pair by pair (Louis 1982)."""
     count = len(table.names)
     found = np.diag(_prior(count)[1])
-    p_NQ = _posterior(x, table)[2]
+    posterior_PQ, _, p_NQ = _posterior(x, table)
     ends = np.argsort(table.pair_N, kind="stable")
     for votes_N in np.split(ends, np.cumsum(np.bincount(table.pair_N))[:-1]):
         weight_Q = posterior_PQ[table.pair_N[votes_N[0]]]

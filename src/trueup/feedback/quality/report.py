@@ -143,7 +143,7 @@ def _kendall(judged: Judged) -> dict[str, Any]:
     return {"value": float(np.mean(values)), "items": len(values), "reason": ""}
 
 
-def disagreement(judged: Judged, *, method: str = "dawid_skene", most: int = 100) -> dict[str, Any]:
+def disagreement(judged: Judged, *, method: str = "ability", most: int = 100) -> dict[str, Any]:
     """Pairs that people see differently, the most open first, with the rationales of both sides.
 
     Args:
