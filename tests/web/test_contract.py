@@ -331,20 +331,20 @@ def test_progress_and_gold(room, project):
     assert (ordinary["items"], ordinary["satisfied"]) == (3, 3)
 
 
+def place_of(seat, beginning):
+    return [r["text"].startswith(beginning) for r in seat["responses"]].index(True)
+
+
 def test_adjudication_is_blind_first(room, project):
     one, two, judge_ = room.client("annotator"), room.client("lead"), room.client("adjudicator")
-    disputed = None
-    for n in range(3):
-        seat = take(one, project)
-        judge(one, seat, n, place=0, rationale="because")
-        disputed = disputed or seat["item"]
-    for n in range(3):
-        seat = take(two, project)
-        good = [r["text"].startswith("good") for r in seat["responses"]].index(True)
-        judge(two, seat, n, place=good)
+    for n in range(3):  # one takes the good response of every pair, the other the bad one
+        for client, taste in ((one, "bad"), (two, "good")):
+            seat = take(client, project)
+            judge(client, seat, n, place=place_of(seat, taste), rationale="because")
     reply = judge_.get(f"/adjudication/{project}/next")
-    seat = reply.json()["seat"]
+    seat, settled = reply.json()["seat"], 0
     while seat is not None:
+        settled += 1
         assert "because" not in reply.text
         assert "generator" not in reply.text
         item, answer = seat["item"], prefer(seat)
@@ -361,7 +361,7 @@ def test_adjudication_is_blind_first(room, project):
         assert judge_.post(f"/adjudication/{item}/settle", json=body).status_code == 200
         reply = judge_.get(f"/adjudication/{project}/next")
         seat = reply.json()["seat"]
-    assert reply.json()["reason"] == "done"
+    assert (reply.json()["reason"], settled) == ("done", 3)
     assert judge_.post(f"/adjudication/{item}/settle", json=body | {"cause": "mood"}).status_code == 422
 
 

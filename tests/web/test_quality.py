@@ -23,7 +23,7 @@ def judged(room, project):
     return project
 
 
-@pytest.mark.parametrize("page", ["agreement", "annotators", "bias", "disagreement", "gold"])
+@pytest.mark.parametrize("page", ["agreement", "annotators", "bias", "disagreement", "gold", "overlap"])
 @pytest.mark.parametrize("full", [True, False])
 def test_every_quality_page_is_json(room, request, page, full):
     project = request.getfixturevalue("judged" if full else "project")
@@ -93,3 +93,13 @@ def test_a_settled_item_overrides_the_votes(room, judged):
     ]
     chosen = {row["chosen"] if isinstance(row["chosen"], str) else row["chosen"][-1]["content"] for row in rows}
     assert sum("bad" in text for text in chosen) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_votes", "two"), ("min_votes", 0), ("min_strength", 1), ("method", "guess"), ("drop_annotators", "p-1")],
+)
+def test_a_setting_of_the_wrong_kind_is_named(room, judged, name, value):
+    reply = room.client("lead").post(f"/projects/{judged}/exports", json={"format": "preference", name: value})
+    assert reply.status_code == (409 if name == "method" else 422), reply.text
+    assert name in reply.text

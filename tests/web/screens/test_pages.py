@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.web.test_hostile import PAYLOADS
 from trueup.feedback.exchange.formats import FORMATS as EXCHANGED
 from trueup.feedback.history import Vote, import_judged
 from trueup.feedback.projects import NewItem, add_template
+from trueup.feedback.quality.consensus import METHODS
 from trueup.feedback.selection import FORMATS as EXPORTED
 from trueup.web.annotate.intake import FORMATS as IMPORTED
 
@@ -50,6 +52,48 @@ def test_every_tab_of_the_lead_shows_and_no_payload_runs(busy, visit):
         expect(panel).not_to_contain_text("Loading", timeout=20_000)
         assert len(panel.inner_text().strip()) > 20, name
         assert one.page.evaluate("document.querySelectorAll('main script, main img, main iframe').length") == 0
+
+
+def test_what_the_lead_must_see_stands_first(busy, visit):
+    project, lead, _, _ = busy
+    one = visit(lead)
+    one.go(f"/lead/{project.id}")
+    wanted = {
+        "Agreement": ("Agreement", "What fewer judgments would have bought"),
+        "Annotators": ("Worth a look", "Annotators"),
+        "Bias": ("What stands out", "Side"),
+        "Gold": ("Gold items",),
+    }
+    for name, headings in wanted.items():
+        one.page.get_by_role("tab", name=name, exact=True).press("Enter")
+        one.page.get_by_role("heading", name=headings[-1], exact=True).wait_for()
+        shown = one.page.get_by_role("tabpanel").get_by_role("heading", level=2).all_text_contents()
+        assert tuple(shown[: len(headings)]) == headings
+    row = one.page.get_by_role("row").filter(has_text="Gold?")
+    assert "of 3" in row.inner_text()
+    assert row.get_by_role("button", name="Retire").count() == 1
+
+
+def test_an_export_leaves_out_whom_the_lead_ticked(busy, visit):
+    project, lead, _, _ = busy
+    one = visit(lead)
+    one.go(f"/lead/{project.id}#exchange")
+    one.page.get_by_text("Settings", exact=True).press("Enter")
+    one.page.get_by_label("Labels by").select_option("majority")
+    box = one.page.get_by_role("group", name="Leave out annotators").get_by_role("checkbox").first
+    box.check()
+    one.page.get_by_label("Fewest votes of a pair").fill("0")
+    one.page.get_by_role("button", name="Export", exact=True).press("Enter")
+    assert not one.posts("/exports")  # 0 votes are too few to ask for
+    one.page.get_by_label("Fewest votes of a pair").fill("2")
+    with one.page.expect_download() as download:
+        one.page.get_by_role("button", name="Export", exact=True).press("Enter")
+        one.page.get_by_role("link", name="Download").press("Enter")
+    (asked,) = [request.body for request in one.posts("/exports")]
+    assert (asked["method"], asked["min_votes"], len(asked["drop_annotators"])) == ("majority", 2, 1)
+    with zipfile.ZipFile(download.value.path()) as archive:
+        card = json.loads(next(archive.read(name) for name in archive.namelist() if name.endswith("manifest.json")))
+    assert card["filters"]["drop_annotators"] == asked["drop_annotators"]
 
 
 def test_the_adjudicator_answers_blind_and_then_settles(busy, visit):
@@ -148,6 +192,6 @@ def test_signing_in_with_a_wrong_password_says_so(desk, visit):
 
 def test_the_page_offers_the_formats_that_the_server_takes():
     page = (Path(trueup.__file__).parent / "web/annotate/static/lead/exchange.js").read_text()
-    for name, taken in (("IMPORTS", IMPORTED | dict(EXCHANGED)), ("EXPORTS", EXPORTED)):
+    for name, taken in (("IMPORTS", IMPORTED | dict(EXCHANGED)), ("EXPORTS", EXPORTED), ("METHODS", METHODS)):
         (offered,) = re.findall(rf"const {name} = (\[.*\]);", page)
         assert sorted(json.loads(offered)) == sorted(taken)

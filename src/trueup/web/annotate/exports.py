@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -26,15 +25,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every member of an archive, so that the same content gives the same bytes."""
 
 
-GIVEN = {"source", "store", "project_id", "out_dir", "format", "adjudicated"}
-"""Parameters of the curator that no request may set."""
-
-
 class NewExport(BaseModel):
-    """What to export; all other fields are settings of the curator."""
+    """What to export, and the curator's settings."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     format: Annotated[str, Field(min_length=1, max_length=40)]
+    method: Annotated[str, Field(min_length=1, max_length=40)] = "ability"
+    min_votes: Annotated[int, Field(ge=1)] = 1
+    min_strength: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.5
+    drop_annotators: Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=10_000)] = []
 
 
 @router.post("/projects/{project_id}/exports", status_code=201)
@@ -42,11 +41,10 @@ def make_export(request: Request, store: Database, who: Lead, project_id: Projec
     """Curate a project into files; settled items override the votes, what was left out is counted by reason."""
     from trueup.feedback.curate import curate  # loads scipy: only when somebody exports
 
-    options = dict(body.model_extra or {})
-    known = set(inspect.signature(curate).parameters) - GIVEN
-    for name in options:
-        if name not in known:
-            raise DataError(f"there is no setting {name!r}", where="body", expected=nearest(name, known))
+    known = set(NewExport.model_fields)
+    for name in body.model_extra or {}:
+        raise DataError(f"there is no setting {name!r}", where="body", expected=nearest(name, known))
+    options = body.model_dump(exclude={"format"})
     verdicts = {name: verdict["answer"] for name, verdict in settled(store, project_id).items()}
     made, folder = new_id(), request.app.state.exports
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,18 +12,21 @@ from trueup.web.annotate.access import Database, ItemId, Lead, ProjectId, Reader
 
 router = APIRouter()
 
+PAGES = {"overlap": "overlap_simulation"}
+"""Pages whose function in ``feedback.quality.report`` has another name."""
+
 
 @router.get("/projects/{project_id}/quality/{page}")
 def quality_page(
     store: Database,
     who: Reader,
     project_id: ProjectId,
-    page: Literal["agreement", "annotators", "bias", "disagreement", "gold"],
+    page: Literal["agreement", "annotators", "bias", "disagreement", "gold", "overlap"],
 ) -> Any:
     """One page of the quality report, from the judgments as they are now."""
     from trueup.feedback.quality import report  # loads scipy: only when somebody looks
 
-    return getattr(report, page)(read_project(store, project_id))
+    return getattr(report, PAGES.get(page, page))(read_project(store, project_id))
 
 
 @router.get("/projects/{project_id}/gold")

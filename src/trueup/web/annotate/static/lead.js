@@ -2,51 +2,61 @@
 
 import { get, patch, seg, words } from "./api.js";
 import { field, h, show } from "./dom.js";
+import { agreement } from "./lead/agreement.js";
+import { bias } from "./lead/bias.js";
 import { disagreement } from "./lead/disagreement.js";
 import { gold } from "./lead/gold.js";
 import { guidelines } from "./lead/guidelines.js";
 import { exchange } from "./lead/exchange.js";
 import { announce, atLeast, attempt, badge, idInPath, main, open } from "./shell.js";
-import { report, bars, table } from "./table.js";
+import { bars, table } from "./table.js";
 import { tabs } from "./tabs.js";
 
 const STATES = ["draft", "live", "paused", "closed"];
 
+function left(found, done) {
+  if (done) return "Everything is judged.";
+  if (found.eta_hours === null) return "No estimate yet: too few judgments.";
+  return `About ${found.eta_hours < 1 ? "an hour or less" : `${Math.round(found.eta_hours)} hours`} of work left at the present speed.`;
+}
+
 async function progress(panel, project) {
   const found = await get(`/projects/${seg(project)}/progress`);
-  const eta = found.eta_hours;
-  const left = eta === null ? "No estimate yet: too few judgments." : `About ${eta < 1 ? "an hour or less" : `${Math.round(eta)} hours`} of work left at the present speed.`;
-  const streams = found.by_stream.map((row) => ({ ...row, share: row.items ? row.satisfied / row.items : null }));
-  show(panel, h("section", { class: "card" }, h("h2", {}, "Progress"), h("p", {}, left),
+  const streams = found.by_stream.map((row) => {
+    const share = row.items ? row.satisfied / row.items : 0;
+    return { ...row, done: h("span", { class: "meter" }, h("progress", { max: 1, value: share, "aria-label": `${row.stream} done` }), `${Math.floor(100 * share)} %`) };
+  });
+  const done = streams.length > 0 && found.by_stream.every((row) => row.satisfied === row.items);
+  show(panel, h("section", { class: "card" }, h("h2", {}, "Progress"), streams.length > 0 && h("p", {}, left(found, done)),
     streams.length ? table("Progress by stream", streams) : h("p", { class: "muted" }, "No items yet. Import some.")),
   bars("Judgments a day", found.per_day));
 }
 
-/** A tab that shows what one quality call answers. */
-function quality(name, caption, hint, empty) {
-  return async (panel, project) => {
-    const data = await get(`/projects/${seg(project)}/quality/${name}`);
-    show(panel, h("p", { class: "lead" }, hint), report(caption, data, empty));
-  };
+const MEASURES = ["annotator", "judgments", "gold", "ability", "reliability", "side", "left_wins", "speed", "consistency", "drift"];
+
+/** Those whose work may need a look, with why and what might be done. */
+function suspects(rows) {
+  return h("section", { class: "card" }, h("h2", {}, "Worth a look"), rows.length === 0 && h("p", {}, "Nobody shows a sign."),
+    rows.map((row) => h("article", {}, h("h3", {}, row.annotator), h("ul", {}, row.signs.map((sign) => h("li", {}, sign))),
+      row.suggestion && h("p", {}, h("strong", {}, "Suggestion: "), row.suggestion, "."))));
 }
 
-const FIRST = ["annotator", "judgments", "signs", "suggestion", "gold", "ability", "reliability", "side", "left_wins", "speed"];
-
-/** Each annotator on a row, what may need a look before the numbers. */
+/** Who may need a look, then each annotator on a row, those with signs first. */
 async function annotators(panel, project) {
   const found = await get(`/projects/${seg(project)}/quality/annotators`);
-  const rows = found.annotators.map((row) => ({ ...Object.fromEntries(FIRST.map((name) => [name, row[name]])), consistency: row.consistency, drift: row.drift }));
-  rows.sort((one, other) => other.signs.length - one.signs.length);
-  show(panel, h("p", { class: "lead" }, found.note),
-    rows.length ? h("section", { class: "card" }, h("h2", {}, "Annotators"), table("Annotators", rows)) : h("p", { class: "card centre muted" }, NOT_YET));
+  const people = [...found.annotators].sort((one, other) => other.signs.length - one.signs.length);
+  const rows = people.map((row) => Object.fromEntries(MEASURES.map((name) => [name, row[name]])));
+  show(panel, h("p", { class: "lead" }, found.note), people.length === 0 ? h("p", { class: "card centre muted" }, "Not enough judgments yet.") : [
+    suspects(people.filter((row) => row.signs.length)),
+    h("section", { class: "card" }, h("h2", {}, "Annotators"), table("Annotators", rows)),
+  ]);
 }
 
-const NOT_YET = "Not enough judgments yet.";
 const TABS = [
   ["progress", "Progress", progress],
-  ["agreement", "Agreement", quality("agreement", "Agreement", "How far annotators say the same, corrected for chance, with 95 % intervals over items.", NOT_YET)],
+  ["agreement", "Agreement", agreement],
   ["annotators", "Annotators", annotators],
-  ["bias", "Bias", quality("bias", "Bias", "Whether side, length or style decides where content should.", NOT_YET)],
+  ["bias", "Bias", bias],
   ["disagreement", "Disagreement", disagreement],
   ["gold", "Gold", gold],
   ["guidelines", "Guidelines", guidelines],

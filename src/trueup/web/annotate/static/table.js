@@ -7,9 +7,9 @@ const NAMES = {
   name: "Measure", value: "Value", share: "Share", low: "95 % from", high: "to", p: "p", units: "Items", pairable: "Judgments",
   estimate: "Estimate", error: "Std. error", annotator: "Annotator", judgments: "Judgments", suggestion: "Suggestion",
   reasons: "Why", verdict: "Verdict", answered: "Gold answered", correct: "Gold right", evidence: "Evidence", count: "Left chosen", total: "Of",
-  stream: "Stream", items: "Items", satisfied: "Complete", exposures: "Shown", retired_at: "Retired", stands_out: "Stands out",
+  stream: "Stream", items: "Items", satisfied: "Complete", retired_at: "Retired", stands_out: "Stands out",
   raw: "Raw", alpha: "Krippendorff’s alpha", ac1: "Gwet’s AC1", kappa: "Fleiss’ kappa", side: "Side bias", left_wins: "Left chosen",
-  rest: "The others", ability: "Ability", side_bias: "Side bias", seconds: "Seconds (median)", item: "Item", reason: "Note", day: "Day",
+  rest: "The rest", others: "The others", overlap: "Judgments of a pair", predicts: "Predict another’s verdict", inside: "Agree inside", exposures: "Shown", ability: "Ability", side_bias: "Side bias", seconds: "Seconds (median)", item: "Item", reason: "Note", day: "Day",
 };
 
 /** A column's title. */
@@ -22,7 +22,7 @@ function short(value) {
 }
 
 const two = (value) => (Math.abs(value) >= 0.01 && Math.abs(value) < 100 ? value.toFixed(2) : short(value));
-const percent = (value) => `${Math.round(100 * value)} %`;
+const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
 const nothing = (why = "–") => h("span", { class: "muted" }, why);
 
 function within(value, write) {
@@ -48,6 +48,7 @@ export function shown(value) {
   if (value === null || value === undefined) return h("span", { class: "muted" }, "–");
   if (typeof value === "number") return Number.isFinite(value) ? short(value) : "undefined";
   if (typeof value === "boolean") return value ? "yes" : "no";
+  if (value instanceof Node) return value;
   if (Array.isArray(value)) return value.length ? value.map((one, n) => [n ? ", " : "", shown(one)]) : h("span", { class: "muted" }, "–");
   if (typeof value === "object") return composite(value);
   return h("bdi", {}, reveal(String(value)));

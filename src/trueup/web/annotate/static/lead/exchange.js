@@ -8,6 +8,7 @@ import { shown, table, title } from "../table.js";
 const KINDS = ["pairwise", "ranking", "binary", "rating", "critique", "edit", "redteam", "review"];
 const IMPORTS = ["jsonl", "csv", "trl", "preference", "kto", "hh", "ranking", "ultrafeedback", "argilla", "label-studio", "parquet", "judgments"];
 const EXPORTS = ["preference", "kto", "ranking", "sft"];
+const METHODS = ["ability", "dawid_skene", "majority", "bradley_terry"];
 
 const choice = (values) => h("select", {}, values.map((value) => h("option", { value: value.id ?? value }, value.name ? `${value.name} (${value.kind})` : value)));
 
@@ -59,12 +60,46 @@ function importer(project, list) {
     ]);
 }
 
+/** How judgments become rows: the curator's settings, and whose work is left out. */
+function curation(project) {
+  const method = choice(METHODS);
+  const votes = h("input", { type: "number", min: 1, step: 1, value: 1, required: true });
+  const strength = h("input", { type: "number", min: 0.5, max: 0.99, step: 0.01, value: 0.5, required: true });
+  const people = h("fieldset", {}, h("legend", {}, "Leave out annotators"), h("p", { class: "muted" }, "Reading…"));
+  const boxes = new Map();
+  const element = h("details", {}, h("summary", {}, "Settings"), h("div", { class: "inline" },
+    field("Labels by", method), field("Fewest votes of a pair", votes), field("Least probability of the better side", strength)), people);
+  element.addEventListener("toggle", () => attempt(async () => {
+    if (!element.open || boxes.size) return;
+    const found = await get(`/projects/${seg(project)}/quality/annotators`);
+    const suspectsFirst = [...found.annotators].sort((one, other) => other.signs.length - one.signs.length);
+    const rows = suspectsFirst.map((row) => {
+      const box = h("input", { type: "checkbox" });
+      boxes.set(row.annotator, box);
+      return h("p", {}, h("label", { class: "check" }, box, h("span", {}, `${row.annotator}, ${row.judgments} judgments`), row.signs.length > 0 && h("small", {}, row.signs.join("; "))));
+    });
+    show(people, h("legend", {}, "Leave out annotators"), rows.length ? rows : h("p", { class: "muted" }, "Nobody has judged yet."));
+  }));
+  return {
+    element,
+    valid: () => [votes, strength].every((input) => input.reportValidity()),
+    get: () => ({
+      method: method.value,
+      min_votes: Number(votes.value),
+      min_strength: Number(strength.value),
+      drop_annotators: [...boxes].filter(([, box]) => box.checked).map(([name]) => name),
+    }),
+  };
+}
+
 function exporter(project) {
   const format = choice(EXPORTS);
+  const settings = curation(project);
   const result = h("div", { role: "status", "aria-live": "polite" });
   const run = () => attempt(async () => {
+    if (!settings.valid()) return;
     show(result, h("p", {}, "Working…"));
-    const made = await post(`/projects/${seg(project)}/exports`, { format: format.value });
+    const made = await post(`/projects/${seg(project)}/exports`, { format: format.value, ...settings.get() });
     const dropped = Object.entries(made.dropped ?? {});
     show(result, h("dl", { class: "facts" },
       h("div", {}, h("dt", {}, "Rows"), h("dd", {}, shown(made.rows))),
@@ -75,7 +110,7 @@ function exporter(project) {
   });
   return h("section", { class: "card" }, h("h2", {}, "Export"),
     h("p", { class: "muted" }, "Gold, attention and repeat items never go into training files. What is left out is counted."),
-    h("div", { class: "inline" }, field("Format", format), button("Export", run, { class: "primary" })), result);
+    h("div", { class: "inline" }, field("Format", format), button("Export", run, { class: "primary" })), settings.element, result);
 }
 
 /** Templates, import and export. */
