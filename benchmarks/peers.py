@@ -16,6 +16,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.workload import BATCH, prepare
@@ -59,7 +60,7 @@ def main() -> None:
         "gflops_bf16": health.bfloat16_gflops,
         "copy_gb_per_s": health.copy_gb_per_s,
     }
-    found = _earlier(machine, workload) | {"workload": workload, "machine": machine}
+    found = _earlier(workload) | {"workload": workload}
     for job in args.jobs.split(","):
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
         for turn in range(args.rounds):
@@ -68,20 +69,32 @@ def main() -> None:
                 runs[side].append(run_job(python, side, job, work))
                 print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
         _same_work(job, runs)
-        found["jobs"][job] = {side: _summary(job, these) for side, these in runs.items()}
+        found["jobs"][job] = {
+            "machine": machine,
+            "sides": {side: _summary(job, these) for side, these in runs.items()},
+        }
+        found["jobs"] = {name: found["jobs"][name] for name in JOBS if name in found["jobs"]}
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
 
-def _earlier(machine: dict[str, Any], workload: dict[str, Any]) -> dict[str, Any]:
-    """Results that may stand in one table with what is measured now: same processor, same versions, same pairs."""
+def _earlier(workload: dict[str, Any]) -> dict[str, Any]:
+    """Results of the same pairs, which may stand in one table with what is measured now."""
     if RESULTS.exists():
         found: dict[str, Any] = json.loads(RESULTS.read_text())
-        same = ("processor", "cores", "torch", "transformers", "trl")
-        if found["workload"] == workload and all(found["machine"][name] == machine[name] for name in same):
+        if found["workload"] == workload:
             return found
     return {"jobs": {}}
+
+
+def machines(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The distinct machines of the rows; each row's runs were all made on one of them, in one session."""
+    seen: list[dict[str, Any]] = []
+    for row in found["jobs"].values():
+        if row["machine"] not in seen:
+            seen.append(row["machine"])
+    return seen
 
 
 def run_job(python: str, side: str, job: str, work: Path, *more: str) -> dict[str, Any]:
@@ -137,16 +150,19 @@ def same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown: one row a job."""
+    """Markdown: one row a job; machines by letter, in the order of ``machines``."""
     lines = [
-        "| job | trueup | TRL default | ratio | TRL best | ratio | memory: trueup, TRL | ratio |",
-        "|---|---:|---:|---:|---:|---:|---|---:|",
+        "| job | on | trueup | TRL default | ratio | TRL best | ratio | memory: trueup, TRL | ratio |",
+        "|---|---|---:|---:|---:|---:|---:|---|---:|",
     ]
-    for job, sides in found["jobs"].items():
+    known = machines(found)
+    for job, row in found["jobs"].items():
+        sides = row["sides"]
         ours, default, best = sides["trueup"], sides["trl"], sides.get("trl-best")
         fast = f"{best['rate']:.2f} | {ours['rate'] / best['rate']:.1f}" if best else "|"
+        letter = ascii_uppercase[known.index(row["machine"])]
         lines.append(
-            f"| {job} | {ours['rate_whole']:.2f} {ours['unit']} | {default['rate']:.2f} "
+            f"| {job} | {letter} | {ours['rate_whole']:.2f} {ours['unit']} | {default['rate']:.2f} "
             f"| {ours['rate_whole'] / default['rate']:.1f} | {fast} "
             f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} |"
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.gpu import table as gpu_table
-from benchmarks.peers import table
+from benchmarks.peers import machines, table
 
 RESULTS = Path("benchmarks/results")
 PLOT = Path("docs/images/scaling.png")
@@ -51,13 +52,14 @@ def _peers() -> str:
     found = _load("peers")
     if not found:
         return ""
-    machine, work = found["machine"], found["workload"]
+    work = found["workload"]
     missing = [job for job in WANTED if job not in found["jobs"]]
-    where = (
-        f"{machine['cores']} cores ({machine['processor']}), measured ceilings {machine['gflops_fp32']:.0f} GFLOP/s in "
-        f"float32, {machine['gflops_bf16']:.0f} in bfloat16, memory {machine['copy_gb_per_s']:.0f} GB/s; "
+    where = [
+        f"- {letter}: {machine['cores']} cores ({machine['processor']}), measured ceilings {machine['gflops_fp32']:.0f} "
+        f"GFLOP/s in float32, {machine['gflops_bf16']:.0f} in bfloat16, memory {machine['copy_gb_per_s']:.0f} GB/s; "
         f"torch {machine['torch']}, transformers {machine['transformers']}, TRL {machine['trl']} (1.12 for PPO)"
-    )
+        for letter, machine in zip(ascii_uppercase, machines(found), strict=False)
+    ]
     return "\n\n".join(
         [
             "## Against TRL",
@@ -66,25 +68,32 @@ def _peers() -> str:
             f"{work['mean_chosen_tokens']:.0f}, rejected {work['mean_rejected_tokens']:.0f}), 8 pairs a step. "
             "Each side runs in processes of its own, in turn; medians of three or more. Training jobs must show the same losses step "
             "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops.",
-            f"Machine: {where}.",
+            "Machines (all runs of a row are of one machine and one session):\n\n" + "\n".join(where),
             table(found),
             "TRL *default* is what its trainer does unasked; *best* is without gradient checkpointing and, for DPO, "
             "with the reference precomputed and not counted (ours is then not counted either). In sampling the peer is "
             "`generate` of transformers; 32 prompts, 48 new tokens. RLHF is one whole step: 16 prompts (124M) or 32 "
             "(tiny), 32 new tokens, 4 passes over the batch.",
             _verdict(found["jobs"]),
-            *(["Not measured on this machine yet: " + ", ".join(missing) + "."] if missing else []),
+            *(["Not measured yet: " + ", ".join(missing) + "."] if missing else []),
             "### How much of the machine",
             "Useful operations (`benchmarks/flops.py`: each distinct token once, no padding, no recomputation) a second, "
             "over the matrix rate measured just before. Element-wise work, attention and memory traffic take the rest.",
             _utilisation(found),
+            "### How much of the memory",
+            "What training the 124M model must hold: weights, gradients and both moments of Adam in float32, 16 bytes a "
+            "parameter; RLHF also holds the reference's and the reward model's weights. Interpreter and libraries (about 0.4 "
+            "GB) and everything that a batch needs come on top. The least ratio is that of a program which needs nothing "
+            "on top.",
+            _memory(found["jobs"]),
         ]
     )
 
 
 def _verdict(jobs: dict[str, Any]) -> str:
     lines = ["| job | sought | reached | |", "|---|---|---|---|"]
-    for job, sides in jobs.items():
+    for job, row in jobs.items():
+        sides = row["sides"]
         fast, best, memory = WANTED[job]
         ours, default = sides["trueup"], sides["trl"]
         ratios = [ours["rate_whole"] / default["rate"], round(ours["peak_gb"] / default["peak_gb"], 2)]
@@ -102,14 +111,37 @@ def _verdict(jobs: dict[str, Any]) -> str:
 
 def _utilisation(found: dict[str, Any]) -> str:
     lines = ["| job | useful TFLOP a step | seconds | GFLOP/s | of the ceiling |", "|---|---:|---:|---:|---:|"]
-    for job, sides in found["jobs"].items():
+    for job, row in found["jobs"].items():
+        sides, machine = row["sides"], row["machine"]
         name = job if job in found["workload"]["flop"] else job.partition("-")[0]
         flop, seconds = found["workload"]["flop"][name], sides["trueup"]["seconds_a_step"]
         if job.startswith("sample"):
             seconds = 32 * 48 / sides["trueup"]["rate"]
-        ceiling = found["machine"]["gflops_fp32" if job.endswith("fp32") else "gflops_bf16"]
+        ceiling = machine["gflops_fp32" if job.endswith("fp32") else "gflops_bf16"]
         rate = flop / seconds / 1e9
         lines.append(f"| {job} | {flop / 1e12:.3f} | {seconds:.2f} | {rate:.0f} | {rate / ceiling:.0%} |")
+    return "\n".join(lines)
+
+
+def _memory(jobs: dict[str, Any]) -> str:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        parameters = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2")).num_parameters()
+    lines = [
+        "| job | must hold | TRL | least ratio | trueup | ratio | of trueup's, must be |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for job, row in jobs.items():
+        if job.startswith("sample") or job.endswith("tiny"):
+            continue
+        least = parameters * (24 if job.startswith("rlhf") else 16) / 1e9
+        ours, theirs = row["sides"]["trueup"]["peak_gb"], row["sides"]["trl"]["peak_gb"]
+        lines.append(
+            f"| {job} | {least:.2f} GB | {theirs:.1f} GB | {least / theirs:.2f} | {ours:.1f} GB | {ours / theirs:.2f} "
+            f"| {least / ours:.0%} |"
+        )
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from trueup import ledger
 from trueup.errors import Interrupted, RunError, UsageError
 from trueup.ledger import Run, metric_rows, read_lines, read_run
 
@@ -129,6 +130,37 @@ def test_steps_resume_where_the_checkpoint_was_and_rewind_the_log(tmp_path):
         for step, value in run.steps(Squares(), save=save, save_every=2):
             run.log(step, {"loss": value})
     assert metric_rows(tmp_path / "r") == [{"step": s, "loss": float(s * s)} for s in range(5)]
+
+
+class Lengths(list):
+    @property
+    def longest(self):
+        return self.index(max(self))
+
+
+def test_a_probe_takes_spread_steps_and_the_longest_twice_and_the_last_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "PROBE_SECONDS", 0.0)
+    lengths = Lengths([5] * 7 + [50] + [5] * 32)
+    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=4) as run:
+        taken = [step for step, _ in run.steps(lengths, save=lambda done: None, save_every=100)]
+    assert taken == [0, 7, 13, 26, 0, 7, 13, 26, 39]
+
+
+def test_a_probe_goes_on_until_its_time_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "PROBE_SECONDS", 0.1)
+    taken = []
+    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=2) as run:
+        for step, _ in run.steps(Lengths([1] * 9), save=lambda done: None, save_every=100):
+            time.sleep(0.03)
+            taken.append(step)
+    assert taken.count(8) == 1
+    assert taken[-1] == 8
+    assert taken.count(0) >= 3
+
+
+def test_a_probe_of_a_short_run_takes_all_of_it(tmp_path):
+    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
+        assert list(run.indices(Squares())) == [0, 1, 2, 3, 4]
 
 
 def test_sigterm_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):

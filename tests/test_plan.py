@@ -8,8 +8,9 @@ from tests.test_commands import trueup
 from trueup.data.write import write_jsonl
 from trueup.doctor import advise
 from trueup.errors import RunError
+from trueup.ledger import write_json
 from trueup.pipeline import Stage
-from trueup.plan import Cost, duration, measure, table
+from trueup.plan import Cost, _extrapolate, duration, measure, table
 
 
 @pytest.fixture
@@ -48,6 +49,27 @@ def test_a_few_steps_tell_the_steps_and_the_memory_of_the_whole(stages):
         assert abs(few.peak_gb / every.peak_gb - 1) < 0.25
         assert few.step_seconds > 0
         assert few.seconds > few.once_seconds > 0
+
+
+def test_each_cost_of_a_run_is_told_apart_and_counted_as_often_as_it_will_occur(tmp_path):
+    """101 steps of 2 s, 11 held-out passes of 3 s, 6 checkpoints of 1 s, kernels 10 s, reference 40 s, start 5 s."""
+    config = {"validation": "held-out.jsonl", "evaluate_every": 10, "save_every": 20}
+    write_json(tmp_path / "run.json", {"facts": {"steps": 101, "reference_tokens": 4_000}, "config": config})
+    taken = [0, 20, 33, 40, 60, 80, 0, 20, 33, 40, 60, 80, 100]
+    rows, seen = [], set()
+    for step in taken:
+        seconds = 9.0 if step == 33 else 2.0
+        seconds += 3.0 if step == 100 else 0.0
+        seconds += 10.0 if step == 0 and step not in seen else 0.0
+        seen.add(step)
+        rows.append({"step": step, "seconds": seconds})
+    write_jsonl(tmp_path / "timing.jsonl", rows)
+    events = [{"event": "saved", "step": 101, "seconds": 1.0}, {"event": "reference", "tokens": 400, "seconds": 4.0}]
+    write_jsonl(tmp_path / "events.jsonl", events)
+    wall = 5.0 + sum(row["seconds"] for row in rows) + 1.0 + 4.0
+    found = _extrapolate(Stage("dpo", "dpo", {}), tmp_path, 6, wall, 1.5)
+    assert (found.steps, found.step_seconds, found.peak_gb) == (101, 2.0, 1.5)
+    assert found.once_seconds == pytest.approx(5 + 11 * 3 + 6 * 1 + 10 + 40)
 
 
 def test_a_stage_that_cannot_run_is_found_now(stages):

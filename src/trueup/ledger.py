@@ -38,12 +38,18 @@ from trueup.progress import Progress
 REWOUND = ("metrics", "timing", "samples", "eval", "pairs")
 """Streams that a resume cuts back to its checkpoint."""
 
+PROBE_SECONDS = 8.0
+"""How long a probe goes on with its steps, at least."""
+
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
 class Plan(Protocol[T_co]):
-    """Batches addressable by step: ``plan[k]`` is the same whether or not steps before it ran."""
+    """Batches addressable by step: ``plan[k]`` is the same whether or not steps before it ran.
+
+    A plan that knows which step has the longest batch says so as ``longest``; a probe takes that one too.
+    """
 
     def __len__(self) -> int: ...
 
@@ -153,7 +159,7 @@ class Run:
     ) -> Run:
         """Create a run, or resume the unfinished run of the same kind, config and inputs at ``path``.
 
-        With ``probe`` only that many steps are taken, spread evenly over the plan: ``trueup plan`` measures so.
+        With ``probe`` only that many steps are taken (``indices``), spread over the plan: ``trueup plan`` measures so.
 
         Raises:
             RunError: another process holds the run, or the directory holds a different run.
@@ -315,12 +321,32 @@ class Run:
         self.first_step = step
         self.event("rewind", step=step)
 
-    def indices(self, total: int) -> Sequence[int]:
-        """Steps that this process will take of a plan of ``total``: all that are left, or the probe's."""
-        if self.probe is None or self.probe >= total:
-            return range(self.first_step, total)
-        spread = (total - 1) / max(1, self.probe - 1)
-        return sorted({round(spread * i) for i in range(self.probe)})
+    def indices(self, plan: Plan[Any]) -> Sequence[int]:
+        """Steps of ``plan`` that this process will take: all that are left, or the probe's, each named once."""
+        if self.probe is None or not self.samples(plan):
+            return range(self.first_step, len(plan))
+        return sorted(spread(len(plan), self.probe) | {getattr(plan, "longest", 0)})
+
+    def samples(self, plan: Plan[Any]) -> bool:
+        """Whether only some steps of ``plan`` are taken: in a probe, unless it would take most of them anyway."""
+        return self.probe is not None and 2 * self.probe < len(plan)
+
+    def _order(self, plan: Plan[Any]) -> Iterator[int]:
+        """The steps as they are taken.
+
+        A probe goes over its steps at least twice, because the first time pays for kernels and pages that the whole
+        run pays for once, and goes on for a while, because a heap takes time to grow to what it will be. The last
+        step, which measures and saves, comes once.
+        """
+        steps = self.indices(plan)
+        if not self.samples(plan):
+            yield from steps
+            return
+        began, rounds = time.perf_counter(), 0
+        while rounds < 2 or time.perf_counter() - began < PROBE_SECONDS:
+            yield from steps[:-1]
+            rounds += 1
+        yield steps[-1]
 
     def steps(self, plan: Plan[T], *, save: Callable[[int], None], save_every: int) -> Iterator[tuple[int, T]]:
         """Yield ``(step, plan[step])`` from the first step not yet done, with progress.
@@ -330,7 +356,7 @@ class Run:
         """
         total = len(plan)
         with _signals(self), Progress(self.record["kind"], total, self.first_step, quiet=self.quiet) as progress:
-            for step in self.indices(total):
+            for step in self._order(plan):
                 self._step_started = time.perf_counter()
                 yield step, plan[step]
                 done = step + 1
@@ -346,6 +372,11 @@ class Run:
                         where=str(self.path),
                         fix="run the same command again to go on from here",
                     )
+
+
+def spread(total: int, steps: int) -> set[int]:
+    """``steps`` of ``total`` steps at even distances, the first and the last among them."""
+    return {round((total - 1) / max(1, steps - 1) * i) for i in range(steps)}
 
 
 def _size(path: Path) -> int:

@@ -1,9 +1,10 @@
 """``trueup plan``: what a recipe will cost in time and memory, measured by taking a few of its real steps.
 
 Each stage runs in a process of its own, with its real data and model, for a few steps spread evenly over the whole
-run, into a temporary directory; later stages start from the weights that these few steps made. Time is then
-extrapolated, memory is the peak that was seen. Nothing is estimated from formulas, so nothing needs to be known about
-the model or the machine.
+run and for the one with the longest batch, into a temporary directory; later stages start from the weights that these
+few steps made. Every step is taken several times, since the first time also pays for kernels and pages, and since a
+heap takes some seconds to grow. Time is then extrapolated, memory is the peak that was seen. Nothing is estimated from
+formulas, so nothing needs to be known about the model or the machine.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from statistics import mean, median
 from typing import Any
 
 from trueup.errors import RunError
-from trueup.ledger import read_lines, read_run
+from trueup.ledger import read_lines, read_run, spread
 from trueup.pipeline import Stage, read_recipe, resolve_stage
 
-PROBE_STEPS = 6
+PROBE_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _probe(stage: Stage, done: dict[str, Path], folder: Path, steps: int) -> Cos
     lines = [line for line in ran.stdout.splitlines() if line.startswith("PEAK ")]
     if ran.returncode or not lines:
         raise RunError(f"the stage cannot run: {ran.stderr.strip()[-2000:]}", where=f"stage {stage.name}")
-    return _extrapolate(stage, out, wall, float(lines[-1].split()[1]))
+    return _extrapolate(stage, out, steps, wall, float(lines[-1].split()[1]))
 
 
 def _child(text: str) -> None:
@@ -104,32 +105,45 @@ def _child(text: str) -> None:
     print(f"PEAK {peak_memory() / 2**30}")
 
 
-def _extrapolate(stage: Stage, out: Path, wall: float, peak_gb: float) -> Cost:
+def _extrapolate(stage: Stage, out: Path, steps: int, wall: float, peak_gb: float) -> Cost:
     """From the steps that were taken to all of them.
 
-    The first step warms up, the last one also measures held-out data; both are told apart from the rest.
+    What a step takes is the mean of the evenly spread ones, without their first times, where they measured nothing.
     """
     record = read_run(out)
     total = int(record["facts"]["steps"])
-    timing, _ = read_lines(out / "timing.jsonl")
+    times: dict[int, list[float]] = {}
+    for row in read_lines(out / "timing.jsonl")[0]:
+        times.setdefault(int(row["step"]), []).append(float(row["seconds"]))
+    if len(times) == total:
+        typical = mean(seconds[-1] for seconds in times.values())
+        return Cost(stage.name, stage.kind, total, typical, wall - total * typical, peak_gb)
     events, _ = read_lines(out / "events.jsonl")
-    taken = {int(row["step"]): float(row["seconds"]) for row in timing}
     saves = [float(e["seconds"]) for e in events if e["event"] == "saved"]
-    anchors = [e for e in events if e["event"] == "reference"]
-    order = sorted(taken)
-    plain = [taken[step] for step in order[1:-1]] or [taken[order[0]]]
-    typical = mean(plain)
-    extra = max(0.0, taken[order[-1]] - median(plain)) if len(order) > 2 else 0.0
     config = record["config"]
-    evaluations = -(-total // int(config["evaluate_every"])) if config.get("validation") else 0
-    checkpoints = -(-total // int(config["save_every"]))
-    once = wall - sum(taken.values()) - sum(saves) + extra * max(1, evaluations) + mean(saves or [0.0]) * checkpoints
-    once += max(0.0, taken[order[0]] - typical)
-    for event in anchors:  # the probe scored the reference on the examples of its own steps only
-        scored, seconds = int(event["examples"]), float(event["seconds"])
-        needed = int(record["facts"].get("reference_examples", scored))
-        once += seconds * (needed / scored - 1.0)
+    measuring = _measuring(config, total)
+    again = {step: median(later) for step, (_, *later) in times.items() if later}
+    fair = spread(total, steps) & set(again)
+    typical = mean(again[step] for step in (fair - measuring or fair))
+    extra = [max(0.0, times[step][-1] - typical) for step in measuring if step in times]
+    first_time = sum(max(0.0, times[step][0] - seconds) for step, seconds in again.items())
+    once = wall - sum(sum(seconds) for seconds in times.values()) - sum(saves) + first_time
+    once += mean(extra or [0.0]) * len(measuring) + mean(saves or [0.0]) * -(-total // int(config["save_every"]))
+    for event in events:
+        if event["event"] == "reference":  # of the probe's pairs only
+            whole = float(record["facts"].get("reference_tokens", event["tokens"]))
+            once += float(event["seconds"]) * (whole / float(event["tokens"]) - 1.0)
     return Cost(stage.name, stage.kind, total, typical, once, peak_gb)
+
+
+def _measuring(config: dict[str, Any], total: int) -> set[int]:
+    """Steps that also measure: held-out data, or the samples of PPO's probes."""
+    if config.get("validation"):
+        every = int(config["evaluate_every"])
+        return {*range(every - 1, total, every), total - 1}
+    if config.get("probes"):
+        return {*range(0, total, int(config["probe_every"])), total - 1}
+    return set()
 
 
 def table(costs: list[Cost]) -> str:

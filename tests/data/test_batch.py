@@ -48,6 +48,15 @@ def test_one_batch_pools_are_plain_order():
     assert [plain[s] for s in range(5)] == [pooled[s] for s in range(5)]
 
 
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 3), st.integers(1, 9))
+def test_the_longest_step_is_the_one_with_the_most_tokens(lengths, size, pool, within):
+    plan = EpochPlan(lengths, size, 1, 0, "order", length=lambda n: n, pool=pool)
+    tokens = [sum(plan[step]) for step in range(len(plan))]
+    assert tokens[plan.longest] == max(tokens)
+    assert tokens[plan.longest_of(within)] == max(tokens[:within])
+    assert EpochPlan(lengths, size, 1, 0, "order").longest == 0
+
+
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(ConfigError, match="no usable examples"):
         EpochPlan([], 4, 1, 0, "sft order")

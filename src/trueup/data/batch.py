@@ -129,6 +129,17 @@ class EpochPlan(Generic[T]):
     def __len__(self) -> int:
         return self.total
 
+    @property
+    def longest(self) -> int:
+        """The step of the first epoch whose batch is longest altogether."""
+        return self.longest_of(self.total)
+
+    def longest_of(self, steps: int) -> int:
+        """The same among the first ``steps`` steps; 0 where lengths are not known."""
+        if self.lengths is None:
+            return 0
+        return int(np.argmax([self.lengths[batch].sum() for batch in self._batches(0)[:steps]]))
+
     def __getitem__(self, step: int) -> tuple[T, ...]:
         epoch, index = divmod(step, self.per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:

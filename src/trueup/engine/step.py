@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trueup.config import Optim
+from trueup.engine.device import Heap
 from trueup.engine.placement import clip, full, like, put, sum_gradients
 from trueup.engine.processes import Share, rank, share, summed, world
 from trueup.errors import CheckpointError, NonFiniteError
@@ -51,6 +52,7 @@ class Stepper:
         self._loss = 0.0
         self._bad = False
         self._copies = 1
+        self._heap = Heap()
         groups = []
         for kind in sorted({type(p.data).__name__ for p in self.parameters.values()}):  # shards have their own kernels
             same = [p for p in self.parameters.values() if type(p.data).__name__ == kind]
@@ -108,6 +110,7 @@ class Stepper:
                 group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+        self._heap.settle()
         self.updates += 1
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
 

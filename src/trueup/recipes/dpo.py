@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows
+from trueup.data.batch import EpochPlan, Ids, Rows, micro_batches
 from trueup.data.read import read_pairs
 from trueup.data.render import RenderedPair, Renderer, pair_length
 from trueup.engine.placement import export, place, place_both
@@ -34,8 +33,6 @@ from trueup.recipes.agreement import SeenPair, in_order, pair_metrics
 from trueup.recipes.objectives import Dpo as DpoObjective
 from trueup.recipes.objectives import Objective, PairLogps
 from trueup.types import content_id
-
-T = TypeVar("T")
 
 
 class Dpo(Settings):
@@ -93,12 +90,13 @@ def train(config: Dpo, run: Run) -> None:
         reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
         run.pin("reference", reference.fingerprint)
         place_both(policy, reference, config.model.engine)
-        anchors = reference_logps(run, reference, [*needed(run, plan, pairs), *held_out], config.batch.micro_tokens)
+        budget = config.batch.micro_tokens
+        anchors = reference_logps(run, reference, [*needed(run, plan, pairs, budget), *held_out], budget)
         del reference
     else:
         place(policy, config.model.engine)
     stepper = Stepper(policy.trainable(), config.optim, len(plan))
-    facts = {"reference_examples": len({p.pair_id for p in [*pairs, *held_out]})} if anchors else {}
+    facts = {"reference_tokens": sum(map(pair_length, _distinct([*pairs, *held_out])))} if anchors else {}
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan), **facts)
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
@@ -136,18 +134,24 @@ def pair_logps(policy: Policy, pairs: Sequence[RenderedPair]) -> PairLogps:
     return PairLogps(scores.sum_B[:half], scores.sum_B[half:], tokens_B[:half], tokens_B[half:])
 
 
-def needed(run: Run, plan: EpochPlan[T], items: Sequence[T]) -> Sequence[T]:
-    """The items whose reference log-probs this process will read: all of them, unless it only probes."""
-    if run.probe is None:
-        return items
-    return [item for step in run.indices(len(plan)) for item in plan[step]]
+def needed(
+    run: Run, plan: EpochPlan[RenderedPair], pairs: Sequence[RenderedPair], budget: int
+) -> Sequence[RenderedPair]:
+    """The pairs whose reference log-probs this process will read: all of them, unless it only probes.
+
+    A probe also scores as many of the longest as go into one pass, which takes the most memory of all.
+    """
+    if not run.samples(plan):
+        return pairs
+    first = micro_batches(pairs, pair_length, 2 * budget)[0]
+    return [*(pair for step in run.indices(plan) for pair in plan[step]), *first]
 
 
 def reference_logps(
     run: Run, reference: Reference, pairs: Sequence[RenderedPair], budget: int
 ) -> dict[str, tuple[float, float]]:
     """Reference log-probs (chosen, rejected) by pair id, computed once and cached in the run directory."""
-    distinct = list({p.pair_id: p for p in pairs}.values())
+    distinct = _distinct(pairs)
     key = content_id(
         reference.fingerprint,
         str(reference.policy.compute),
@@ -166,8 +170,12 @@ def reference_logps(
             temporary = file.with_suffix(".tmp")
             save_file({"logps": stored.contiguous()}, temporary)
             temporary.replace(file)
-        run.event("reference", examples=len(distinct), seconds=time.perf_counter() - began)
+        run.event("reference", tokens=sum(map(pair_length, distinct)), seconds=time.perf_counter() - began)
     return {p.pair_id: (float(row[0]), float(row[1])) for p, row in zip(distinct, stored, strict=True)}
+
+
+def _distinct(pairs: Sequence[RenderedPair]) -> list[RenderedPair]:
+    return list({p.pair_id: p for p in pairs}.values())
 
 
 @torch.no_grad()

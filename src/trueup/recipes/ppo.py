@@ -189,10 +189,10 @@ def train(config: Ppo, run: Run) -> None:
         update, fit = _improve(policy, value_head, stepper, rollout, beta, config, step)
         measured = _measure(rollout, beta) | fit
         run.log(step, update, measured, {"kl_target": config.kl.target} if isinstance(config.kl, AdaptiveKl) else {})
-        run.time(step, tokens=float(rollout.mask_BC.sum()))
         coefficient["beta"] = controller.update(beta, measured["kl"], len(prompts))
         if step % config.probe_every == 0 or step + 1 == config.steps:
             _log_probes(run, step, probes, policy, renderer, scorer, config)
+        run.time(step, tokens=float(rollout.mask_BC.sum()))
         if config.kl_stop is not None and measured["kl"] > config.kl_stop:
             run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
             break
@@ -424,13 +424,21 @@ class _PromptPlan:
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def longest(self) -> int:
+        """The step with the longest prompts."""
+        return self.epochs.longest_of(self.steps)
+
     def __getitem__(self, step: int) -> tuple[Prompt, ...]:
         return self.epochs[step]
 
 
 def _prompt_plan(prompts: Sequence[Prompt], config: Ppo) -> _PromptPlan:
     # The last batch of an epoch may be short; EpochPlan addresses any step of any epoch.
-    return _PromptPlan(EpochPlan(prompts, config.batch.size, 1, config.seed, "ppo prompts"), config.steps)
+    epochs = EpochPlan(
+        prompts, config.batch.size, 1, config.seed, "ppo prompts", length=lambda prompt: len(prompt_text(prompt))
+    )
+    return _PromptPlan(epochs, config.steps)
 
 
 def _log_probes(
