@@ -36,7 +36,7 @@ def main() -> None:
     held = [p for p in loaded.items if _share(prompt_text(p.prompt)) >= 0.75]
     train = [p for p in loaded.items if _share(prompt_text(p.prompt)) < 0.75]
     files = write_pairs(args.out / "pairs.jsonl", train), write_pairs(args.out / "held-out.jsonl", held)
-    batch = {"size": 32, "max_length": 512, "max_prompt_length": 320, "max_truncated": 0.25, "micro_tokens": 8192}
+    batch = {"size": 32, "max_length": 512, "max_prompt_length": 320, "max_truncated": 0.25}
     tiny = {"hidden": 128, "layers": 3, "heads": 4, "vocabulary": 4096, "context": 512}
     common = {
         "data": str(files[0]),

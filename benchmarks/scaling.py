@@ -97,7 +97,7 @@ def measure(point: dict[str, int], dtype: str) -> dict[str, float]:
         for i in range(point["pairs"])
     ]
     stepper = Stepper(policy.trainable(), Optim(), total=100)
-    objective, budget = Dpo(), Batch().micro_tokens
+    objective, budget = Dpo(), policy.trunk.budget(Batch())
     strength_B = torch.ones(1)
     seconds = []
     with tuned_process():

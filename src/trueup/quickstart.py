@@ -154,7 +154,7 @@ def _demonstration(d: Demonstration) -> dict[str, Any]:
 
 def stages(files: Mapping[str, str], seed: int, size: Size) -> list[Stage]:
     """The recipe: five ordinary runs."""
-    batch = {"size": 64, "max_length": _CONTEXT, "micro_tokens": 8192}
+    batch = {"size": 64, "max_length": _CONTEXT}
     tiny = {"hidden": 128, "layers": 2, "heads": 4, "vocabulary": 2048, "context": 192}
     return [
         Stage(

@@ -67,3 +67,14 @@ def test_micro_batches_hold_everything_once_within_budget(lengths, budget):
     groups = micro_batches(lengths, lambda n: n, budget)
     assert Counter(x for g in groups for x in g) == Counter(lengths)
     assert all(len(g) * max(g) <= budget or len(g) == 1 for g in groups)
+    assert max(groups[0]) == max(lengths)
+    ordered, fewest = sorted(lengths), 0
+    while ordered:  # as many as possible from the longest on
+        del ordered[-max(1, budget // ordered[-1]) :]
+        fewest += 1
+    assert len(groups) == fewest
+
+
+def test_micro_batches_are_about_equal():
+    assert [len(group) for group in micro_batches([10] * 9, lambda n: n, 80)] == [5, 4]
+    assert micro_batches([], lambda n: 1, 80) == []

@@ -1,14 +1,17 @@
 import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from tests.conftest import TEXTS, tiny_model
-from trueup.config import Lora, Model, Tiny
+from trueup.config import Batch, Lora, Model, Tiny
 from trueup.errors import ConfigError, ModelError
 from trueup.models.heads import open_reward_model
 from trueup.models.policy import open_policy, open_reference
+from trueup.models.trunk import LEAST_TOKENS, MOST_TOKENS, Trunk
 
 
 def test_same_seed_same_weights_and_other_seed_other_weights():
@@ -158,3 +161,17 @@ def test_reward_model_round_trip_keeps_the_scale(saved_policy, tmp_path):
     assert json.loads((tmp_path / "rm" / "trueup_reward.json").read_text()) == {"mean": 0.25, "std": 2.0}
     with pytest.raises(ModelError, match="trueup reward"):
         open_reward_model(Model(name=str(saved_policy)), new_head=False)
+
+
+def test_micro_batches_are_as_set_or_as_the_model_and_the_device_like_them(policy):
+    trunk = policy.trunk
+    assert trunk.budget(Batch(micro_tokens=77)) == 77
+    assert trunk.budget(Batch()) == MOST_TOKENS
+
+    def of(layers, width, device="cpu"):
+        large = Trunk.__new__(Trunk)
+        config = LlamaConfig(hidden_size=width, num_hidden_layers=layers)
+        large.model, large.device = SimpleNamespace(config=config), torch.device(device)
+        return large.budget(Batch())
+
+    assert of(32, 4096) == LEAST_TOKENS < of(12, 512) < MOST_TOKENS == of(32, 4096, "cuda")

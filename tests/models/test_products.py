@@ -28,6 +28,12 @@ def test_rounding_up_costs_a_sixteenth_at_most_and_gives_few_shapes(count):
         assert found % COARSEST == 0
 
 
+@given(st.integers(1, 100_000))
+def test_coarser_rounding_costs_an_eighth_at_most(count):
+    assert count <= rounded(count, share=8) <= count * 9 / 8
+    assert len({rounded(n, share=8) for n in range(256, 512)}) <= 9
+
+
 def test_few_shapes_occur():
     assert len({rounded(count) for count in range(1000, 2000)}) <= 32
 
@@ -43,11 +49,13 @@ def test_values_and_gradients_are_those_of_pytorch(tokens, inputs, outputs, bias
     fast.load_state_dict(plain.state_dict())
     x, slope = torch.randn(1, tokens, inputs), torch.randn(1, tokens, outputs)
     results = []
-    for layer in (plain, fast):
-        given_ = x.clone().requires_grad_()
-        found = layer(given_)
-        found.backward(slope)
-        results.append([found.detach(), given_.grad, *(p.grad for p in layer.parameters())])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(products, "prefers_onednn", lambda: True)
+        for layer in (plain, fast):
+            given_ = x.clone().requires_grad_()
+            found = layer(given_)
+            found.backward(slope)
+            results.append([found.detach(), given_.grad, *(p.grad for p in layer.parameters())])
     for wanted, found in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * (tokens * inputs * outputs) ** 0.25)
 
@@ -84,19 +92,49 @@ def test_a_whole_model_computes_the_same_and_keeps_its_names(onednn, family):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@needs_onednn
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_bfloat16_is_autocasts_and_keeps_no_copy_of_the_weight(turned, dtype, frozen):
+    torch.manual_seed(0)
+    plain = Conv1D(48, 24) if turned else nn.Linear(24, 48)
+    nn.init.normal_(plain.weight)
+    fast = FastConv1D(48, 24) if turned else FastLinear(24, 48)
+    fast.load_state_dict(plain.state_dict())
+    x, slope = torch.randn(2, 5, 24).to(dtype), torch.randn(2, 5, 48).bfloat16()
+    results, kept = [], []
+    for layer in (plain, fast):
+        layer.requires_grad_(not frozen)
+        given_, held = x.clone().requires_grad_(), []
+        with (
+            torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t) or t, lambda t: t),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            found = layer(given_)
+        assert found.dtype is torch.bfloat16
+        found.backward(slope)
+        results.append([found.detach(), given_.grad, *(p.grad for p in layer.parameters() if not frozen)])
+        kept.append(sum(t.numel() == layer.weight.numel() and t.dtype is torch.bfloat16 for t in held))
+    assert kept == [1, 0]
+    for wanted, found in zip(*results, strict=True):
+        assert found.dtype is wanted.dtype
+        torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
+
+
 def test_other_precisions_are_pytorchs_own(onednn):
-    fast = FastLinear(8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert fast(torch.randn(3, 8)).dtype is torch.bfloat16
-    assert fast.double()(torch.randn(3, 8, dtype=torch.float64)).dtype is torch.float64
+    fast = FastLinear(8, 8).double()
+    assert fast(torch.randn(3, 8, dtype=torch.float64)).dtype is torch.float64
+    with torch.autocast("cpu", torch.float16):
+        assert FastLinear(8, 8)(torch.randn(3, 8)).dtype is torch.float16
+    assert FastLinear(8, 8)(torch.empty(0, 8)).shape == (0, 8)
 
 
-def test_a_processor_that_prefers_mkl_is_left_alone(monkeypatch):
+def test_a_processor_that_prefers_mkl_has_pytorchs_own_float32(monkeypatch):
     monkeypatch.setattr(products, "prefers_onednn", lambda: False)
-    model = build("Llama", torch.float32)
-    assert quicken(model) == 0
-    assert not any(isinstance(module, FastLinear) for module in model.modules())
+    fast, plain = build("Llama", torch.float32), build("Llama", torch.float32)
+    assert quicken(fast) > 0
+    ids = torch.arange(9)[None]
+    assert torch.equal(fast(input_ids=ids).logits, plain(input_ids=ids).logits)
 
 
 @pytest.mark.parametrize(

@@ -163,12 +163,29 @@ class EpochPlan(Generic[T]):
 
 
 def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -> list[tuple[T, ...]]:
-    """Cut a batch by padded token budget after sorting by length; every item is in exactly one micro-batch."""
+    """Cut a batch into the fewest micro-batches within a budget of padded tokens, then make these about equal.
+
+    Items are sorted by length; each is in exactly one micro-batch, the longest in the first. One that is longer than
+    the budget runs alone.
+    """
     ordered = sorted(items, key=length)
-    groups: list[tuple[T, ...]] = []
-    while ordered:
-        longest = length(ordered[-1])
-        count = max(1, budget // max(1, longest))
-        groups.append(tuple(ordered[-count:]))
-        del ordered[-count:]
-    return groups
+    lengths = [length(item) for item in ordered]
+    ends = _ends(lengths, budget)
+    low, high = 0, budget
+    while high - low > 1:  # the smallest budget that needs no more of them
+        middle = (low + high) // 2
+        tried = _ends(lengths, middle)
+        if len(tried) <= len(ends):
+            ends, high = tried, middle
+        else:
+            low = middle
+    return [tuple(ordered[begin:end]) for begin, end in zip([*ends[1:], 0], ends, strict=True)] if items else []
+
+
+def _ends(lengths: Sequence[int], budget: int) -> list[int]:
+    """Where each group of the ascending ``lengths`` ends, the longest group first."""
+    ends, end = [], len(lengths)
+    while end > 0:
+        ends.append(end)
+        end -= min(end, max(1, budget // max(1, lengths[end - 1])))
+    return ends

@@ -21,7 +21,11 @@ LEAST_WAIT = 3.0
 WAIT_PER_GIB = 15.0
 """Seconds of work that pay for giving back one GiB: fifty times the 0.3 s to hand it over and page it in again."""
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+APART = 32 << 20
+"""Bytes from which on a block lives outside the heap: copies and gradients of an embedding, above all. They are few,
+and in the heap they leave holes that other blocks break up. glibc allows no more."""
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 @contextmanager
@@ -122,6 +126,6 @@ def _keep_freed_memory() -> None:
     except (OSError, AttributeError):
         log.info("this C library has no mallopt; large tensors are paged in at every step")
         return
-    for name, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
+    for name, value in ((_M_MMAP_THRESHOLD, APART), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
         if not mallopt(name, value):
             log.info("mallopt(%d) was refused", name)

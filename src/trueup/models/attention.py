@@ -8,6 +8,7 @@ Shapes: R rows, H heads, T positions, E head width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -71,6 +72,26 @@ def _spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tupl
     return key.repeat_interleave(share, 1), value.repeat_interleave(share, 1)
 
 
+def _parts(rows: int, heads: int, width: int) -> Iterator[slice]:
+    """Slices of the flattened [R * H], each within ``BACKWARD_ELEMENTS`` where one head is.
+
+    Of few sizes: a divisor of the heads, or the heads of 1, 4, 16, ... rows. oneDNN compiles and keeps a kernel for
+    every size it meets, about 0.75 MB each.
+    """
+    fits = max(1, BACKWARD_ELEMENTS // (width * width))
+    if fits < heads:
+        span = next(n for n in range(fits, 0, -1) if heads % n == 0)
+        yield from (slice(begin, begin + span) for begin in range(0, rows * heads, span))
+        return
+    begin = 0
+    while begin < rows:
+        several = 1
+        while 4 * several <= min(rows - begin, fits // heads):
+            several *= 4
+        yield slice(begin * heads, (begin + several) * heads)
+        begin += several
+
+
 class _Causal(torch.autograd.Function):
     """Flash forward; backward recomputes the weights, some heads at a time, in the precision of the inputs.
 
@@ -95,9 +116,7 @@ class _Causal(torch.autograd.Function):
         q, k, v, g = flat(query), flat(key), flat(value), flat(grad)
         mask = torch.full((1, width, width), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        span = max(1, BACKWARD_ELEMENTS // (width * width))
-        for begin in range(0, rows * heads, span):
-            part = slice(begin, begin + span)
+        for part in _parts(rows, heads, width):
             logits = torch.baddbmm(mask, q[part], k[part].transpose(1, 2), alpha=ctx.scale)
             weights = torch.softmax(logits, -1)
             slope = torch.bmm(g[part], v[part].transpose(1, 2))

@@ -127,7 +127,7 @@ def _attention_rows(
     copies: dict[int, int] = {}
     flat = 0
     for bucket in buckets:
-        width = max(1, *(spans[i][1] + spans[i][3] for i in bucket)) if bucket else 1
+        width = rounded(max(1, *(spans[i][1] + spans[i][3] for i in bucket)), share=8)
         index = np.empty((len(bucket), width), dtype=np.int64)
         for row, i in enumerate(bucket):
             start, pn, completion, cn = spans[i]

@@ -1,9 +1,13 @@
-"""Matrix products by the library that is fast on this processor.
+"""Matrix products by the library that is fast on this processor, and with no more memory than they need.
 
 PyTorch's float32 products on the CPU are MKL's, and MKL keeps to AVX2 on processors that are not Intel's: half of what
 they can do, or less. oneDNN, which PyTorch brings along, uses all of it. On such a processor the linear layers of a
 float32 model call oneDNN; everywhere else, and in every other precision, PyTorch's own choice stands. The figures are
 those of ``benchmarks/kernels.py``.
+
+Under bfloat16 autocast PyTorch keeps a narrow copy of every weight from the forward to the backward pass, half the
+size of the model. On the CPU the linear layers narrow their weight a second time instead, which costs little beside the
+products.
 
 oneDNN compiles a kernel for every shape it meets, so counts of tokens are rounded up (``rounded``): products of a
 step whose shape was seen before cost nothing extra.
@@ -29,9 +33,9 @@ COARSEST = 64
 """Counts of tokens are rounded up to a multiple of this, or of less where it would be more than a sixteenth."""
 
 
-def rounded(count: int) -> int:
-    """``count`` rounded up so that few shapes occur: at most 1/16 more."""
-    unit = min(COARSEST, 1 << max(0, (count // 16).bit_length() - 1))
+def rounded(count: int, share: int = 16) -> int:
+    """``count`` rounded up so that few shapes occur: by at most one part in ``share``."""
+    unit = min(COARSEST, 1 << max(0, (count // share).bit_length() - 1))
     return -(-count // unit) * unit
 
 
@@ -106,44 +110,77 @@ class _Linear(torch.autograd.Function):
         return to_input, to_weight, grad_NO.sum(0) if needs_bias else None, None
 
 
-def _applies(input_: torch.Tensor, weight: torch.Tensor) -> bool:
-    return _fits(input_) and _fits(weight) and not torch.is_autocast_enabled("cpu")
+class _Narrow(torch.autograd.Function):
+    """The same in bfloat16 from a float32 weight, which is narrowed again for the backward pass and not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input_NI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, turned: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(input_NI, weight)
+        ctx.turned = turned
+        narrow = weight.to(input_NI.dtype)
+        return functional.linear(
+            input_NI, narrow.t() if turned else narrow, None if bias_O is None else bias_O.to(input_NI.dtype)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        input_NI, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        to_input = to_weight = None
+        if needs_input:
+            narrow = weight.to(grad_NO.dtype)
+            to_input = grad_NO @ (narrow.t() if ctx.turned else narrow)
+        if needs_weight:
+            to_weight = (input_NI.t() @ grad_NO if ctx.turned else grad_NO.t() @ input_NI).to(weight.dtype)
+        return to_input, to_weight, grad_NO.sum(0, dtype=weight.dtype) if needs_bias else None, None
+
+
+def _ours(input_: torch.Tensor, weight: torch.Tensor) -> Any:
+    """Which of our products computes this layer; None where PyTorch's own choice stands."""
+    if not _fits(weight) or input_.device.type != "cpu" or not input_.numel():
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        narrow = torch.get_autocast_dtype("cpu") is torch.bfloat16
+        return _Narrow if narrow and input_.dtype in (torch.float32, torch.bfloat16) else None
+    return _Linear if input_.dtype is torch.float32 and prefers_onednn() else None
+
+
+def _by(kernel: Any, input_: torch.Tensor, layer: nn.Module, turned: bool) -> torch.Tensor:
+    flat_NI = input_.flatten(0, -2)
+    if kernel is _Narrow:
+        flat_NI = flat_NI.to(torch.bfloat16)
+    flat_NO: torch.Tensor = kernel.apply(flat_NI, layer.weight, layer.bias, turned)
+    return flat_NO.view(*input_.shape[:-1], -1)
 
 
 class FastLinear(nn.Linear):
-    """``nn.Linear`` whose float32 products on the CPU are oneDNN's."""
+    """``nn.Linear`` whose products on the CPU are ours."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``[..., I] -> [..., O]``."""
-        if not _applies(input, self.weight):
-            return super().forward(input)
-        flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-            input.flatten(0, -2), self.weight, self.bias, False
-        )
-        return flat_NO.view(*input.shape[:-1], -1)
+        kernel = _ours(input, self.weight)
+        return super().forward(input) if kernel is None else _by(kernel, input, self, False)
 
 
 class FastConv1D(Conv1D):  # type: ignore[misc]
-    """GPT-2's linear layer, whose weight stands as [I, O], with oneDNN's products."""
+    """GPT-2's linear layer, whose weight stands as [I, O], with our products on the CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., I] -> [..., O]``."""
-        if not _applies(x, self.weight):
-            found: torch.Tensor = super().forward(x)
-            return found
-        flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-            x.flatten(0, -2), self.weight, self.bias, True
-        )
-        return flat_NO.view(*x.shape[:-1], -1)
+        kernel = _ours(x, self.weight)
+        if kernel is not None:
+            return _by(kernel, x, self, True)
+        found: torch.Tensor = super().forward(x)
+        return found
 
 
 def quicken(model: Any) -> int:
-    """Give the linear layers of ``model`` the faster products, in place. Returns how many have them.
+    """Give the linear layers of ``model`` our products, in place. Returns how many have them.
 
     Parameters, names and saved files do not change. The output layer is left alone: log-probs are computed apart.
     """
-    if not prefers_onednn():
-        return 0
     head = model.get_output_embeddings()
     found = 0
     for module in model.modules():

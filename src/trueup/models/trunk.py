@@ -14,11 +14,17 @@ from typing import Any
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from trueup.config import Batch
 from trueup.errors import ModelError
 from trueup.models.packing import SHARED_FROM, Stream, pack, packed, remembered
 from trueup.models.products import quicken
 
 log = logging.getLogger("trueup.models")
+
+MOST_TOKENS, LEAST_TOKENS = 8192, 4096
+"""Of a micro-batch, padded, where none are set."""
+KEPT_STATES = 32 << 20
+"""Tokens times layers times width of a micro-batch on a CPU: 0.8 GB or less for the backward pass in bfloat16."""
 
 
 @dataclass(eq=False)
@@ -39,8 +45,23 @@ class Trunk:
     """Blocks under gradient checkpointing."""
 
     def __post_init__(self) -> None:
-        quicken(self.model)
+        if self.device.type == "cpu":
+            quicken(self.model)
         self.packs = self._packed_equals_plain()
+
+    def budget(self, batch: Batch) -> int:
+        """Padded tokens of one micro-batch: what was set, or what suits this model where it runs.
+
+        On a CPU products of a thousand tokens are as fast as larger ones, so a pass need not hold more: what it keeps
+        for the backward pass grows with tokens, layers and width. On a GPU larger passes are faster.
+        """
+        if batch.micro_tokens is not None:
+            return batch.micro_tokens
+        config = self.model.config.get_text_config()
+        size = int(getattr(config, "hidden_size", 0)) * int(getattr(config, "num_hidden_layers", 0))
+        if self.device.type != "cpu" or not size:
+            return MOST_TOKENS
+        return min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_STATES // size))
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast for the matrix products when ``compute`` is not float32; float64 models stay as they are."""

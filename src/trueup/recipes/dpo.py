@@ -83,6 +83,7 @@ def train(config: Dpo, run: Run) -> None:
         length=pair_length,
         pool=config.batch.pool,
     )
+    budget = policy.trunk.budget(config.batch)
     anchors: dict[str, tuple[float, float]] = {}
     if config.objective.uses_reference:
         anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
@@ -90,7 +91,6 @@ def train(config: Dpo, run: Run) -> None:
         reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
         run.pin("reference", reference.fingerprint)
         place_both(policy, reference, config.model.engine)
-        budget = config.batch.micro_tokens
         anchors = reference_logps(run, reference, [*needed(run, plan, pairs, budget), *held_out], budget)
         del reference
     else:
@@ -101,7 +101,7 @@ def train(config: Dpo, run: Run) -> None:
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         here: list[SeenPair] = []
-        mine = stepper.share(batch, pair_length, config.batch.micro_tokens)
+        mine = stepper.share(batch, pair_length, budget)
         for micro in mine:
             now = pair_logps(policy, micro)
             fixed = _anchored(anchors, micro, now)
@@ -115,7 +115,7 @@ def train(config: Dpo, run: Run) -> None:
             run.pair(step, pair.pair_id, pair.chosen, pair.rejected)
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
-            held = evaluate(config.objective, policy, held_out, anchors, config.batch.micro_tokens)
+            held = evaluate(config.objective, policy, held_out, anchors, budget)
             run.evaluation(step, **held, pairs=len(held_out))
         tokens = float(sum(len(p.chosen_ids) + len(p.rejected_ids) for p in batch))
         extra = {"epoch": (step + 1) / plan.per_epoch, "tokens": tokens}

@@ -99,7 +99,7 @@ def train(config: Kto, run: Run) -> None:
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         if len(batch) < 2:
             continue  # a last batch of one row has nothing to be mismatched with
-        z0 = reference_point(policy, reference, batch, config.batch.micro_tokens)
+        z0 = reference_point(policy, reference, batch, policy.trunk.budget(config.batch))
         measured, _ = _pass(config, policy, reference, batch, z0, stepper)
         info = stepper.step()
         held = {}
@@ -124,7 +124,7 @@ def reference_point(policy: Policy, reference: Reference, rows: Sequence[Rendere
 @torch.no_grad()
 def evaluate(config: Kto, policy: Policy, reference: Reference, rows: Sequence[RenderedLabelled]) -> dict[str, float]:
     """Loss and separation of good from bad on rows that were not trained on."""
-    z0 = reference_point(policy, reference, rows, config.batch.micro_tokens)
+    z0 = reference_point(policy, reference, rows, policy.trunk.budget(config.batch))
     found, loss = _pass(config, policy, reference, rows, z0, None)
     held = {"heldout_loss": loss / len(rows)}
     if "margin" in found:
@@ -144,12 +144,12 @@ def _pass(
     sequences: list[tuple[Ids, Ids]] = [(r.prompt_ids, r.completion_ids) for r in rows]
     fixed = [
         float(piece.double().sum())
-        for piece in sequence_logps(reference, sequences, budget=2 * config.batch.micro_tokens)
+        for piece in sequence_logps(reference, sequences, budget=2 * policy.trunk.budget(config.batch))
     ]
     here: list[tuple[int, float]] = []
     total = 0.0
     cut = share if stepper is None else stepper.share
-    mine = cut(range(len(rows)), lambda i: _length(sequences[i]), config.batch.micro_tokens)
+    mine = cut(range(len(rows)), lambda i: _length(sequences[i]), policy.trunk.budget(config.batch))
     for group in mine:
         scores = score(policy, Rows.of([sequences[i] for i in group], policy.device))
         anchor_B = torch.tensor([fixed[i] for i in group], device=policy.device)

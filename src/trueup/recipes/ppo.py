@@ -212,11 +212,11 @@ class _Scorer:
     def __call__(self, prompts: Sequence[Prompt], sequences: Sequence[tuple[Ids, Ids]]) -> torch.Tensor:
         """Scores [B] of sampled completions, before penalties."""
         if self.renderer is None:
-            return rewards(self.judge, sequences, budget=2 * self.config.batch.micro_tokens)
+            return rewards(self.judge, sequences, budget=2 * self.judge.trunk.budget(self.config.batch))
         texts = [self.policy.tokenizer.decode(c, skip_special_tokens=True) for _, c in sequences]
         again = [self.renderer.render(p, t) for p, t in zip(prompts, texts, strict=True)]
         pairs = [(r.prompt_ids, r.completion_ids) for r in again]
-        return rewards(self.judge, pairs, budget=2 * self.config.batch.micro_tokens)
+        return rewards(self.judge, pairs, budget=2 * self.judge.trunk.budget(self.config.batch))
 
     def penalties(self, completions: Sequence[Completion]) -> torch.Tensor:
         """What is taken off each score [B]: length, and a missing EOS."""
@@ -255,7 +255,7 @@ def collect(
     count, width = len(sequences), max(len(c.ids) for c in drawn)
     logps_BC, values_BC = torch.zeros(count, width), torch.zeros(count, width)
     entropy_sum = 0.0
-    mine = share(range(count), lambda i: _length(sequences[i]), config.batch.micro_tokens)
+    mine = share(range(count), lambda i: _length(sequences[i]), policy.trunk.budget(config.batch))
     here: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     for group in mine:
         rows = Rows.of([sequences[i] for i in group], policy.device)
@@ -267,7 +267,7 @@ def collect(
     for i, logps_C, values_C in mine.gather(here):
         logps_BC[i, : len(logps_C)], values_BC[i, : len(values_C)] = logps_C, values_C
     anchor = sequence_logps(
-        reference, sequences, temperature=config.sampling.temperature, budget=2 * config.batch.micro_tokens
+        reference, sequences, temperature=config.sampling.temperature, budget=2 * policy.trunk.budget(config.batch)
     )
     reference_BC = torch.nn.utils.rnn.pad_sequence(anchor, batch_first=True).float()
     lengths_B = torch.tensor([len(c.ids) for c in drawn])
@@ -303,7 +303,7 @@ def _improve(
         for index in range(config.mini_batches):
             chosen = order[index * count // config.mini_batches : (index + 1) * count // config.mini_batches]
             tokens = float(mask_BC[chosen].sum())
-            mine = stepper.share(chosen, lambda i: _length(rollout.sequences[i]), config.batch.micro_tokens)
+            mine = stepper.share(chosen, lambda i: _length(rollout.sequences[i]), policy.trunk.budget(config.batch))
             for group in mine:
                 rows = Rows.of([rollout.sequences[i] for i in group], policy.device)
                 now = score(

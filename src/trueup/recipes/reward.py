@@ -76,12 +76,12 @@ def train(config: Reward, run: Run) -> None:
         length=pair_length,
         pool=config.batch.pool,
     )
-    stepper = Stepper(model.trainable(), config.optim, len(plan))
+    stepper, budget = Stepper(model.trainable(), config.optim, len(plan)), model.trunk.budget(config.batch)
     run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         here: list[SeenPair] = []
-        mine = stepper.share(batch, pair_length, config.batch.micro_tokens)
+        mine = stepper.share(batch, pair_length, budget)
         for micro in mine:
             chosen_B, rejected_B = pair_rewards(model, micro)
             strength_B = torch.tensor([p.strength for p in micro], device=model.device)
@@ -95,7 +95,7 @@ def train(config: Reward, run: Run) -> None:
         info = stepper.step(tuple(ids))
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
-            found = evaluate(model, held_out, config.batch.micro_tokens)
+            found = evaluate(model, held_out, budget)
             held = {
                 "heldout_loss": found.loss,
                 "heldout_accuracy": found.accuracy,
@@ -108,7 +108,7 @@ def train(config: Reward, run: Run) -> None:
             run.pair(step, pair.pair_id, pair.chosen, pair.rejected)
         run.log(step, info, pair_metrics(seen), held, {"epoch": (step + 1) / plan.per_epoch}, ids=ids)
         run.time(step, pairs=float(len(batch)))
-    calibrate(model, pairs[:2000], config.batch.micro_tokens)
+    calibrate(model, pairs[:2000], budget)
     run.note(reward_mean=model.mean, reward_std=model.std)
     export(model, run.path / "final")
 

@@ -75,13 +75,13 @@ def train(config: Sft, run: Run) -> None:
         length=_length,
         pool=config.batch.pool,
     )
-    stepper = Stepper(policy.trainable(), config.optim, len(plan))
+    stepper, budget = Stepper(policy.trainable(), config.optim, len(plan)), policy.trunk.budget(config.batch)
     run.note(read=demonstrations.report.to_dict(), render=report, parameters=parameters, steps=len(plan))
     resume(run, stepper)
     for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
         tokens = sum(_scored(example) for example in batch)
         right = 0.0
-        mine = stepper.share(batch, _length, config.batch.micro_tokens)
+        mine = stepper.share(batch, _length, budget)
         for micro in mine:
             scores = score(policy, Rows.of(micro, policy.device), correct=True)
             assert scores.correct_BC is not None
@@ -91,7 +91,7 @@ def train(config: Sft, run: Run) -> None:
         (right,) = mine.sum(right)
         held = {}
         if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
-            held = {"heldout_nll": mean_nll(policy, held_out, config.batch.micro_tokens)}
+            held = {"heldout_nll": mean_nll(policy, held_out, budget)}
             run.evaluation(step, **held)
         measured = {"nll": info["loss"], "token_accuracy": right / tokens, "tokens": float(tokens), **held}
         run.log(step, info, measured, {"epoch": (step + 1) / plan.per_epoch})
