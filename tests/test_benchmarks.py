@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import peers
+from benchmarks import peers, speed_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,3 +36,23 @@ def test_comparisons_of_two_things_stop():
     lengths = {"trueup": [{"losses": [], "lengths": [32.0]}], "trl": [{"losses": [], "lengths": [31.0]}]}
     with pytest.raises(SystemExit, match="differ in length"):
         peers._same_work("rlhf-tiny", lengths)
+
+
+def test_the_speed_page_is_that_of_the_results(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == speed_page.page()
+
+
+def test_a_target_that_is_missed_is_called_so(monkeypatch):
+    sides = {
+        "trueup": {"rate": 5.0, "rate_whole": 5.0, "seconds_a_step": 2.0, "peak_gb": 4.0},
+        "trl": {"rate": 2.0, "peak_gb": 5.0},
+        "trl-best": {"rate": 2.5, "peak_gb": 9.0},
+    }
+    machine = {"gflops_bf16": 400.0}
+    found = {"jobs": {"reward-bf16": {"sides": sides, "machine": machine}}, "workload": {"flop": {"reward": 4e11}}}
+    row = speed_page._verdict(found).splitlines()[-1]
+    assert "2.5x, 2.0x over best, memory 0.80x" in row
+    assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in row
+    sides["trueup"] |= {"rate": 8.0, "rate_whole": 8.0, "peak_gb": 2.5}
+    assert speed_page._verdict(found).endswith("| yes |")
