@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from trueup.feedback.records import DEFAULT_METHOD
+
 
 def curate(
     project: Annotated[str, typer.Argument(help="Id or name of the project.")],
@@ -15,7 +17,7 @@ def curate(
     format: Annotated[str, typer.Option("--format", help="preference, kto, ranking or sft.")] = "preference",
     method: Annotated[
         str, typer.Option("--method", help="ability, dawid_skene, majority or bradley_terry.")
-    ] = "ability",
+    ] = DEFAULT_METHOD,
     min_votes: Annotated[int, typer.Option("--min-votes", help="Fewest votes a pair needs.")] = 1,
     min_strength: Annotated[float, typer.Option("--min-strength", help="Less probable winners are ties.")] = 0.5,
     drop: Annotated[list[str] | None, typer.Option("--drop", help="Pseudonym not to use; repeatable.")] = None,

@@ -138,6 +138,11 @@ def prefer(seat, place=0, strength=2) -> Mapping:
     return {"kind": "pairwise", "preferred": seat["responses"][place]["id"], "strength": strength}
 
 
+def place_of(seat, beginning):
+    """Where the response stands that begins so."""
+    return [r["text"].startswith(beginning) for r in seat["responses"]].index(True)
+
+
 def take(client, project):
     reply = client.post(f"/projects/{project}/next")
     assert reply.status_code == 200, reply.text

@@ -6,7 +6,7 @@ import threading
 import pytest
 from jinja2 import DictLoader, Environment
 
-from tests.web.conftest import PASSWORD, SECRETS, judge, key, prefer, take
+from tests.web.conftest import PASSWORD, SECRETS, judge, key, place_of, prefer, take
 from trueup import __version__
 from trueup.feedback.projects import NewItem, add_template, create_project, import_items
 from trueup.web.annotate import pages
@@ -329,10 +329,6 @@ def test_progress_and_gold(room, project):
     assert take(other, project) is None
     ordinary = lead.get("/projects").json()[0]
     assert (ordinary["items"], ordinary["satisfied"]) == (3, 3)
-
-
-def place_of(seat, beginning):
-    return [r["text"].startswith(beginning) for r in seat["responses"]].index(True)
 
 
 def test_adjudication_is_blind_first(room, project):

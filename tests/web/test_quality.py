@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.conftest import judge, take
+from tests.web.conftest import judge, place_of, take
 
 
 @pytest.fixture
@@ -18,8 +18,7 @@ def judged(room, project):
         client = room.client(handle)
         for number in range(3):
             seat = take(client, project)
-            good = [r["text"].startswith("good") for r in seat["responses"]].index(True)
-            judge(client, seat, number, place=good, rationale="clearer")
+            judge(client, seat, number, place=place_of(seat, "good"), rationale="clearer")
     return project
 
 

@@ -56,7 +56,7 @@ def card_data(judged: Judged, settings: Settings, selection: Selection, manifest
             "unanimous": open_pairs["unanimous"],
             "rows": [_open(row) for row in open_pairs["rows"]],
         },
-        "overlap": report.overlap_simulation(used, rounds=10)["rows"],
+        "overlap": report.overlap(used, rounds=10)["rows"],
     }
     found["limits"] = limits(found)
     rounded: dict[str, Any] = _rounded(found)

@@ -22,7 +22,7 @@ from trueup.errors import DataError, UsageError
 from trueup.feedback.card import card_data, card_html
 from trueup.feedback.quality.consensus import AGGREGATION_VERSION
 from trueup.feedback.reading import read_project
-from trueup.feedback.records import SPLITS, Judged
+from trueup.feedback.records import DEFAULT_METHOD, SPLITS, Judged
 from trueup.feedback.selection import FORMATS, Selection, Settings, select_rows
 from trueup.feedback.store import Store
 from trueup.ledger import sync_folder
@@ -53,7 +53,7 @@ def curate(
     project_id: str | None,
     out_dir: str | Path,
     *,
-    method: str = "ability",
+    method: str = DEFAULT_METHOD,
     format: str = "preference",
     min_votes: int = 1,
     min_strength: float = 0.5,

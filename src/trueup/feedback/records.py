@@ -13,6 +13,9 @@ T = TypeVar("T")
 STREAMS = ("main", "gold", "calibration", "attention", "repeat", "adjudication", "holdout", "spotcheck")
 """Why an item is in the queue. Only ``main`` and ``holdout`` items may ever reach training or test files."""
 
+DEFAULT_METHOD = "ability"
+"""How votes become soft labels where nobody says otherwise; one of ``quality.consensus.METHODS``."""
+
 TRAINABLE = ("main", "holdout")
 SPLITS = ("train", "validation", "test")
 

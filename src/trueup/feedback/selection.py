@@ -18,7 +18,7 @@ from trueup.feedback.answers import Edit, Ranking, named_responses
 from trueup.feedback.quality.ability import Duel, fit_abilities
 from trueup.feedback.quality.comparisons import COMPARED, REFUSED, Vote, answer_of, by_pair, votes, votes_of
 from trueup.feedback.quality.consensus import METHODS, Estimate, estimates
-from trueup.feedback.records import SPLITS, TRAINABLE, ItemRow, Judged, JudgmentRow
+from trueup.feedback.records import DEFAULT_METHOD, SPLITS, TRAINABLE, ItemRow, Judged, JudgmentRow
 from trueup.types import Prompt, content_id, prompt_json
 
 FORMATS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -53,7 +53,7 @@ class Settings:
     """
 
     format: str = "preference"
-    method: str = "ability"
+    method: str = DEFAULT_METHOD
     min_votes: int = 1
     min_strength: float = 0.5
     drop_annotators: tuple[str, ...] = ()

@@ -88,7 +88,10 @@ def _onednn(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tenso
 
 
 class _Linear(torch.autograd.Function):
-    """``input @ weight.T + bias`` and its gradients, all three products by oneDNN; ``turned`` weights are [I, O]."""
+    """``input @ weight.T + bias`` in the precision of ``input``, and its gradients; ``turned`` weights are [I, O].
+
+    A weight that is wider than that is narrowed again for the backward pass and not kept.
+    """
 
     @staticmethod
     def forward(
@@ -96,7 +99,9 @@ class _Linear(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(input_NI, weight)
         ctx.turned = turned
-        return _onednn(input_NI, weight.t() if turned else weight, bias_O)
+        as_used = weight.to(input_NI.dtype)
+        bias_O = None if bias_O is None else bias_O.to(input_NI.dtype)
+        return product(input_NI, as_used.t() if turned else as_used, bias_O)
 
     @staticmethod
     def backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -104,54 +109,28 @@ class _Linear(torch.autograd.Function):
         needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
         to_input = to_weight = None
         if needs_input:
-            to_input = _onednn(grad_NO, weight if ctx.turned else weight.t(), None)
+            as_used = weight.to(grad_NO.dtype)
+            to_input = product(grad_NO, as_used if ctx.turned else as_used.t())
         if needs_weight:
-            to_weight = _onednn_slope(*((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
-        return to_input, to_weight, grad_NO.sum(0) if needs_bias else None, None
-
-
-class _Narrow(torch.autograd.Function):
-    """The same in bfloat16 from a float32 weight, which is narrowed again for the backward pass and not kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, input_NI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, turned: bool
-    ) -> torch.Tensor:
-        ctx.save_for_backward(input_NI, weight)
-        ctx.turned = turned
-        narrow = weight.to(input_NI.dtype)
-        return functional.linear(
-            input_NI, narrow.t() if turned else narrow, None if bias_O is None else bias_O.to(input_NI.dtype)
-        )
-
-    @staticmethod
-    def backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        input_NI, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        to_input = to_weight = None
-        if needs_input:
-            narrow = weight.to(grad_NO.dtype)
-            to_input = grad_NO @ (narrow.t() if ctx.turned else narrow)
-        if needs_weight:
-            to_weight = (input_NI.t() @ grad_NO if ctx.turned else grad_NO.t() @ input_NI).to(weight.dtype)
+            slope = weight_slope(*((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
+            to_weight = slope.to(weight.dtype)
         return to_input, to_weight, grad_NO.sum(0, dtype=weight.dtype) if needs_bias else None, None
 
 
-def _ours(input_: torch.Tensor, weight: torch.Tensor) -> Any:
-    """Which of our products computes this layer; None where PyTorch's own choice stands."""
+def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None:
+    """The precision in which our products compute this layer; None where PyTorch's own choice stands."""
     if not _fits(weight) or input_.device.type != "cpu" or not input_.numel():
         return None
     if torch.is_autocast_enabled("cpu"):
         narrow = torch.get_autocast_dtype("cpu") is torch.bfloat16
-        return _Narrow if narrow and input_.dtype in (torch.float32, torch.bfloat16) else None
-    return _Linear if input_.dtype is torch.float32 and prefers_onednn() else None
+        return torch.bfloat16 if narrow and input_.dtype in (torch.float32, torch.bfloat16) else None
+    return torch.float32 if input_.dtype is torch.float32 and prefers_onednn() else None
 
 
-def _by(kernel: Any, input_: torch.Tensor, layer: nn.Module, turned: bool) -> torch.Tensor:
-    flat_NI = input_.flatten(0, -2)
-    if kernel is _Narrow:
-        flat_NI = flat_NI.to(torch.bfloat16)
-    flat_NO: torch.Tensor = kernel.apply(flat_NI, layer.weight, layer.bias, turned)
+def _linear(input_: torch.Tensor, layer: nn.Module, precision: torch.dtype, turned: bool) -> torch.Tensor:
+    flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
+        input_.flatten(0, -2).to(precision), layer.weight, layer.bias, turned
+    )
     return flat_NO.view(*input_.shape[:-1], -1)
 
 
@@ -160,8 +139,8 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``[..., I] -> [..., O]``."""
-        kernel = _ours(input, self.weight)
-        return super().forward(input) if kernel is None else _by(kernel, input, self, False)
+        precision = _precision(input, self.weight)
+        return super().forward(input) if precision is None else _linear(input, self, precision, False)
 
 
 class FastConv1D(Conv1D):  # type: ignore[misc]
@@ -169,9 +148,9 @@ class FastConv1D(Conv1D):  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., I] -> [..., O]``."""
-        kernel = _ours(x, self.weight)
-        if kernel is not None:
-            return _by(kernel, x, self, True)
+        precision = _precision(x, self.weight)
+        if precision is not None:
+            return _linear(x, self, precision, True)
         found: torch.Tensor = super().forward(x)
         return found
 

@@ -1,9 +1,6 @@
 """Abilities, consensus, gold, bias, spam: planted truth comes out, real people are left in peace."""
 
-import gzip
-import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
+from tests.feedback.quality.real import needs_data, rows
 from trueup.errors import ShapeError
 from trueup.feedback.quality import ability as fits
 from trueup.feedback.quality.ability import Duel, bradley_terry, fit_abilities
@@ -19,14 +17,6 @@ from trueup.feedback.quality.dawid_skene import Votes, dawid_skene, majority
 from trueup.feedback.quality.drift import change_point, consistency, fatigue
 from trueup.feedback.quality.gold import evidence_below, gold_record, wilson
 from trueup.feedback.quality.spam import suspicion
-
-DATA = Path(__file__).parents[4] / "shared" / "data" / "annotators"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared real data is not here")
-
-
-def rows(name):
-    with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def planted(seed, count=1200, things=60):

@@ -1,15 +1,13 @@
 """Agreement: published worked examples, independent packages, real files, and the cases that have no answer."""
 
-import gzip
-import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.feedback.quality.real import needs_data, rows
 from trueup.errors import ShapeError
 from trueup.feedback.quality.agreement import (
     cohen_kappa,
@@ -20,9 +18,6 @@ from trueup.feedback.quality.agreement import (
     raw_agreement,
     with_interval,
 )
-
-DATA = Path(__file__).parents[4] / "shared" / "data" / "annotators"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared real data is not here")
 
 # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", four observers and twelve units; 0 is a gap.
 OBSERVERS = (
@@ -45,11 +40,6 @@ FLEISS = (
     (6, 5, 2, 1, 0),
     (0, 2, 2, 3, 7),
 )
-
-
-def rows(name):
-    with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])

@@ -1,22 +1,18 @@
 """The marginal model of annotators: gradient, symmetry, and intervals that cover what was planted."""
 
-import gzip
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import special
 
+from tests.feedback.quality.real import needs_data, rows
 from trueup.errors import ShapeError
 from trueup.feedback.quality.comparisons import Vote, votes
 from trueup.feedback.quality.consensus import estimates
 from trueup.feedback.quality.judges import _better, _Table, fit_judges, objective
 from trueup.feedback.simulate import Memory, Planted, crowd, plant, work
-
-CROWD = Path(__file__).parents[4] / "shared" / "data" / "annotators" / "crowd_labels_1000.jsonl.gz"
 
 
 def judged(seed, items=300, odd=(), overlap=4, count=8, **world):
@@ -115,18 +111,17 @@ def test_probabilities_are_as_often_right_as_they_say():
         assert right[here].mean() == pytest.approx(sure[here].mean(), abs=0.06)
 
 
-@pytest.mark.skipif(not CROWD.exists(), reason="the shared real data is not here")
+@needs_data
 def test_on_real_votes_of_known_truth_it_is_the_least_wrong_about_itself():
     """Five labels by strangers for each of 1,000 items: Dawid-Skene is 97 % sure and right seven times in ten.
 
     "Yes" is taken to stand first for everybody, so that a habit of saying it counts as a side.
     """
-    with gzip.open(CROWD, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    truth = {row["item"]: row["truth"] for row in rows}
+    labels = rows("crowd_labels_1000")
+    truth = {row["item"]: row["truth"] for row in labels}
     cast = [
         Vote(str(n), row["item"], row["worker"], "yes", "no", 1 if row["label"] else -1, 1.0, True, "")
-        for n, row in enumerate(rows)
+        for n, row in enumerate(labels)
     ]
     surprise = {}
     for method in ("ability", "dawid_skene", "majority"):

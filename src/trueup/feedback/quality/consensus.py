@@ -28,7 +28,7 @@ from trueup.feedback.quality.comparisons import COMPARED, REFUSED, Vote, by_anno
 from trueup.feedback.quality.dawid_skene import Consensus, Votes, dawid_skene
 from trueup.feedback.quality.gold import wilson
 from trueup.feedback.quality.judges import fit_judges
-from trueup.feedback.records import Judged
+from trueup.feedback.records import DEFAULT_METHOD, Judged
 
 AGGREGATION_VERSION = "3"
 """Raised when the same votes would give other numbers; written into every snapshot."""
@@ -73,7 +73,7 @@ class Estimate:
 Method = Callable[[Sequence[Vote]], list[Estimate]]
 
 
-def estimates(rows: Sequence[Vote], method: str = "ability") -> list[Estimate]:
+def estimates(rows: Sequence[Vote], method: str = DEFAULT_METHOD) -> list[Estimate]:
     """The soft label of every pair that has a vote, in order of the first vote.
 
     Raises:
@@ -86,7 +86,7 @@ def estimates(rows: Sequence[Vote], method: str = "ability") -> list[Estimate]:
 
 def aggregate(
     judged: Judged,
-    method: str = "ability",
+    method: str = DEFAULT_METHOD,
     *,
     kinds: Sequence[str] = COMPARED,
     without: Sequence[str] = (),

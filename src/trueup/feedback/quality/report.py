@@ -29,7 +29,7 @@ from trueup.feedback.quality.consensus import METHODS, aggregate, estimates
 from trueup.feedback.quality.gold import wilson
 from trueup.feedback.quality.leanings import bias
 from trueup.feedback.quality.people import annotators
-from trueup.feedback.records import Judged, JudgmentRow
+from trueup.feedback.records import DEFAULT_METHOD, Judged, JudgmentRow
 from trueup.seeds import derive
 from trueup.types import prompt_json
 
@@ -41,7 +41,7 @@ __all__ = [
     "bias",
     "disagreement",
     "gold",
-    "overlap_simulation",
+    "overlap",
 ]
 
 Labelled = Mapping[str, Sequence[tuple[str, float]]]
@@ -143,7 +143,7 @@ def _kendall(judged: Judged) -> dict[str, Any]:
     return {"value": float(np.mean(values)), "items": len(values), "reason": ""}
 
 
-def disagreement(judged: Judged, *, method: str = "ability", most: int = 100) -> dict[str, Any]:
+def disagreement(judged: Judged, *, method: str = DEFAULT_METHOD, most: int = 100) -> dict[str, Any]:
     """Pairs that people see differently, the most open first, with the rationales of both sides.
 
     Args:
@@ -232,7 +232,7 @@ SIMULATED_PAIRS = 2_000
 """Pairs that the label-budget curve is drawn from; more would not move it by what can be seen."""
 
 
-def overlap_simulation(judged: Judged, *, method: str = "majority", rounds: int = 20, seed: int = 0) -> dict[str, Any]:
+def overlap(judged: Judged, *, method: str = "majority", rounds: int = 20, seed: int = 0) -> dict[str, Any]:
     """What fewer judgments for each item would have bought: the label-budget curve, from the judgments at hand.
 
     From every pair with at least two votes, one random vote is set aside and ``k`` of the rest are aggregated. The

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trueup.errors import DataError, nearest
 from trueup.feedback import desk
 from trueup.feedback.adjudication import settled
+from trueup.feedback.records import DEFAULT_METHOD
 from trueup.feedback.schema import new_id
 from trueup.web.annotate.access import Database, Lead, LeadReads, ProjectId
 from trueup.web.annotate.problems import Conflict, NotFound
@@ -30,7 +31,7 @@ class NewExport(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
     format: Annotated[str, Field(min_length=1, max_length=40)]
-    method: Annotated[str, Field(min_length=1, max_length=40)] = "ability"
+    method: Annotated[str, Field(min_length=1, max_length=40)] = DEFAULT_METHOD
     min_votes: Annotated[int, Field(ge=1)] = 1
     min_strength: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.5
     drop_annotators: Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=10_000)] = []

@@ -12,9 +12,6 @@ from trueup.web.annotate.access import Database, ItemId, Lead, ProjectId, Reader
 
 router = APIRouter()
 
-PAGES = {"overlap": "overlap_simulation"}
-"""Pages whose function in ``feedback.quality.report`` has another name."""
-
 
 @router.get("/projects/{project_id}/quality/{page}")
 def quality_page(
@@ -26,7 +23,7 @@ def quality_page(
     """One page of the quality report, from the judgments as they are now."""
     from trueup.feedback.quality import report  # loads scipy: only when somebody looks
 
-    return getattr(report, PAGES.get(page, page))(read_project(store, project_id))
+    return getattr(report, page)(read_project(store, project_id))
 
 
 @router.get("/projects/{project_id}/gold")

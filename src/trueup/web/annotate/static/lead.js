@@ -3,6 +3,7 @@
 import { get, patch, seg, words } from "./api.js";
 import { field, h, show } from "./dom.js";
 import { agreement } from "./lead/agreement.js";
+import { annotators } from "./lead/annotators.js";
 import { bias } from "./lead/bias.js";
 import { disagreement } from "./lead/disagreement.js";
 import { gold } from "./lead/gold.js";
@@ -30,26 +31,6 @@ async function progress(panel, project) {
   show(panel, h("section", { class: "card" }, h("h2", {}, "Progress"), streams.length > 0 && h("p", {}, left(found, done)),
     streams.length ? table("Progress by stream", streams) : h("p", { class: "muted" }, "No items yet. Import some.")),
   bars("Judgments a day", found.per_day));
-}
-
-const MEASURES = ["annotator", "judgments", "gold", "ability", "reliability", "side", "left_wins", "speed", "consistency", "drift"];
-
-/** Those whose work may need a look, with why and what might be done. */
-function suspects(rows) {
-  return h("section", { class: "card" }, h("h2", {}, "Worth a look"), rows.length === 0 && h("p", {}, "Nobody shows a sign."),
-    rows.map((row) => h("article", {}, h("h3", {}, row.annotator), h("ul", {}, row.signs.map((sign) => h("li", {}, sign))),
-      row.suggestion && h("p", {}, h("strong", {}, "Suggestion: "), row.suggestion, "."))));
-}
-
-/** Who may need a look, then each annotator on a row, those with signs first. */
-async function annotators(panel, project) {
-  const found = await get(`/projects/${seg(project)}/quality/annotators`);
-  const people = [...found.annotators].sort((one, other) => other.signs.length - one.signs.length);
-  const rows = people.map((row) => Object.fromEntries(MEASURES.map((name) => [name, row[name]])));
-  show(panel, h("p", { class: "lead" }, found.note), people.length === 0 ? h("p", { class: "card centre muted" }, "Not enough judgments yet.") : [
-    suspects(people.filter((row) => row.signs.length)),
-    h("section", { class: "card" }, h("h2", {}, "Annotators"), table("Annotators", rows)),
-  ]);
 }
 
 const TABS = [

@@ -4,6 +4,7 @@ import { get, post, seg, upload, words } from "../api.js";
 import { button, field, h, show } from "../dom.js";
 import { announce, attempt } from "../shell.js";
 import { shown, table, title } from "../table.js";
+import { people } from "./annotators.js";
 
 const KINDS = ["pairwise", "ranking", "binary", "rating", "critique", "edit", "redteam", "review"];
 const IMPORTS = ["jsonl", "csv", "trl", "preference", "kto", "hh", "ranking", "ultrafeedback", "argilla", "label-studio", "parquet", "judgments"];
@@ -65,20 +66,19 @@ function curation(project) {
   const method = choice(METHODS);
   const votes = h("input", { type: "number", min: 1, step: 1, value: 1, required: true });
   const strength = h("input", { type: "number", min: 0.5, max: 0.99, step: 0.01, value: 0.5, required: true });
-  const people = h("fieldset", {}, h("legend", {}, "Leave out annotators"), h("p", { class: "muted" }, "Reading…"));
+  const leftOut = h("fieldset", {}, h("legend", {}, "Leave out annotators"), h("p", { class: "muted" }, "Reading…"));
   const boxes = new Map();
   const element = h("details", {}, h("summary", {}, "Settings"), h("div", { class: "inline" },
-    field("Labels by", method), field("Fewest votes of a pair", votes), field("Least probability of the better side", strength)), people);
+    field("Labels by", method), field("Fewest votes of a pair", votes), field("Least probability of the better side", strength)), leftOut);
   element.addEventListener("toggle", () => attempt(async () => {
     if (!element.open || boxes.size) return;
-    const found = await get(`/projects/${seg(project)}/quality/annotators`);
-    const suspectsFirst = [...found.annotators].sort((one, other) => other.signs.length - one.signs.length);
-    const rows = suspectsFirst.map((row) => {
+    const found = await people(project);
+    const rows = found.rows.map((row) => {
       const box = h("input", { type: "checkbox" });
       boxes.set(row.annotator, box);
       return h("p", {}, h("label", { class: "check" }, box, h("span", {}, `${row.annotator}, ${row.judgments} judgments`), row.signs.length > 0 && h("small", {}, row.signs.join("; "))));
     });
-    show(people, h("legend", {}, "Leave out annotators"), rows.length ? rows : h("p", { class: "muted" }, "Nobody has judged yet."));
+    show(leftOut, h("legend", {}, "Leave out annotators"), rows.length ? rows : h("p", { class: "muted" }, "Nobody has judged yet."));
   }));
   return {
     element,
