@@ -114,7 +114,7 @@ class _Linear(torch.autograd.Function):
         if needs_weight:
             slope = weight_slope(*((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
             to_weight = slope.to(weight.dtype)
-        return to_input, to_weight, grad_NO.sum(0, dtype=weight.dtype) if needs_bias else None, None
+        return to_input, to_weight, grad_NO.sum(0).to(weight.dtype) if needs_bias else None, None
 
 
 def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None:
