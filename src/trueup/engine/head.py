@@ -5,19 +5,19 @@ Shapes: N completion tokens (flat), D width, V vocabulary.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from trueup.models.gradients import Slope
 from trueup.models.policy import Policy
-from trueup.models.products import product, rounded, weight_slope
+from trueup.models.products import add_weight_slope_, product, rounded
 
-CHUNK_BYTES = 1 << 27
+CHUNK_BYTES = 1 << 26
 """Logits held at a time, in the compute precision: fewer rows would starve the matrix products."""
-KEPT_BYTES = 1 << 25
-"""Logits up to this size are kept for the backward pass; larger ones are computed again."""
 CACHE_ELEMENTS = 1 << 19
 """Logits widened to float32 at a time on the CPU: 2 MB, about a core's second-level cache."""
 
@@ -55,10 +55,8 @@ def token_scores(
     layer = policy.plain_head if logits_NV is None else None
     if layer is not None:
         compute = hidden_ND.dtype if policy.compute is torch.float32 else policy.compute
-        weight_VD = layer.weight.to(compute)
-        bias_V = layer.bias.to(compute) if layer.bias is not None else None
         found = _LinearScores.apply(  # type: ignore[no-untyped-call]
-            hidden_ND.to(compute), weight_VD, bias_V, target_N, temperature, entropy, correct
+            hidden_ND.to(compute), layer.weight, layer.bias, target_N, temperature, entropy, correct
         )
     else:
         found = _general_scores(policy, hidden_ND, target_N, logits_NV, temperature, entropy, correct)
@@ -93,9 +91,46 @@ def _read(
     return logps_N, normaliser_N, entropy_N, correct_N
 
 
-class _LinearScores(torch.autograd.Function):
-    """Scores of ``hidden @ weight.T + bias``; backward recomputes the logits chunk by chunk, unless they are few.
+class _Scratch(threading.local):
+    """Memory that every pass through a head needs, kept on the CPU: new pages would cost more than what they hold."""
 
+    def __init__(self) -> None:
+        self.blocks: dict[str, torch.Tensor] = {}
+        self.logits_of: object = None
+        """Whose logits stand there: of the forward pass that wrote last, until its backward pass uses them up."""
+
+    def take(self, name: str, shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+        """An uninitialised tensor of this shape and of the kind of ``like``; valid until the name is taken again."""
+        if like.device.type != "cpu":
+            return like.new_empty(shape)
+        wanted = shape[0] * shape[1]
+        block = self.blocks.get(name)
+        if block is None or block.dtype is not like.dtype or block.numel() < wanted:
+            self.blocks.pop(name, None)
+            del block
+            block = self.blocks[name] = like.new_empty(wanted)
+        return block[:wanted].view(shape)
+
+    def narrowed(self, weight_VD: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """The head's weight in the precision of ``like``."""
+        if weight_VD.dtype is like.dtype:
+            return weight_VD
+        return self.take("weight", (weight_VD.shape[0], weight_VD.shape[1]), like).copy_(weight_VD)
+
+    def logits(self, hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None) -> torch.Tensor:
+        """``hidden @ weight.T + bias``."""
+        self.logits_of = None
+        out_NV = self.take("logits", (hidden_ND.shape[0], weight_VD.shape[0]), hidden_ND)
+        return product(hidden_ND, weight_VD, bias_V, out_NO=out_NV)
+
+
+_SCRATCH = _Scratch()
+
+
+class _LinearScores(torch.autograd.Function):
+    """Scores of ``hidden @ weight.T + bias`` in the precision of ``hidden``; weight and bias may be wider.
+
+    Backward recomputes the logits chunk by chunk, unless they were one chunk and still stand there.
     d logp(y) / d logits = onehot(y) - softmax(logits), scaled by 1 / temperature.
     """
 
@@ -111,19 +146,23 @@ class _LinearScores(torch.autograd.Function):
         correct: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         hidden_ND, count = _rounded(hidden_ND), hidden_ND.shape[0]
+        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
+        narrow_V = None if bias_V is None else bias_V.to(hidden_ND.dtype)
         pieces = []
-        row_bytes = weight_VD.shape[0] * hidden_ND.element_size()
-        ctx.parts = _parts(hidden_ND.shape[0], row_bytes)
-        few = len(ctx.parts) == 1 and hidden_ND.shape[0] * row_bytes <= KEPT_BYTES
+        ctx.parts = _parts(hidden_ND.shape[0], weight_VD.shape[0] * hidden_ND.element_size())
+        whole_NV = None
         for part in ctx.parts:
-            whole_NV = product(hidden_ND[part], weight_VD, bias_V)
-            ctx.kept_NV = whole_NV if few and any(ctx.needs_input_grad) else None
+            whole_NV = _SCRATCH.logits(hidden_ND[part], narrow_VD, narrow_V)
             logits_NV = whole_NV[: max(0, count - part.start)]
             step = _rows_in_cache(logits_NV)
             for begin in range(0, max(1, logits_NV.shape[0]), step):
                 rows = slice(begin, begin + step)
                 wide_NV = _wide(logits_NV[rows], temperature)
                 pieces.append(_read(wide_NV, target_N[part][rows], entropy, correct))
+        ctx.turn = object()
+        ctx.kept_NV = None
+        if len(ctx.parts) == 1 and any(ctx.needs_input_grad):
+            ctx.kept_NV, _SCRATCH.logits_of = whole_NV, ctx.turn
         logps_N, normaliser_N, entropy_N, correct_N = (torch.cat([p[i] for p in pieces]) for i in range(4))
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, normaliser_N)
         ctx.temperature = temperature
@@ -135,30 +174,29 @@ class _LinearScores(torch.autograd.Function):
         hidden_ND, weight_VD, bias_V, target_N, normaliser_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         count = target_N.shape[0]
+        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
+        narrow_V = None if bias_V is None else bias_V.to(hidden_ND.dtype)
         to_hidden = hidden_ND.new_empty(count, hidden_ND.shape[1]) if needs_hidden else None
-        to_weight = to_bias = None
+        to_weight = Slope(weight_VD) if needs_weight else None
+        to_bias = torch.zeros_like(bias_V) if needs_bias else None
         for part in ctx.parts:
-            slope_NV = ctx.kept_NV
+            still_there = _SCRATCH.logits_of is ctx.turn or hidden_ND.device.type != "cpu"
+            slope_NV, ctx.kept_NV = ctx.kept_NV if still_there else None, None
             if slope_NV is None:
-                slope_NV = product(hidden_ND[part], weight_VD, bias_V)
-            ctx.kept_NV = None  # turned into the slope in place, so good for one backward pass
+                slope_NV = _SCRATCH.logits(hidden_ND[part], narrow_VD, narrow_V)
+            _SCRATCH.logits_of = None  # turned into the slope in place, so good for one backward pass
             real = max(0, min(count - part.start, slope_NV.shape[0]))
             _slope_(
                 slope_NV[:real], target_N[part], normaliser_N[part], grad_N[part] / ctx.temperature, ctx.temperature
             )
             slope_NV[real:] = 0
             if to_hidden is not None:
-                to_hidden[part] = product(slope_NV, weight_VD.t())[:real]
-            if needs_weight:
-                piece_VD = weight_slope(slope_NV, hidden_ND[part])
-                if to_weight is None:  # several bfloat16 pieces are summed in float32
-                    to_weight = piece_VD if len(ctx.parts) == 1 or piece_VD.dtype is torch.float64 else piece_VD.float()
-                else:
-                    to_weight.add_(piece_VD)
-            if needs_bias:
-                piece_V = slope_NV.sum(0, dtype=normaliser_N.dtype)
-                to_bias = piece_V if to_bias is None else to_bias.add_(piece_V)
-        return to_hidden, to_weight, to_bias, None, None, None, None
+                to_hidden[part] = product(slope_NV, narrow_VD.t())[:real]
+            if to_weight is not None:
+                add_weight_slope_(to_weight, slope_NV, hidden_ND[part])
+            if to_bias is not None:
+                to_bias += slope_NV.sum(0, dtype=normaliser_N.dtype)
+        return to_hidden, to_weight and to_weight.for_autograd, to_bias, None, None, None, None
 
 
 def _rounded(hidden_ND: torch.Tensor) -> torch.Tensor:

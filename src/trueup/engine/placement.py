@@ -116,8 +116,6 @@ def sum_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
     for p in parameters.values():
         if p.grad is None or _sharded(p):
             continue
-        if p.grad.is_sparse:
-            p.grad = p.grad.to_dense()
         waiting.append(p.grad)
         if sum(g.numel() for g in waiting) >= BUCKET:
             _reduce(waiting)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from trueup.engine.device import Heap
 from trueup.engine.placement import clip, full, like, put, sum_gradients
 from trueup.engine.processes import Share, rank, share, summed, world
 from trueup.errors import CheckpointError, NonFiniteError
+from trueup.models.gradients import Gradients
 
 T = TypeVar("T")
 
@@ -53,6 +55,8 @@ class Stepper:
         self._bad = False
         self._copies = 1
         self._heap = Heap()
+        plain = all(type(p.data) is torch.Tensor for p in self.parameters.values())  # shards come and go
+        self._gradients = Gradients() if plain else None
         groups = []
         for kind in sorted({type(p.data).__name__ for p in self.parameters.values()}):  # shards have their own kernels
             same = [p for p in self.parameters.values() if type(p.data).__name__ == kind]
@@ -81,7 +85,8 @@ class Stepper:
         self._loss += value
         self._bad |= not math.isfinite(value)
         if math.isfinite(value) or world() > 1:  # the others are waiting for this backward pass
-            total.backward()  # type: ignore[no-untyped-call]
+            with self._gradients.accumulating() if self._gradients is not None else nullcontext():
+                total.backward()  # type: ignore[no-untyped-call]
 
     def step(self, ids: tuple[str, ...] = ()) -> dict[str, float]:
         """Clip, check, update. Returns ``loss``, ``grad_norm``, ``learning_rate``, ``skipped_steps``.

@@ -48,8 +48,6 @@ class Policy:
     def __post_init__(self) -> None:
         self.model.eval()
         plain = self.model.get_base_model() if self.adapters else self.model
-        if self.device.type == "cpu" and not self.adapters:
-            _sparse_where_tied(self.model)
         self.trunk = Trunk(plain, plain.base_model, self.device, self.compute, self.source)
         self.gathers = self._trunk_and_head_agree()
         if not self.gathers:
@@ -210,16 +208,6 @@ def _with_adapters(model: Any, lora: Lora, seed: int) -> Any:
                 task_type="CAUSAL_LM",
             ),
         )
-
-
-def _sparse_where_tied(model: Any) -> None:
-    """Let the input side of a tied embedding give a sparse gradient, which adds into the head's dense one in place.
-
-    Otherwise each backward pass fills and adds a second dense [V, D] gradient of which nearly all is zero.
-    """
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if isinstance(embedding, nn.Embedding) and head is not None and embedding.weight is head.weight:
-        embedding.sparse = True
 
 
 def _require_same_vocabulary(model: Any, tokenizer: Any, name: str) -> None:

@@ -27,8 +27,12 @@ from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from trueup.models.gradients import Slope
+
 LEAST_OUTPUTS = 8
 """Narrower layers (a reward head) are no matrix product worth the name."""
+SLOPE_ROWS = 4096
+"""Rows of a weight whose gradient is made at a time on the CPU, before it is added to the rest: a few megabytes."""
 COARSEST = 64
 """Counts of tokens are rounded up to a multiple of this, or of less where it would be more than a sixteenth."""
 
@@ -58,11 +62,24 @@ def _vendor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
-def product(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
-    """``input @ weight.T + bias`` [N, O] without gradient, by the faster library; any strides."""
+def product(
+    input_NI: torch.Tensor,
+    weight_OI: torch.Tensor,
+    bias_O: torch.Tensor | None = None,
+    *,
+    out_NO: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """``input @ weight.T + bias`` [N, O] without gradient, by the faster library; any strides.
+
+    ``out_NO`` may be written to, which saves its pages; what is returned counts.
+    """
     if _fits(input_NI) and prefers_onednn():
         return _onednn(input_NI, weight_OI, bias_O)
-    return functional.linear(input_NI, weight_OI, bias_O)
+    if out_NO is None:
+        return functional.linear(input_NI, weight_OI, bias_O)
+    if bias_O is None:
+        return torch.mm(input_NI, weight_OI.t(), out=out_NO)
+    return torch.addmm(bias_O, input_NI, weight_OI.t(), out=out_NO)
 
 
 def weight_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
@@ -70,6 +87,21 @@ def weight_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor:
     if _fits(grad_NO) and prefers_onednn():
         return _onednn_slope(grad_NO, input_NI)
     return grad_NO.t() @ input_NI
+
+
+def add_weight_slope_(sum_OI: Slope, grad_NO: torch.Tensor, input_NI: torch.Tensor) -> None:
+    """Add ``grad.T @ input`` [O, I] to the gradient of a weight; on the CPU some rows at a time."""
+    rows = SLOPE_ROWS if grad_NO.device.type == "cpu" else max(1, grad_NO.shape[1])
+    directly = sum_OI.total.dtype is grad_NO.dtype and not (_fits(grad_NO) and prefers_onednn())
+    for begin in range(0, grad_NO.shape[1], rows):
+        part = slice(begin, begin + rows)
+        if not directly:
+            sum_OI.add_(weight_slope(grad_NO[:, part], input_NI), part)
+        elif sum_OI.empty:
+            torch.mm(grad_NO[:, part].t(), input_NI, out=sum_OI.total[part])
+        else:
+            sum_OI.total[part].addmm_(grad_NO[:, part].t(), input_NI)
+    sum_OI.empty = False
 
 
 def _fits(tensor: torch.Tensor) -> bool:
@@ -112,8 +144,9 @@ class _Linear(torch.autograd.Function):
             as_used = weight.to(grad_NO.dtype)
             to_input = product(grad_NO, as_used if ctx.turned else as_used.t())
         if needs_weight:
-            slope = weight_slope(*((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
-            to_weight = slope.to(weight.dtype)
+            slope = Slope(weight)
+            add_weight_slope_(slope, *((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
+            to_weight = slope.for_autograd
         return to_input, to_weight, grad_NO.sum(0).to(weight.dtype) if needs_bias else None, None
 
 
@@ -143,6 +176,38 @@ class FastLinear(nn.Linear):
         return super().forward(input) if precision is None else _linear(input, self, precision, False)
 
 
+class _Lookup(torch.autograd.Function):
+    """Rows of an embedding; their gradients are added one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_VD: torch.Tensor, ids: torch.Tensor, idle: int | None) -> torch.Tensor:
+        ctx.save_for_backward(weight_VD, ids)
+        ctx.idle = idle
+        return functional.embedding(ids, weight_VD)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        weight_VD, ids = ctx.saved_tensors
+        slope = Slope(weight_VD)
+        if slope.empty:
+            slope.total.zero_()
+        if ctx.idle is not None:
+            grad = grad.masked_fill((ids == ctx.idle).unsqueeze(-1), 0.0)
+        slope.total.index_add_(0, ids.flatten(), grad.flatten(0, -2).to(weight_VD.dtype))
+        return slope.for_autograd, None, None
+
+
+class FastEmbedding(nn.Embedding):
+    """``nn.Embedding`` whose gradient on the CPU is added in place where it may be."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``[...] -> [..., D]``."""
+        if self.weight.device.type != "cpu":
+            return super().forward(input)
+        found: torch.Tensor = _Lookup.apply(self.weight, input, self.padding_idx)  # type: ignore[no-untyped-call]
+        return found
+
+
 class FastConv1D(Conv1D):  # type: ignore[misc]
     """GPT-2's linear layer, whose weight stands as [I, O], with our products on the CPU."""
 
@@ -156,7 +221,7 @@ class FastConv1D(Conv1D):  # type: ignore[misc]
 
 
 def quicken(model: Any) -> int:
-    """Give the linear layers of ``model`` our products, in place. Returns how many have them.
+    """Give the linear layers and embeddings of ``model`` our products, in place. Returns how many have them.
 
     Parameters, names and saved files do not change. The output layer is left alone: log-probs are computed apart.
     """
@@ -169,6 +234,8 @@ def quicken(model: Any) -> int:
             module.__class__ = FastLinear
         elif type(module) is Conv1D:
             module.__class__ = FastConv1D
+        elif type(module) is nn.Embedding and not (module.sparse or module.max_norm or module.scale_grad_by_freq):
+            module.__class__ = FastEmbedding
         else:
             continue
         found += 1
