@@ -34,7 +34,7 @@ def gradients(trunk, packed):
     else:
         hidden = trunk.rows(torch.tensor([p + a for p, a in zip(PROMPTS[:1], ANSWERS[:1], strict=True)]))
     (hidden**3).sum().backward()
-    found = {name: p.grad.to_dense() for name, p in trunk.model.named_parameters() if p.grad is not None}
+    found = {name: p.grad for name, p in trunk.model.named_parameters() if p.grad is not None}
     assert len(found) > 10
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ log = logging.getLogger("trueup.engine")
 
 LEAST_WAIT = 3.0
 """Seconds between looks at the heap: to look takes time too."""
-WAIT_PER_GIB = 15.0
-"""Seconds of work that pay for giving back one GiB: fifty times the 0.3 s to hand it over and page it in again."""
+WAIT_PER_GIB = 60.0
+"""Seconds of work that pay for giving back one GiB: to page it in again takes 0.3 s, in some virtual machines 1.5."""
 
 APART = 32 << 20
 """Bytes from which on a block lives outside the heap: copies and gradients of an embedding, above all. They are few,
@@ -57,7 +56,7 @@ class Heap:
 
     def __init__(self) -> None:
         self._libc = _glibc() if not torch.cuda.is_available() else None
-        self._since = -math.inf  # what was done before the first step, a reference pass perhaps, left holes of its own
+        self._since = time.perf_counter()
 
     def settle(self) -> bool:
         """To be called between steps. Returns whether memory was given back."""

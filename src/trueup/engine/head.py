@@ -165,7 +165,7 @@ class _LinearScores(torch.autograd.Function):
             ctx.kept_NV, _SCRATCH.logits_of = whole_NV, ctx.turn
         logps_N, normaliser_N, entropy_N, correct_N = (torch.cat([p[i] for p in pieces]) for i in range(4))
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, normaliser_N)
-        ctx.temperature = temperature
+        ctx.parameter, ctx.temperature = weight_VD, temperature
         ctx.mark_non_differentiable(entropy_N, correct_N)
         return logps_N, entropy_N, correct_N
 
@@ -177,7 +177,7 @@ class _LinearScores(torch.autograd.Function):
         narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
         narrow_V = None if bias_V is None else bias_V.to(hidden_ND.dtype)
         to_hidden = hidden_ND.new_empty(count, hidden_ND.shape[1]) if needs_hidden else None
-        to_weight = Slope(weight_VD) if needs_weight else None
+        to_weight = Slope(ctx.parameter) if needs_weight else None
         to_bias = torch.zeros_like(bias_V) if needs_bias else None
         for part in ctx.parts:
             still_there = _SCRATCH.logits_of is ctx.turn or hidden_ND.device.type != "cpu"

@@ -56,7 +56,7 @@ class Stepper:
         self._copies = 1
         self._heap = Heap()
         plain = all(type(p.data) is torch.Tensor for p in self.parameters.values())  # shards come and go
-        self._gradients = Gradients() if plain else None
+        self._gradients = Gradients(self.parameters.values()) if plain else None
         groups = []
         for kind in sorted({type(p.data).__name__ for p in self.parameters.values()}):  # shards have their own kernels
             same = [p for p in self.parameters.values() if type(p.data).__name__ == kind]

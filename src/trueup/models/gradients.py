@@ -10,7 +10,7 @@ It is for ``loss.backward()`` alone: ``torch.autograd.grad`` would get no gradie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -23,9 +23,10 @@ _ACTIVE: ContextVar[Gradients | None] = ContextVar("gradients", default=None)
 
 
 class Gradients:
-    """The memory of the gradients of a set of parameters, which must live as long."""
+    """The memory of the gradients of some parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+        self._parameters = {id(p): p for p in parameters if p.is_leaf and p.device.type == "cpu"}
         self._memory: dict[int, torch.Tensor] = {}
 
     @contextmanager
@@ -40,6 +41,9 @@ class Gradients:
         finally:
             _ACTIVE.reset(token)
 
+    def __contains__(self, parameter: torch.Tensor) -> bool:
+        return id(parameter) in self._parameters
+
     def memory(self, parameter: torch.Tensor) -> torch.Tensor:
         """Where this parameter's gradient stands; holds anything until it is written."""
         found = self._memory.get(id(parameter))
@@ -51,13 +55,18 @@ class Gradients:
 class Slope:
     """The gradient of one parameter, while a backward pass writes it.
 
+    ``parameter`` must be the one that the forward pass was given: what autograd saved may be a copy, if the pass is
+    recomputed.
+
     Attributes:
         total: What was added so far; holds anything while ``empty``.
         empty: Whether nothing was added yet: the first piece is then to be copied.
     """
 
     def __init__(self, parameter: torch.Tensor) -> None:
-        gradients = _ACTIVE.get() if parameter.is_leaf and parameter.device.type == "cpu" else None
+        gradients = _ACTIVE.get()
+        if gradients is not None and parameter not in gradients:
+            gradients = None
         self._in_place = gradients is not None
         self.empty = gradients is None or parameter.grad is None
         if gradients is None:

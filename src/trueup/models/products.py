@@ -130,7 +130,7 @@ class _Linear(torch.autograd.Function):
         ctx: Any, input_NI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, turned: bool
     ) -> torch.Tensor:
         ctx.save_for_backward(input_NI, weight)
-        ctx.turned = turned
+        ctx.parameter, ctx.turned = weight, turned
         as_used = weight.to(input_NI.dtype)
         bias_O = None if bias_O is None else bias_O.to(input_NI.dtype)
         return product(input_NI, as_used.t() if turned else as_used, bias_O)
@@ -144,7 +144,7 @@ class _Linear(torch.autograd.Function):
             as_used = weight.to(grad_NO.dtype)
             to_input = product(grad_NO, as_used if ctx.turned else as_used.t())
         if needs_weight:
-            slope = Slope(weight)
+            slope = Slope(ctx.parameter)
             add_weight_slope_(slope, *((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
             to_weight = slope.for_autograd
         return to_input, to_weight, grad_NO.sum(0).to(weight.dtype) if needs_bias else None, None
@@ -157,7 +157,7 @@ def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None
     if torch.is_autocast_enabled("cpu"):
         narrow = torch.get_autocast_dtype("cpu") is torch.bfloat16
         return torch.bfloat16 if narrow and input_.dtype in (torch.float32, torch.bfloat16) else None
-    return torch.float32 if input_.dtype is torch.float32 and prefers_onednn() else None
+    return torch.float32 if input_.dtype is torch.float32 else None
 
 
 def _linear(input_: torch.Tensor, layer: nn.Module, precision: torch.dtype, turned: bool) -> torch.Tensor:
@@ -181,19 +181,19 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight_VD: torch.Tensor, ids: torch.Tensor, idle: int | None) -> torch.Tensor:
-        ctx.save_for_backward(weight_VD, ids)
-        ctx.idle = idle
+        ctx.save_for_backward(ids)
+        ctx.parameter, ctx.idle = weight_VD, idle
         return functional.embedding(ids, weight_VD)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
-        weight_VD, ids = ctx.saved_tensors
-        slope = Slope(weight_VD)
+        (ids,) = ctx.saved_tensors
+        slope = Slope(ctx.parameter)
         if slope.empty:
             slope.total.zero_()
         if ctx.idle is not None:
             grad = grad.masked_fill((ids == ctx.idle).unsqueeze(-1), 0.0)
-        slope.total.index_add_(0, ids.flatten(), grad.flatten(0, -2).to(weight_VD.dtype))
+        slope.total.index_add_(0, ids.flatten(), grad.flatten(0, -2).to(slope.total.dtype))
         return slope.for_autograd, None, None
 
 
