@@ -74,6 +74,35 @@ def test_what_the_lead_must_see_stands_first(busy, visit):
     assert row.get_by_role("button", name="Retire").count() == 1
 
 
+def test_annotators_with_most_signs_stand_first(busy, visit):
+    project, lead, _, _ = busy
+    one = visit(lead)
+    seen = {}
+
+    def with_signs(route):
+        reply = route.fetch()
+        body = reply.json()
+        for count, row in enumerate(body["annotators"]):  # the last has most
+            row["signs"] = [f"sign {n}" for n in range(count)]
+        seen["names"] = [row["annotator"] for row in body["annotators"]]
+        route.fulfill(response=reply, json=body)
+
+    one.page.route("**/quality/annotators", with_signs)
+    one.go(f"/lead/{project.id}")
+    one.page.get_by_role("tab", name="Annotators", exact=True).press("Enter")
+    rows = one.page.get_by_role("table").get_by_role("row")
+    rows.nth(1).wait_for()
+    wanted = seen["names"][::-1]
+    assert len(wanted) == 3
+    assert [name in line for name, line in zip(wanted, rows.all_inner_texts()[1:], strict=True)] == [True] * 3
+    one.go(f"/lead/{project.id}#exchange")
+    one.page.get_by_text("Settings", exact=True).press("Enter")
+    group = one.page.get_by_role("group", name="Leave out annotators")
+    group.get_by_role("checkbox").first.wait_for()
+    shown = group.inner_text()
+    assert sorted(wanted, key=shown.index) == wanted
+
+
 def test_an_export_leaves_out_whom_the_lead_ticked(busy, visit):
     project, lead, _, _ = busy
     one = visit(lead)
