@@ -51,6 +51,22 @@ def test_bfloat16_stays_near_the_model(family, most, monkeypatch):
     assert policy.decodes is True
 
 
+@pytest.mark.parametrize("prompts", [PROMPTS, [(3, 4, 5), (6, 7, 8)]])
+@pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
+def test_columns_that_were_not_written_yet_are_hidden(family, prompts, monkeypatch):
+    """A bfloat16 cache is read some columns at a time; with one at a time nothing needs hiding."""
+    monkeypatch.setattr(decoder, "WIDE_CACHE_BYTES", 0)
+    policy = policy_of(family, torch.float32, torch.bfloat16)
+    found = []
+    for columns in (1, 8):
+        monkeypatch.setattr(decoder, "COLUMNS", columns)
+        found.append(generate(policy, prompts, Sampling(max_new_tokens=14), stop_ids=frozenset(), seed=5))
+    assert policy.decodes is True
+    for one, other in zip(*found, strict=True):
+        assert one.ids == other.ids
+        torch.testing.assert_close(one.logps, other.logps, rtol=0.02, atol=0.02)
+
+
 def test_equal_prompts_are_read_once_and_continued_apart():
     policy = policy_of("Llama")
     shared = tuple(range(10, 22))

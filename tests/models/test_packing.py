@@ -8,6 +8,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trueup.models import packing
 from trueup.models.packing import SHARED_FROM, pack, packed
 from trueup.models.trunk import Trunk
 
@@ -172,3 +173,20 @@ def test_the_model_is_left_as_it_was():
         pass
     assert model.config._attn_implementation == before
     torch.testing.assert_close(model(ids).logits, plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_under_autocast_attention_gets_the_narrow_precision(family, monkeypatch):
+    """Rotary positions widen queries and keys; PyTorch would narrow them only inside its own attention."""
+    model, seen = build(family, torch.float32), []
+    honest = packing.causal
+
+    def spy(query, key, value, **more):
+        seen.append({query.dtype, key.dtype, value.dtype})
+        return honest(query, key, value, **more)
+
+    monkeypatch.setattr(packing, "causal", spy)
+    with torch.autocast("cpu", torch.bfloat16), packed(model, pack([(3, 4, 5)], [(6, 7)])) as inputs:
+        model.base_model(**inputs, use_cache=False)
+    assert seen == [{torch.bfloat16}] * len(seen)
+    assert len(seen) == 2

@@ -26,6 +26,8 @@ Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(queries and keys [N, H + K, E], values [N, K, E]) -> attended, N rows of H * E."""
 WIDE_CACHE_BYTES = 1 << 28
 """A cache that is this small in float32 is kept in float32 on the CPU, where single queries attend fastest so."""
+COLUMNS = 32
+"""Columns of a bfloat16 cache that are read at a time on the CPU: oneDNN compiles a kernel for every width it meets."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary variants whose angles depend on the position only."""
 
@@ -188,6 +190,7 @@ class Decoder:
                     (len(prompts), shape.kv_heads, width + room, shape.size), dtype=self.cached, device=device
                 )
                 grown[:, :, :width] = source[index_BT].transpose(1, 2)
+                grown[:, :, width:] = 0  # read before it is written, though hidden
                 kept.append(grown)
             return attend_in_rows(query_key[:, : shape.heads], query_key[:, shape.heads :], value, stream)
 
@@ -222,6 +225,9 @@ class Decoder:
             bias_B11T: Added to attention logits, -inf at left padding; None where no row is padded.
         """
         shape, width = self.shape, column + 1
+        if self.cached is torch.bfloat16 and self.keys[0].device.type == "cpu":
+            width = min(-(-width // COLUMNS) * COLUMNS, self.keys[0].shape[2])
+            bias_B11T = self._hiding(bias_B11T, column + 1, width)
         bias = None if bias_B11T is None else bias_B11T[..., :width]
         caches = zip(self.keys, self.values, strict=True)
 
@@ -241,6 +247,13 @@ class Decoder:
             )
 
         return self._logits(self._layers(token_B, place_B, attend))
+
+    def _hiding(self, bias_B11T: torch.Tensor | None, seen: int, width: int) -> torch.Tensor:
+        """``bias_B11T`` up to column ``width``, with the columns from ``seen`` on hidden."""
+        like = self.keys[0].new_zeros(1, 1, 1, width, dtype=self.wide) if bias_B11T is None else bias_B11T
+        found = like.new_full((*like.shape[:-1], width), float("-inf"))
+        found[..., :seen] = like[..., :seen]
+        return found
 
     def _layers(self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend) -> torch.Tensor:
         """The residual stream [N, D] of tokens at their positions; ``attend`` knows who sees whom, layer by layer."""

@@ -219,6 +219,9 @@ def packed_attention(
     """
     stream = _ACTIVE.get()
     assert stream is not None, "packed attention runs inside `packed()` only"
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # as PyTorch's own attention would, but before rows are gathered
+        query, key, value = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (query, key, value))
     q_NHE, k_NKE, v_NKE = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     found_NHE = attend_in_rows(q_NHE, k_NKE, v_NKE, stream, scale=scaling, window=sliding_window, softcap=softcap)
     return found_NHE[None], None

@@ -96,6 +96,7 @@ def test_annotators_with_most_signs_stand_first(busy, visit):
     assert len(wanted) == 3
     assert [name in line for name, line in zip(wanted, rows.all_inner_texts()[1:], strict=True)] == [True] * 3
     one.go(f"/lead/{project.id}#exchange")
+    one.page.reload()
     one.page.get_by_text("Settings", exact=True).press("Enter")
     group = one.page.get_by_role("group", name="Leave out annotators")
     group.get_by_role("checkbox").first.wait_for()
