@@ -2,8 +2,9 @@
 
 PyTorch's float32 products on the CPU are MKL's, and MKL keeps to AVX2 on processors that are not Intel's: half of what
 they can do, or less. oneDNN, which PyTorch brings along, uses all of it. On such a processor the linear layers of a
-float32 model call oneDNN; everywhere else, and in every other precision, PyTorch's own choice stands. The figures are
-those of ``benchmarks/kernels.py``.
+float32 model call oneDNN; everywhere else, and in every other precision, PyTorch's own choice of library stands. The
+figures are those of ``benchmarks/kernels.py``. Whatever the library, gradients of weights and embeddings are written
+where they stand (``models.gradients``).
 
 Under bfloat16 autocast PyTorch keeps a narrow copy of every weight from the forward to the backward pass, half the
 size of the model. On the CPU the linear layers narrow their weight a second time instead, which costs little beside the
