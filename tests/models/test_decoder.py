@@ -67,6 +67,30 @@ def test_columns_that_were_not_written_yet_are_hidden(family, prompts, monkeypat
         torch.testing.assert_close(one.logps, other.logps, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
+def test_prompts_may_be_read_some_at_a_time(family, monkeypatch):
+    prompts = [tuple(range(3, 3 + n)) for n in (1, 9, 4, 4, 17, 2)]
+    policy = policy_of(family)
+    found = []
+    for budget in (1, 9, 1000):
+        monkeypatch.setattr(decoder, "PREFILL_TOKENS", budget)
+        one = Decoder(policy.model, torch.float64, len(prompts))
+        found.append([one.prefill(prompts, 3), *one.keys, *one.values])
+    for tensors in zip(*found, strict=True):
+        for other in tensors[1:]:  # columns to the left of a prompt hold whatever tokens stand there
+            for row, prompt in enumerate(prompts):
+                ours, theirs = (t[row] if t.dim() == 2 else t[row, :, 17 - len(prompt) :] for t in (tensors[0], other))
+                torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "wanted"),
+    [([5], 3, [(0, 1)]), ([1, 2, 3], 3, [(0, 2), (2, 3)]), ([9, 1, 9], 4, [(0, 1), (1, 2), (2, 3)])],
+)
+def test_groups_of_prompts_hold_every_one_once(lengths, budget, wanted):
+    assert [(part.start, part.stop) for part in decoder._groups(lengths, budget)] == wanted
+
+
 def test_equal_prompts_are_read_once_and_continued_apart():
     policy = policy_of("Llama")
     shared = tuple(range(10, 22))

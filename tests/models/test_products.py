@@ -1,5 +1,7 @@
 """Products by the faster library give the same numbers and gradients, whichever library the processor prefers."""
 
+import ctypes
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,17 @@ from transformers.pytorch_utils import Conv1D
 
 from tests.models.test_packing import FAMILIES, build
 from trueup.models import products
-from trueup.models.products import COARSEST, FastConv1D, FastLinear, product, quicken, rounded, weight_slope
+from trueup.models.gradients import Slope
+from trueup.models.products import (
+    COARSEST,
+    FastConv1D,
+    FastLinear,
+    add_weight_slope_,
+    product,
+    quicken,
+    rounded,
+    weight_slope,
+)
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
@@ -71,6 +83,26 @@ def test_bare_products(onednn, shape):
     assert product(x[:0], weight).shape == (0, outputs)
     wide = x.double()
     torch.testing.assert_close(product(wide, weight.double()), wide @ weight.double().t(), rtol=1e-12, atol=1e-12)
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wide", ["outputs", "inputs"])
+def test_no_product_falls_back_to_the_plain_loops_of_onednn(onednn, capfd, monkeypatch, dtype, wide):
+    monkeypatch.setattr(products, "SLOPE_ROWS", 256)  # the slope of a wide weight is made in parts
+    outputs, inputs = (600, 32) if wide == "outputs" else (32, 600)
+    x, grad, weight = torch.randn(64, inputs), torch.randn(64, outputs), torch.randn(outputs, inputs)
+    parameter = nn.Parameter(torch.zeros(outputs, inputs))
+    slope = Slope(parameter)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        product(x.to(dtype), weight.to(dtype))
+        product(grad.to(dtype), weight.to(dtype).t())
+        add_weight_slope_(slope, grad.to(dtype), x.to(dtype))
+        ctypes.CDLL(None).fflush(None)
+    used = [line.split(",")[6] for line in capfd.readouterr().out.splitlines() if ",exec,cpu," in line]
+    assert len(used) >= (3 if dtype is torch.float32 else 1)  # in bfloat16 PyTorch chooses, and not always oneDNN
+    assert not [name for name in used if name.startswith(("ref", "simple"))]
+    torch.testing.assert_close(slope.total, grad.t() @ x, rtol=0.05, atol=0.2)
 
 
 @needs_onednn

@@ -10,7 +10,8 @@ Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,6 +27,8 @@ Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(queries and keys [N, H + K, E], values [N, K, E]) -> attended, N rows of H * E."""
 WIDE_CACHE_BYTES = 1 << 28
 """A cache that is this small in float32 is kept in float32 on the CPU, where single queries attend fastest so."""
+PREFILL_TOKENS, GPU_PREFILL_TOKENS = 1024, 16_384
+"""Tokens of the prompts that are read at a time: what a layer makes of them need not be held for all."""
 COLUMNS = 32
 """Columns of a bfloat16 cache that are read at a time on the CPU: oneDNN compiles a kernel for every width it meets."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
@@ -85,6 +88,17 @@ def _attend_once(
     if bias_B11T is not None:
         logits = logits.add_(bias_B11T)
     return torch.matmul(torch.softmax(logits, -1).to(value_BKTE.dtype), value_BKTE).view(rows, heads, size)
+
+
+def _groups(lengths: Sequence[int], budget: int) -> Iterator[slice]:
+    """Neighbours whose lengths sum to ``budget`` at most; one that is longer stands alone."""
+    begin = total = 0
+    for end, length in enumerate(lengths):
+        if end > begin and total + length > budget:
+            yield slice(begin, end)
+            begin, total = end, 0
+        total += length
+    yield slice(begin, len(lengths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,28 +188,36 @@ class Decoder:
     def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
         """Logits [B, V] after the prompts; fills a cache in which all prompts end at one column, with ``room`` more."""
         shape, device = self.shape, self.embedding.device
-        stream = pack(prompts, [()] * len(prompts), device)
         width = max(len(p) for p in prompts)
+        self._turn(width + room)
+        size = (len(prompts), shape.kv_heads, width + room, shape.size)
+        if device.type == "cpu" and 2 * len(self.layers) * math.prod(size) * self.wide.itemsize <= WIDE_CACHE_BYTES:
+            self.cached = self.wide
+        self.keys, self.values = (
+            [torch.empty(size, dtype=self.cached, device=device) for _ in self.layers] for _ in "kv"
+        )
+        for cache in (*self.keys, *self.values):
+            cache[:, :, width:] = 0  # read before it is written, though hidden
+        budget = PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
+        last = [self._read(prompts, rows, width) for rows in _groups([len(p) for p in prompts], budget)]
+        return self._logits(torch.cat(last))
+
+    def _read(self, prompts: Sequence[Sequence[int]], rows: slice, width: int) -> torch.Tensor:
+        """Run these prompts and fill their rows of the cache up to ``width``; the states [., D] at their ends."""
+        shape, device = self.shape, self.embedding.device
+        stream = pack(prompts[rows], [()] * (rows.stop - rows.start), device)
         # Left of a short prompt other tokens stand in: masked, so that they need only be finite.
         index_BT = (stream.last_B[:, None] - torch.arange(width - 1, -1, -1, device=device)).clamp(min=0)
-        self.keys, self.values = [], []
-        self._turn(width + room)
-        count = 2 * len(self.layers) * len(prompts) * shape.kv_heads * (width + room) * shape.size
-        if device.type == "cpu" and count * self.wide.itemsize <= WIDE_CACHE_BYTES:
-            self.cached = self.wide
+        caches = zip(self.keys, self.values, strict=True)
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            for source, kept in ((query_key[:, shape.heads :], self.keys), (value, self.values)):
-                grown = torch.empty(
-                    (len(prompts), shape.kv_heads, width + room, shape.size), dtype=self.cached, device=device
-                )
-                grown[:, :, :width] = source[index_BT].transpose(1, 2)
-                grown[:, :, width:] = 0  # read before it is written, though hidden
-                kept.append(grown)
-            return attend_in_rows(query_key[:, : shape.heads], query_key[:, shape.heads :], value, stream)
+            query, key = query_key.split([shape.heads, shape.kv_heads], 1)
+            for source, cache in zip((key, value), next(caches), strict=True):
+                cache[rows, :, :width] = source[index_BT].transpose(1, 2)
+            return attend_in_rows(query, key, value, stream)
 
         state_ND = self._layers(stream.ids_N, stream.positions_N, attend)
-        return self._logits(state_ND[stream.last_B])
+        return state_ND[stream.last_B]
 
     def _turn(self, limit: int) -> None:
         """Rotary angles of ``limit`` positions."""

@@ -116,8 +116,17 @@ def _onednn_slope(grad_NO: torch.Tensor, input_NI: torch.Tensor) -> torch.Tensor
 
 
 def _onednn(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> torch.Tensor:
-    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input_NI, weight_OI, bias_O, "none", [], "")
+    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        _dense(input_NI), _dense(weight_OI), bias_O, "none", [], ""
+    )
     return found
+
+
+def _dense(matrix: torch.Tensor) -> torch.Tensor:
+    """``matrix``, copied if it is a part of a wider one: for those oneDNN has its plain loops only, 100 times slower."""
+    if matrix.is_contiguous() or matrix.t().is_contiguous():
+        return matrix
+    return matrix.t().contiguous().t() if matrix.stride(0) < matrix.stride(1) else matrix.contiguous()
 
 
 class _Linear(torch.autograd.Function):

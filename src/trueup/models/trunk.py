@@ -21,10 +21,10 @@ from trueup.models.products import quicken
 
 log = logging.getLogger("trueup.models")
 
-MOST_TOKENS, LEAST_TOKENS = 8192, 4096
+MOST_TOKENS, LEAST_TOKENS = 8192, 2048
 """Of a micro-batch, padded, where none are set."""
-KEPT_STATES = 32 << 20
-"""Tokens times layers times width of a micro-batch on a CPU: 0.8 GB or less for the backward pass in bfloat16."""
+KEPT_STATES = 16 << 20
+"""Tokens times layers times width of a micro-batch on a CPU: 0.4 GB or less for the backward pass in bfloat16."""
 
 
 @dataclass(eq=False)
