@@ -1,6 +1,7 @@
 """One timed job of one side, in a process of its own: ``python -m benchmarks.jobs SIDE JOB --work DIR`` prints JSON.
 
-SIDE is ``trueup``, ``trl`` (its defaults) or ``trl-best`` (the fastest of its settings that we found: no gradient
+SIDE is ``trueup``, ``trueup-lean`` (with gradient checkpointing, which TRL's trainers have on by default), ``trl`` (its
+defaults) or ``trl-best`` (the fastest of its settings that we found: no gradient
 checkpointing, reference log-probs precomputed and not counted). Both sides read the same weights and the same batches
 in the same order, with the same optimizer, so their losses must agree step by step.
 """
@@ -28,7 +29,7 @@ NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS = 32, 4, 96
 def main() -> None:
     """Run the job and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("side", choices=["trueup", "trl", "trl-best"])
+    parser.add_argument("side", choices=["trueup", "trueup-lean", "trl", "trl-best"])
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="gpt2", help="folder of the model inside WORK, for training jobs")
@@ -42,8 +43,8 @@ def main() -> None:
         found = step(args.work, detail, args.side == "trl-best")
     elif method == "sample":
         found = _sample(args.side, args.work, detail)
-    elif args.side == "trueup":
-        found = _trueup(method, detail, setting)
+    elif args.side.startswith("trueup"):
+        found = _trueup(method, detail, setting, lean=args.side == "trueup-lean")
     else:
         found = _trl(method, detail, setting, best=args.side == "trl-best")
     found["peak_gb"] = _peak_gb(args.device)
@@ -76,7 +77,7 @@ def _peak_gb(device: str) -> float:
     return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM"))
 
 
-def _trueup(method: str, dtype: str, setting: Setting) -> dict[str, Any]:
+def _trueup(method: str, dtype: str, setting: Setting, *, lean: bool) -> dict[str, Any]:
     import tempfile
 
     from trueup.ledger import read_lines
@@ -92,6 +93,7 @@ def _trueup(method: str, dtype: str, setting: Setting) -> dict[str, Any]:
             "name": str(work / setting.model),
             "dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype],
             "device": setting.device,
+            "gradient_checkpointing": lean,
         },
         "batch": {"size": setting.batch, "max_length": 512, "pool": 1} | MICRO.get(setting.device, {}),
         "optim": optim,

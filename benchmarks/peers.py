@@ -23,11 +23,12 @@ from benchmarks.workload import BATCH, prepare
 from trueup.doctor import examine
 
 RESULTS = Path("benchmarks/results/peers.json")
+TRAINING = ("trueup", "trueup-lean", "trl", "trl-best")
 JOBS = {
-    "dpo-bf16": ("trueup", "trl", "trl-best"),
-    "dpo-fp32": ("trueup", "trl", "trl-best"),
-    "reward-bf16": ("trueup", "trl", "trl-best"),
-    "sft-bf16": ("trueup", "trl", "trl-best"),
+    "dpo-bf16": TRAINING,
+    "dpo-fp32": TRAINING,
+    "reward-bf16": TRAINING,
+    "sft-bf16": TRAINING,
     "sample-gpt2": ("trueup", "trl"),
     "sample-tiny": ("trueup", "trl"),
     "rlhf-gpt2": ("trueup", "trl", "trl-best"),
@@ -65,7 +66,7 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
         for turn in range(args.rounds):
             for side in JOBS[job]:
-                python = args.ppo_python if job.startswith("rlhf") and side != "trueup" else sys.executable
+                python = args.ppo_python if job.startswith("rlhf") and side.startswith("trl") else sys.executable
                 runs[side].append(run_job(python, side, job, work))
                 print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
         _same_work(job, runs)

@@ -1,11 +1,11 @@
 """One decoding step as few tensor operations: what makes sampling from small and middle-sized models fast.
 
 Hugging Face's layers spend most of a one-token step in Python. Here a step is a flat list of products on weights that
-are cast once per call, with a cache that is allocated once. Prompts are read by the same products as one packed stream,
-without padding, and equal prompts once. A self-check compares the first logits of a model with its own; where they
+are cast once per call, with a cache that is allocated once. Prompts are read by the same products as packed streams,
+some prompts at a time, without padding and equal neighbours once. A self-check compares the first logits of a model with its own; where they
 differ, or where the architecture is not one of those below, sampling uses the model itself.
 
-Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width, N tokens of all prompts.
+Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width, N tokens of a stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 WIDE_CACHE_BYTES = 1 << 28
 """A cache that is this small in float32 is kept in float32 on the CPU, where single queries attend fastest so."""
 PREFILL_TOKENS, GPU_PREFILL_TOKENS = 1024, 16_384
-"""Tokens of the prompts that are read at a time: what a layer makes of them need not be held for all."""
+"""Tokens of prompts that are read at a time: what a layer makes of them need not be held for all."""
 COLUMNS = 32
 """Columns of a bfloat16 cache that are read at a time on the CPU: oneDNN compiles a kernel for every width it meets."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
@@ -211,7 +211,7 @@ class Decoder:
         caches = zip(self.keys, self.values, strict=True)
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            query, key = query_key.split([shape.heads, shape.kv_heads], 1)
+            query, key = query_key[:, : shape.heads], query_key[:, shape.heads :]
             for source, cache in zip((key, value), next(caches), strict=True):
                 cache[rows, :, :width] = source[index_BT].transpose(1, 2)
             return attend_in_rows(query, key, value, stream)

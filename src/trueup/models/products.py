@@ -123,7 +123,7 @@ def _onednn(input_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tenso
 
 
 def _dense(matrix: torch.Tensor) -> torch.Tensor:
-    """``matrix``, copied if it is a part of a wider one: for those oneDNN has its plain loops only, 100 times slower."""
+    """``matrix``, copied if it is part of a wider one: for those oneDNN only has plain loops, 100 times slower."""
     if matrix.is_contiguous() or matrix.t().is_contiguous():
         return matrix
     return matrix.t().contiguous().t() if matrix.stride(0) < matrix.stride(1) else matrix.contiguous()
