@@ -57,7 +57,7 @@ class Batch(Settings):
     pool: int = Field(default=8, ge=1)
     """Training batches are cut from pools of this many, sorted by length, to save padding; 1 is plain random order."""
     micro_tokens: int | None = Field(default=None, ge=1)
-    """Padded tokens of one micro-batch; an example longer than this runs alone. None: 8192, on a CPU down to 4096 for
+    """Padded tokens of one micro-batch; an example longer than this runs alone. None: 8192, on a CPU down to 2048 for
     large models, which need no larger passes to be fast."""
     max_length: int = Field(default=512, ge=2)
     """Longest prompt plus completion in tokens."""

@@ -2,8 +2,8 @@
 
 Hugging Face's layers spend most of a one-token step in Python. Here a step is a flat list of products on weights that
 are cast once per call, with a cache that is allocated once. Prompts are read by the same products as packed streams,
-some prompts at a time, without padding and equal neighbours once. A self-check compares the first logits of a model with its own; where they
-differ, or where the architecture is not one of those below, sampling uses the model itself.
+some at a time, without padding and equal neighbours once. A self-check compares the first logits of a model with its
+own; where they differ, or where the architecture is not one of those below, sampling uses the model itself.
 
 Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D width, N tokens of a stream.
 """
