@@ -1,9 +1,9 @@
 """One timed job of one side, in a process of its own: ``python -m benchmarks.jobs SIDE JOB --work DIR`` prints JSON.
 
-SIDE is ``trueup``, ``trueup-lean`` (with gradient checkpointing, which TRL's trainers have on by default), ``trl`` (its
-defaults) or ``trl-best`` (the fastest of its settings that we found: no gradient
-checkpointing, reference log-probs precomputed and not counted). Both sides read the same weights and the same batches
-in the same order, with the same optimizer, so their losses must agree step by step.
+SIDE is ``trueup``, ``trueup-lean`` (training jobs with gradient checkpointing, as in TRL by default),
+``trl`` (its defaults) or ``trl-best`` (the fastest of its settings that we found: no gradient checkpointing, reference
+log-probs precomputed and not counted). All sides read the same weights and the same batches in the same order, with the
+same optimizer, so their losses must agree step by step.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     method, _, detail = args.job.partition("-")
+    lean = args.side == "trueup-lean"
+    if lean and method in ("rlhf", "sample"):
+        parser.error(f"{args.job} has no trueup-lean: that side is for dpo, reward and sft jobs")
     setting = Setting(args.work, args.model, args.device, args.batch)
     if method == "rlhf":
         step = _trueup_rlhf if args.side == "trueup" else _trl_rlhf
@@ -44,7 +47,7 @@ def main() -> None:
     elif method == "sample":
         found = _sample(args.side, args.work, detail)
     elif args.side.startswith("trueup"):
-        found = _trueup(method, detail, setting, lean=args.side == "trueup-lean")
+        found = _trueup(method, detail, setting, lean=lean)
     else:
         found = _trl(method, detail, setting, best=args.side == "trl-best")
     found["peak_gb"] = _peak_gb(args.device)
