@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
-from trueup.models.decoder import _attend_once, _Product
+from trueup.models.decoder import _attend_once, _Desk, _Product
 from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
 
 
@@ -54,7 +54,7 @@ def products() -> list[str]:
     for dtype in (torch.bfloat16, torch.float32):
         for width, out in ((256, 768), (768, 2304), (3072, 768)):
             rows, weight = torch.randn(32, width, dtype=dtype), torch.randn(out, width, dtype=dtype)
-            packed = _Product(weight, None, 32)
+            packed = _Product([weight], None, _Desk(dtype, 32))
             plain = best(lambda x=rows, w=weight: functional.linear(x, w), 200)  # type: ignore[misc]
             ours = best(lambda x=rows, p=packed: p(x), 200)  # type: ignore[misc]
             lines.append(f"| {str(dtype).removeprefix('torch.')} | {width} x {out} | {plain:.3f} | {ours:.3f} |")
@@ -101,22 +101,31 @@ def changing() -> list[str]:
 
 
 def single_queries() -> list[str]:
-    """Attention of one query a row on a cache of 120 tokens, 32 rows: PyTorch's kernel and the decoder's products."""
-    lines = ["| cache | heads x width | PyTorch | decoder |", "|---|---|---:|---:|"]
+    """Attention of one query a row on a cache of 128 tokens, 32 rows: PyTorch's kernel and the decoder's products.
+
+    The decoder reads a block that is as wide as the cache; beside it, the same of a part of a wider block.
+    """
+    lines = [
+        "| cache | heads x width | PyTorch | decoder, a part of a block | decoder, whole block |",
+        "|---|---|---:|---:|---:|",
+    ]
     for dtype in (torch.bfloat16, torch.float32):
         for heads, kv_heads, size in ((4, 4, 64), (12, 12, 64), (16, 4, 128)):
             query = torch.randn(32, heads, size, dtype=dtype)
-            key, value = (torch.randn(32, kv_heads, 144, size, dtype=dtype)[:, :, :120] for _ in range(2))
-            bias = torch.zeros(32, 1, 1, 120, dtype=dtype)
+            wider = [torch.randn(32, kv_heads, 144, size, dtype=dtype) for _ in range(2)]
+            parts = [block[:, :, :128] for block in wider]
+            bias = torch.zeros(32, 1, 1, 128, dtype=torch.float32)
 
-            def peer(q: Any = query, k: Any = key, v: Any = value, b: Any = bias) -> torch.Tensor:
-                grouped = q.shape[1] != k.shape[1]
-                return functional.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=b, enable_gqa=grouped)
+            def peer(q: Any = query, kv: Any = parts, b: Any = bias) -> torch.Tensor:
+                grouped, mask = q.shape[1] != kv[0].shape[1], b.to(q.dtype)
+                return functional.scaled_dot_product_attention(q[:, :, None], *kv, attn_mask=mask, enable_gqa=grouped)
 
-            theirs = best(peer, 100)
-            ours = best(lambda q=query, k=key, v=value, b=bias: _attend_once(q, k, v, b), 100)  # type: ignore[misc]
+            times = [best(peer, 100)]
+            for blocks in (parts, [part.contiguous() for part in parts]):
+                times.append(best(lambda q=query, kv=blocks, b=bias: _attend_once(q, *kv, b), 100))  # type: ignore[misc]
             name = str(dtype).removeprefix("torch.")
-            lines.append(f"| {name} | {heads} ({kv_heads}) x {size} | {theirs:.2f} | {ours:.2f} |")
+            shown = " | ".join(f"{one:.2f}" for one in times)
+            lines.append(f"| {name} | {heads} ({kv_heads}) x {size} | {shown} |")
     return lines
 
 

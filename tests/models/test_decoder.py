@@ -10,7 +10,8 @@ from trueup.config import Sampling
 from trueup.engine import generate as sampler
 from trueup.engine.generate import generate
 from trueup.errors import NonFiniteError
-from trueup.models import decoder
+from trueup.models import cache, decoder
+from trueup.models.cache import Cache
 from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
 
@@ -41,30 +42,77 @@ def test_it_draws_what_the_model_draws(family, levers):
         torch.testing.assert_close(one.logps, other.logps, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("most", [decoder.WIDE_CACHE_BYTES, 0])
 @pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
-def test_bfloat16_stays_near_the_model(family, most, monkeypatch):
-    """With a float32 cache and with a bfloat16 one, which is what large caches are."""
-    monkeypatch.setattr(decoder, "WIDE_CACHE_BYTES", most)
+def test_bfloat16_stays_near_the_model(family):
     policy = policy_of(family, torch.float32, torch.bfloat16)
     draw(policy)
     assert policy.decodes is True
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS, [(3, 4, 5), (6, 7, 8)]])
-@pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
-def test_columns_that_were_not_written_yet_are_hidden(family, prompts, monkeypatch):
-    """A bfloat16 cache is read some columns at a time; with one at a time nothing needs hiding."""
-    monkeypatch.setattr(decoder, "WIDE_CACHE_BYTES", 0)
-    policy = policy_of(family, torch.float32, torch.bfloat16)
-    found = []
-    for columns in (1, 8):
-        monkeypatch.setattr(decoder, "COLUMNS", columns)
-        found.append(generate(policy, prompts, Sampling(max_new_tokens=14), stop_ids=frozenset(), seed=5))
-    assert policy.decodes is True
-    for one, other in zip(*found, strict=True):
+@pytest.mark.parametrize("growth", [1, 5, 100])
+def test_columns_that_were_not_written_yet_are_hidden(prompts, growth, monkeypatch):
+    """However many a block has to spare, and however often it grows, the same is drawn."""
+    policy = policy_of("Qwen3")
+    sampling = Sampling(max_new_tokens=40)
+    policy.decodes = False
+    wanted = generate(policy, prompts, sampling, stop_ids=frozenset(), seed=5)
+    policy.decodes = True
+    monkeypatch.setattr(cache, "LEAST_GROWTH", growth)
+    monkeypatch.setattr(cache, "rounded", lambda count, share: count)
+    found = generate(policy, prompts, sampling, stop_ids=frozenset(), seed=5)
+    for one, other in zip(found, wanted, strict=True):
         assert one.ids == other.ids
-        torch.testing.assert_close(one.logps, other.logps, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(one.logps, other.logps, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 5, 5], [4, 4, 4, 4]])
+@torch.inference_mode()
+def test_a_cache_that_grows_and_one_that_does_not_hold_the_same(lengths, monkeypatch):
+    monkeypatch.setattr(cache, "LEAST_GROWTH", 2)
+    monkeypatch.setattr(cache, "rounded", lambda count, share: count)
+    facts = {"layers": 2, "heads": 2, "size": 4, "dtype": torch.float64, "device": torch.device("cpu")}
+    both = [Cache(lengths, 9, grows=grows, **facts) for grows in (True, False)]
+    width = max(lengths)
+    written = torch.randn(2, 2, 4, 2, width, 4, dtype=torch.float64)
+    for one in both:
+        for layer in range(2):
+            one.keys[layer][:, :, :width], one.values[layer][:, :, :width] = written[layer]
+    rows = torch.tensor([0, 2, 3])
+    for step in range(9):
+        if step == 4:
+            for one in both:
+                one.keep(rows)
+        token = torch.randn(2, 3 if step >= 4 else 4, 2, 4, dtype=torch.float64)
+        for one in both:
+            one.open()
+        for layer in range(2):
+            (keys, values, bias), (plain_keys, plain_values, plain_bias) = (one.add(layer, *token) for one in both)
+            seen = width + step + 1
+            assert plain_keys.shape[2] == seen <= keys.shape[2] <= width + 9
+            assert torch.equal(keys[:, :, :seen], plain_keys)
+            assert torch.equal(values[:, :, :seen], plain_values)
+            assert bool(torch.isinf(bias[..., seen:]).all())
+            assert torch.isfinite(values).all()
+            if plain_bias is None:
+                assert len(set(lengths)) == 1
+                assert not bool(bias[..., :seen].any())
+            else:
+                assert torch.equal(bias[..., :seen], plain_bias)
+                assert [int(torch.isinf(b).sum()) for b in plain_bias[:, 0, 0]] == [
+                    width - n for n in (torch.tensor(lengths)[rows].tolist() if step >= 4 else lengths)
+                ]
+
+
+def test_rows_that_are_read_in_batches_are_packed_once(monkeypatch):
+    policy = policy_of("GPT2")
+    whole = draw(policy)
+    built = []
+    honest = Decoder.__init__
+    monkeypatch.setattr(Decoder, "__init__", lambda self, *given: (built.append(1), honest(self, *given))[1])
+    parts = generate(policy, PROMPTS, Sampling(max_new_tokens=14), stop_ids=frozenset([1, 2, 3]), seed=5, batch=1)
+    assert [c.ids for c in parts] == [c.ids for c in whole]
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
@@ -75,11 +123,14 @@ def test_prompts_may_be_read_some_at_a_time(family, monkeypatch):
     for budget in (1, 9, 1000):
         monkeypatch.setattr(decoder, "PREFILL_TOKENS", budget)
         one = Decoder(policy.model, torch.float64, len(prompts))
-        found.append([one.prefill(prompts, 3), *one.keys, *one.values])
+        logits, held = one.prefill(prompts, 3)
+        found.append([logits, *held.keys, *held.values])
     for tensors in zip(*found, strict=True):
         for other in tensors[1:]:  # columns to the left of a prompt hold whatever tokens stand there
             for row, prompt in enumerate(prompts):
-                ours, theirs = (t[row] if t.dim() == 2 else t[row, :, 17 - len(prompt) :] for t in (tensors[0], other))
+                ours, theirs = (
+                    t[row] if t.dim() == 2 else t[row, :, 17 - len(prompt) : 17] for t in (tensors[0], other)
+                )
                 torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 

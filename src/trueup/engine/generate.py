@@ -8,6 +8,7 @@ Shapes: B live rows, T prompt positions (left-padded), V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trueup.data.batch import Ids
 from trueup.engine.placement import whole
 from trueup.engine.processes import gathered, rank, world
 from trueup.errors import ModelError, NonFiniteError
+from trueup.models.cache import Cache
 from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
 from trueup.seeds import derive
@@ -82,15 +84,17 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))[rank() :: world()]
     here: dict[int, Completion] = {}
     with whole(policy.model):
+        decoder = _decoder(policy, longest + sampling.max_new_tokens, min(batch, len(order))) if order else None
         for begin in range(0, len(order), batch):
             rows = order[begin : begin + batch]
-            here.update(_decode(policy, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
+            here.update(_decode(policy, decoder, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
     found = dict(gathered(list(here.items())))
     return [found[i] for i in range(len(prompts))]
 
 
 def _decode(
     policy: Policy,
+    decoder: Decoder | None,
     prompts: Sequence[Ids],
     names: Sequence[int],
     sampling: Sampling,
@@ -102,7 +106,7 @@ def _decode(
     padded = _Padded.of(prompts, device)
     seen_BV = _seen(policy, padded.ids_BT, padded.mask_BT) if sampling.repetition_penalty != 1.0 else None
     stop_tokens = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
-    stepper = _stepper(policy, prompts, padded, room)
+    stepper = _ByModel(policy, padded) if decoder is None else _ByDecoder(decoder, prompts, room)
     live = torch.arange(len(prompts), device=device)
     done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     drawn_BC = torch.zeros(len(prompts), room, dtype=torch.long, device=device)
@@ -170,6 +174,9 @@ class _ByModel:
         self.mask_BT = padded.mask_BT
         self.place_B = padded.places_BT[:, -1]
         self.cache: Any = DynamicCache(config=policy.model.config)
+        plain = policy.model.get_base_model() if policy.adapters else policy.model
+        named = inspect.signature(plain.forward).parameters
+        self.cache_name = "cache" if "cache" in named else "past_key_values"  # the older name, which 5.40 will drop
 
     def first(self) -> torch.Tensor:
         """Logits [B, V] after the prompts."""
@@ -192,9 +199,9 @@ class _ByModel:
                 input_ids=ids_BT,
                 attention_mask=self.mask_BT,
                 position_ids=places_BT,
-                past_key_values=self.cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self.cache_name: self.cache},
             )
         logits_BV: torch.Tensor = output.logits[:, -1]
         return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
@@ -203,35 +210,25 @@ class _ByModel:
 class _ByDecoder:
     """Prompts and tokens through the flat products of ``models.decoder``."""
 
-    def __init__(self, policy: Policy, prompts: Sequence[Ids], padded: _Padded, room: int) -> None:
-        self.decoder = Decoder(policy.model, decode_dtype(policy), len(prompts))
-        self.prompts, self.room = prompts, room
-        self.column = padded.ids_BT.shape[1]
-        self.place_B = padded.places_BT[:, -1]
-        self.mask_BT = padded.mask_BT
-        self.bias_B11T: torch.Tensor | None = None
+    def __init__(self, decoder: Decoder, prompts: Sequence[Ids], room: int) -> None:
+        self.decoder, self.prompts, self.room = decoder, prompts, room
+        self.cache: Cache
+        self.place_B = torch.tensor([len(p) - 1 for p in prompts], device=decoder.embedding.device)
 
     def first(self) -> torch.Tensor:
         """Logits [B, V] after the prompts."""
-        logits_BV = self.decoder.prefill(self.prompts, self.room)
-        if not bool(self.mask_BT.all()):
-            bias_BT = self.mask_BT.new_zeros(len(self.prompts), self.column + self.room, dtype=self.decoder.cached)
-            bias_BT[:, : self.column].masked_fill_(self.mask_BT == 0, float("-inf"))
-            self.bias_B11T = bias_BT[:, None, None]
+        logits_BV, self.cache = self.decoder.prefill(self.prompts, self.room)
         return logits_BV
 
     def next(self, token_B: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token a row."""
         self.place_B = self.place_B + 1
-        logits_BV = self.decoder.step(token_B, self.place_B, self.column, self.bias_B11T)
-        self.column += 1
-        return logits_BV
+        return self.decoder.step(self.cache, token_B, self.place_B)
 
     def keep(self, rows_B: torch.Tensor) -> None:
         """Go on with these rows only."""
-        self.decoder.keep(rows_B)
+        self.cache.keep(rows_B)
         self.place_B = self.place_B[rows_B]
-        self.bias_B11T = None if self.bias_B11T is None else self.bias_B11T[rows_B]
 
 
 def decode_dtype(policy: Policy) -> torch.dtype:
@@ -240,13 +237,13 @@ def decode_dtype(policy: Policy) -> torch.dtype:
     return held if policy.compute is torch.float32 else policy.compute
 
 
-def _stepper(policy: Policy, prompts: Sequence[Ids], padded: _Padded, room: int) -> _ByModel | _ByDecoder:
-    length = padded.ids_BT.shape[1] + room
+def _decoder(policy: Policy, length: int, rows: int) -> Decoder | None:
+    """The fast decoder for about ``rows`` rows of up to ``length`` tokens, where it gives this model's logits."""
     if policy.adapters or not supports(policy.model, length):
-        return _ByModel(policy, padded)
+        return None
     if policy.decodes is None:
         policy.decodes = _decoder_agrees(policy)
-    return _ByDecoder(policy, prompts, padded, room) if policy.decodes else _ByModel(policy, padded)
+    return Decoder(policy.model, decode_dtype(policy), rows) if policy.decodes else None
 
 
 @torch.no_grad()
@@ -258,7 +255,8 @@ def _decoder_agrees(policy: Policy) -> bool:
     prompts = [tuple(first), tuple(second[:3])]
     padded = _Padded.of(prompts, policy.device)
     try:
-        ways = (_ByModel(policy, padded), _ByDecoder(policy, prompts, padded, 2))
+        decoder = Decoder(policy.model, decode_dtype(policy), len(prompts))
+        ways = (_ByModel(policy, padded), _ByDecoder(decoder, prompts, 2))
         logits = [[way.first() for way in ways]]
         for column in (4, 5):
             token_B = ids_BT[:, column].to(policy.device)

@@ -1,7 +1,7 @@
 """One decoding step as few tensor operations: what makes sampling from small and middle-sized models fast.
 
 Hugging Face's layers spend most of a one-token step in Python. Here a step is a flat list of products on weights that
-are cast once per call, with a cache that is allocated once. Prompts are read by the same products as packed streams,
+are cast once per call, beside a cache (``models.cache``). Prompts are read by the same products as packed streams,
 some at a time, without padding and equal neighbours once. A self-check compares the first logits of a model with its
 own; where they differ, or where the architecture is not one of those below, sampling uses the model itself.
 
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn import functional
 
+from trueup.models.cache import Cache
 from trueup.models.packing import attend_in_rows, pack
 from trueup.models.products import prefers_onednn
 
@@ -25,14 +26,25 @@ GATED = ("llama", "mistral", "qwen2", "qwen3")
 """RMS norms, rotary positions, gated MLP."""
 Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(queries and keys [N, H + K, E], values [N, K, E]) -> attended, N rows of H * E."""
-WIDE_CACHE_BYTES = 1 << 28
-"""A cache that is this small in float32 is kept in float32 on the CPU, where single queries attend fastest so."""
 PREFILL_TOKENS, GPU_PREFILL_TOKENS = 1024, 16_384
 """Tokens of prompts that are read at a time: what a layer makes of them need not be held for all."""
-COLUMNS = 32
-"""Columns of a bfloat16 cache that are read at a time on the CPU: oneDNN compiles a kernel for every width it meets."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary variants whose angles depend on the position only."""
+
+
+class _Desk:
+    """Where weights are made ready to be packed, one after another: made anew each time, they would leave holes."""
+
+    def __init__(self, dtype: torch.dtype, rows: int) -> None:
+        self.dtype, self.rows = dtype, rows
+        self._memory = torch.empty(0, dtype=dtype)
+
+    def joined(self, weights_OI: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The rows of all, dense [O, I], on the CPU; good until the next call."""
+        shape = (sum(weight.shape[0] for weight in weights_OI), weights_OI[0].shape[1])
+        if self._memory.numel() < math.prod(shape):
+            self._memory = torch.empty(math.prod(shape), dtype=self.dtype)
+        return torch.cat(list(weights_OI), out=self._memory[: math.prod(shape)].view(shape))
 
 
 class _Product:
@@ -41,28 +53,38 @@ class _Product:
     On the CPU, weights are packed once by oneDNN in bfloat16, and in float32 where it is the faster library; else
     float32 ones are kept [in, out]. Each is a quarter to a third faster at 32 rows than the layout of training
     (``benchmarks/kernels.py``).
+
+    Args:
+        weights_OI: Of layers that read the same input; any precision and strides.
+        bias_O: Of all together.
+        desk: Says the precision and about how many rows there will be.
     """
 
-    def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, rows: int) -> None:
-        self.bias_O = bias_O
+    def __init__(self, weights_OI: Sequence[torch.Tensor], bias_O: torch.Tensor | None, desk: _Desk) -> None:
+        self.bias_O = None if bias_O is None else bias_O.to(desk.dtype)
         self.packed: Any = None
         self.weight_IO: torch.Tensor | None = None  # not beside the packed one: that would be a second copy
-        narrow = weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if weight_OI.device.type != "cpu":
-            self.weight_IO = weight_OI.t()
-        elif narrow or (weight_OI.dtype is torch.float32 and prefers_onednn()):
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous(), rows)
+        here = weights_OI[0].device.type == "cpu"
+        narrow = desk.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if here and (narrow or (desk.dtype is torch.float32 and prefers_onednn())):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(desk.joined(weights_OI), desk.rows)
         else:
-            self.weight_IO = weight_OI.t().contiguous()
+            weights = [weight.to(desk.dtype) for weight in weights_OI]
+            weight_OI = weights[0] if len(weights) == 1 else torch.cat(weights)
+            self.weight_IO = weight_OI.t().contiguous() if here else weight_OI.t()
 
-    def __call__(self, input_BI: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_BI: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
+        """The product [B, O]; with ``gelu``, its GELU in the tanh form."""
         if self.packed is not None:
-            found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input_BI, self.packed, self.bias_O, "none", [], "")
-            return found
+            name, algorithm = ("gelu", "tanh") if gelu else ("none", "")
+            packed: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+                input_BI, self.packed, self.bias_O, name, [], algorithm
+            )
+            return packed
         assert self.weight_IO is not None
-        if self.bias_O is None:
-            return input_BI @ self.weight_IO
-        return torch.addmm(self.bias_O, input_BI, self.weight_IO)
+        bias_O, weight_IO = self.bias_O, self.weight_IO
+        found = input_BI @ weight_IO if bias_O is None else torch.addmm(bias_O, input_BI, weight_IO)
+        return functional.gelu(found, approximate="tanh") if gelu else found
 
 
 def _rms(state: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -77,8 +99,8 @@ def _attend_once(
 ) -> torch.Tensor:
     """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
 
-    PyTorch's CPU kernel is made for many queries: with one it takes two to
-    seven times as long in bfloat16, and up to half as long again in float32 (``benchmarks/kernels.py``).
+    PyTorch's CPU kernel is made for many queries: with one it takes four times as long or longer in bfloat16, and up
+    to three times in float32 (``benchmarks/kernels.py``).
     """
     rows, heads, size = query_BHE.shape
     groups = heads // key_BKTE.shape[1]
@@ -145,11 +167,11 @@ def supports(model: Any, length: int) -> bool:
 
 
 class Decoder:
-    """Weights and cache of one sampling call.
+    """The weights of one sampling call, as a decoding step wants them.
 
     Args:
         model: A causal LM for which ``supports`` holds.
-        dtype: Of weights and products. The residual stream is float32 or wider, and so is a small cache.
+        dtype: Of weights, products and cache. The residual stream is float32 or wider.
         rows: About how many rows a step will have; kernels are chosen for it.
     """
 
@@ -159,10 +181,7 @@ class Decoder:
         heads = config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.dtype = dtype
-        self.rows = rows
         self.wide = torch.promote_types(dtype, torch.float32)
-        self.cached = dtype
-        """Precision of the cache; ``prefill`` decides."""
         self.shape = _Shape(
             gated,
             heads,
@@ -175,53 +194,54 @@ class Decoder:
             self.places = None if gated else body.wpe.weight
             source = body.layers if gated else body.h
             build = self._gated_layer if gated else self._gpt2_layer
-            self.layers = [build(layer) for layer in source]
+            desk = _Desk(dtype, rows)
+            self.layers = [build(layer, desk) for layer in source]
             self.final = self._norm(body.norm if gated else body.ln_f)
-            head = model.get_output_embeddings()
-            self.head = self._joined([head])
+            del desk  # before the head, which is larger, takes its own
+            self.head = _joined([model.get_output_embeddings()], _Desk(dtype, rows))
         self.rotary = body.rotary_emb if gated else None
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
         self.cosine_TE = self.sine_TE = self.embedding.new_zeros(0)
 
     @torch.inference_mode()
-    def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
-        """Logits [B, V] after the prompts; fills a cache in which all prompts end at one column, with ``room`` more."""
+    def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, Cache]:
+        """Logits [B, V] after the prompts, and the cache that holds these, with room for ``room`` tokens more."""
         shape, device = self.shape, self.embedding.device
-        width = max(len(p) for p in prompts)
-        self._turn(width + room)
-        size = (len(prompts), shape.kv_heads, width + room, shape.size)
-        if device.type == "cpu" and 2 * len(self.layers) * math.prod(size) * self.wide.itemsize <= WIDE_CACHE_BYTES:
-            self.cached = self.wide
-        self.keys, self.values = (
-            [torch.empty(size, dtype=self.cached, device=device) for _ in self.layers] for _ in "kv"
+        lengths = [len(p) for p in prompts]
+        self._turn(max(lengths) + room)
+        cache = Cache(
+            lengths,
+            room,
+            layers=len(self.layers),
+            heads=shape.kv_heads,
+            size=shape.size,
+            dtype=self.dtype,
+            device=device,
+            grows=device.type == "cpu",
         )
-        for cache in (*self.keys, *self.values):
-            cache[:, :, width:] = 0  # read before it is written, though hidden
         budget = PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
-        last = [self._read(prompts, rows, width) for rows in _groups([len(p) for p in prompts], budget)]
-        return self._logits(torch.cat(last))
+        last = [self._read(prompts, rows, cache) for rows in _groups(lengths, budget)]
+        return self._logits(torch.cat(last)), cache
 
-    def _read(self, prompts: Sequence[Sequence[int]], rows: slice, width: int) -> torch.Tensor:
-        """Run these prompts and fill their rows of the cache up to ``width``; the states [., D] at their ends."""
-        shape, device = self.shape, self.embedding.device
+    def _read(self, prompts: Sequence[Sequence[int]], rows: slice, cache: Cache) -> torch.Tensor:
+        """Run these prompts and fill their rows of the cache; the states [., D] at their ends."""
+        shape, device, width = self.shape, self.embedding.device, cache.column
         stream = pack(prompts[rows], [()] * (rows.stop - rows.start), device)
         # Left of a short prompt other tokens stand in: masked, so that they need only be finite.
         index_BT = (stream.last_B[:, None] - torch.arange(width - 1, -1, -1, device=device)).clamp(min=0)
-        caches = zip(self.keys, self.values, strict=True)
+        blocks = zip(cache.keys, cache.values, strict=True)
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             query, key = query_key[:, : shape.heads], query_key[:, shape.heads :]
-            for source, cache in zip((key, value), next(caches), strict=True):
-                cache[rows, :, :width] = source[index_BT].transpose(1, 2)
+            for source, block in zip((key, value), next(blocks), strict=True):
+                block[rows, :, :width] = source[index_BT].transpose(1, 2)
             return attend_in_rows(query, key, value, stream)
 
         state_ND = self._layers(stream.ids_N, stream.positions_N, attend)
         return state_ND[stream.last_B]
 
     def _turn(self, limit: int) -> None:
-        """Rotary angles of ``limit`` positions."""
-        if self.rotary is None:
+        """Rotary angles of ``limit`` positions or more."""
+        if self.rotary is None or limit <= len(self.cosine_TE):
             return
         places = torch.arange(limit, device=self.embedding.device)[None]
         cosine, sine = self.rotary(self.embedding[:1, :1].to(self.wide)[None], places)
@@ -229,53 +249,22 @@ class Decoder:
         sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(sine)
         self.cosine_TE, self.sine_TE = cosine[0].to(self.wide), (sine[0] * sign).to(self.wide)
 
-    def keep(self, rows_B: torch.Tensor) -> None:
-        """Drop all rows but ``rows_B`` from the cache."""
-        self.keys = [tensor.index_select(0, rows_B) for tensor in self.keys]
-        self.values = [tensor.index_select(0, rows_B) for tensor in self.values]
-
     @torch.inference_mode()
-    def step(
-        self, token_B: torch.Tensor, place_B: torch.Tensor, column: int, bias_B11T: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Logits [B, V] after one more token a row, written into cache column ``column``.
-
-        Args:
-            token_B: The tokens.
-            place_B: Their positions, counted without padding.
-            column: Where in the cache they go; columns before it are read.
-            bias_B11T: Added to attention logits, -inf at left padding; None where no row is padded.
-        """
-        shape, width = self.shape, column + 1
-        if self.cached is torch.bfloat16 and self.keys[0].device.type == "cpu":
-            width = min(-(-width // COLUMNS) * COLUMNS, self.keys[0].shape[2])
-            bias_B11T = self._hiding(bias_B11T, column + 1, width)
-        bias = None if bias_B11T is None else bias_B11T[..., :width]
-        caches = zip(self.keys, self.values, strict=True)
+    def step(self, cache: Cache, token_B: torch.Tensor, place_B: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after one more token a row; ``place_B`` are their positions, counted without padding."""
+        shape, layers = self.shape, iter(range(len(self.layers)))
+        cache.open()
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            keys, values = next(caches)
-            keys[:, :, column] = query_key[:, shape.heads :]
-            values[:, :, column] = value
+            keys, values, bias = cache.add(next(layers), query_key[:, shape.heads :], value)
             query = query_key[:, : shape.heads]
             if query.device.type == "cpu":
-                return _attend_once(query, keys[:, :, :width], values[:, :, :width], bias).to(self.dtype)
+                return _attend_once(query, keys, values, bias).to(self.dtype)
             return functional.scaled_dot_product_attention(
-                query[:, :, None],
-                keys[:, :, :width],
-                values[:, :, :width],
-                attn_mask=bias,
-                enable_gqa=shape.kv_heads != shape.heads,
+                query[:, :, None], keys, values, attn_mask=bias, enable_gqa=shape.kv_heads != shape.heads
             )
 
         return self._logits(self._layers(token_B, place_B, attend))
-
-    def _hiding(self, bias_B11T: torch.Tensor | None, seen: int, width: int) -> torch.Tensor:
-        """``bias_B11T`` up to column ``width``, with the columns from ``seen`` on hidden."""
-        like = self.keys[0].new_zeros(1, 1, 1, width, dtype=self.wide) if bias_B11T is None else bias_B11T
-        found = like.new_full((*like.shape[:-1], width), float("-inf"))
-        found[..., :seen] = like[..., :seen]
-        return found
 
     def _layers(self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend) -> torch.Tensor:
         """The residual stream [N, D] of tokens at their positions; ``attend`` knows who sees whom, layer by layer."""
@@ -308,12 +297,10 @@ class Decoder:
                 query_key = torch.addcmul(query_key * cosine, turned, sine).to(self.dtype)
             attended = attend(query_key, heads[:, shape.heads + shape.kv_heads :])
             state_ND = state_ND + layer.out(attended.reshape(count, shape.heads * shape.size))
-            inner = layer.up(self._normed(state_ND, layer.norm_mlp))
+            inner = layer.up(self._normed(state_ND, layer.norm_mlp), gelu=not shape.gated)
             if shape.gated:
                 gate, value = inner.chunk(2, -1)
                 inner = functional.silu(gate).mul_(value)
-            else:
-                inner = functional.gelu(inner, approximate="tanh")
             state_ND = state_ND + layer.down(inner)
         return state_ND
 
@@ -331,15 +318,7 @@ class Decoder:
         bias = getattr(module, "bias", None)
         return module.weight.to(self.wide), None if bias is None else bias.to(self.wide)
 
-    def _joined(self, modules: Sequence[Any]) -> _Product:
-        """One product from several linear layers that read the same input."""
-        weights = [module.weight.to(self.dtype) for module in modules]
-        biases = [module.bias for module in modules if module.bias is not None]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        bias = torch.cat([bias.to(self.dtype) for bias in biases]) if biases else None
-        return _Product(weight, bias, self.rows)
-
-    def _gated_layer(self, layer: Any) -> _Layer:
+    def _gated_layer(self, layer: Any, desk: _Desk) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         norms = (
             (attention.q_norm.weight.to(self.wide), attention.k_norm.weight.to(self.wide))
@@ -348,17 +327,17 @@ class Decoder:
         )
         return _Layer(
             self._norm(layer.input_layernorm),
-            self._joined([attention.q_proj, attention.k_proj, attention.v_proj]),
-            self._joined([attention.o_proj]),
+            _joined([attention.q_proj, attention.k_proj, attention.v_proj], desk),
+            _joined([attention.o_proj], desk),
             self._norm(layer.post_attention_layernorm),
-            self._joined([mlp.gate_proj, mlp.up_proj]),
-            self._joined([mlp.down_proj]),
+            _joined([mlp.gate_proj, mlp.up_proj], desk),
+            _joined([mlp.down_proj], desk),
             norms,
         )
 
-    def _gpt2_layer(self, layer: Any) -> _Layer:
+    def _gpt2_layer(self, layer: Any, desk: _Desk) -> _Layer:
         def turned(module: Any) -> _Product:  # Conv1D keeps [in, out]
-            return _Product(module.weight.to(self.dtype).t(), module.bias.to(self.dtype), self.rows)
+            return _Product([module.weight.t()], module.bias, desk)
 
         return _Layer(
             self._norm(layer.ln_1),
@@ -369,3 +348,9 @@ class Decoder:
             turned(layer.mlp.c_proj),
             None,
         )
+
+
+def _joined(modules: Sequence[Any], desk: _Desk) -> _Product:
+    """One product from several linear layers that read the same input."""
+    biases = [module.bias for module in modules if module.bias is not None]
+    return _Product([module.weight for module in modules], torch.cat(biases) if biases else None, desk)
