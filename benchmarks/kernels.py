@@ -114,11 +114,11 @@ def single_queries() -> list[str]:
             query = torch.randn(32, heads, size, dtype=dtype)
             wider = [torch.randn(32, kv_heads, 144, size, dtype=dtype) for _ in range(2)]
             parts = [block[:, :, :128] for block in wider]
-            bias = torch.zeros(32, 1, 1, 128, dtype=torch.float32)
+            bias = torch.zeros(32, 1, 1, 128, dtype=dtype)
 
             def peer(q: Any = query, kv: Any = parts, b: Any = bias) -> torch.Tensor:
-                grouped, mask = q.shape[1] != kv[0].shape[1], b.to(q.dtype)
-                return functional.scaled_dot_product_attention(q[:, :, None], *kv, attn_mask=mask, enable_gqa=grouped)
+                grouped = q.shape[1] != kv[0].shape[1]
+                return functional.scaled_dot_product_attention(q[:, :, None], *kv, attn_mask=b, enable_gqa=grouped)
 
             times = [best(peer, 100)]
             for blocks in (parts, [part.contiguous() for part in parts]):

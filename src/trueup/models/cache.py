@@ -67,9 +67,8 @@ class Cache:
             start_B1 = torch.tensor([[width - length] for length in lengths], device=device)
             place_T = torch.arange(total, device=device)
             hidden_BT = (place_T < start_B1) | (place_T >= width) if grows else place_T < start_B1
-            wide = torch.promote_types(dtype, torch.float32) if grows else dtype  # of the logits
-            self.bias_B11T = torch.zeros(hidden_BT.shape, dtype=wide, device=device)
-            self.bias_B11T = self.bias_B11T.masked_fill_(hidden_BT, float("-inf"))[:, None, None]
+            bias_BT = torch.zeros(hidden_BT.shape, dtype=dtype, device=device).masked_fill_(hidden_BT, float("-inf"))
+            self.bias_B11T = bias_BT[:, None, None]
 
     def _width(self) -> int:
         """Columns of a block that has some to spare, a round number: kernels are compiled for each width."""

@@ -88,14 +88,17 @@ class _Product:
 
 
 def _rms(state: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm in fewer passes over memory than PyTorch's takes on the CPU."""
+    """Root-mean-square norm in fewer passes over memory than PyTorch's takes on the CPU.
+
+    ``weight`` has been multiplied by the root of the width, so that the norm need not be made a mean.
+    """
     size = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
-    found: torch.Tensor = (state * size.square_().div_(state.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
+    found: torch.Tensor = (state * size.square_().add_(eps * state.shape[-1]).rsqrt_()).mul_(weight)
     return found
 
 
 def _attend_once(
-    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor | None
+    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor
 ) -> torch.Tensor:
     """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
 
@@ -103,13 +106,12 @@ def _attend_once(
     to three times in float32 (``benchmarks/kernels.py``).
     """
     rows, heads, size = query_BHE.shape
-    groups = heads // key_BKTE.shape[1]
-    grouped = (query_BHE.to(key_BKTE.dtype) * size**-0.5).view(rows, -1, groups, size)
-    logits = torch.matmul(grouped, key_BKTE.transpose(-1, -2))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if bias_B11T is not None:
-        logits = logits.add_(bias_B11T)
-    return torch.matmul(torch.softmax(logits, -1).to(value_BKTE.dtype), value_BKTE).view(rows, heads, size)
+    kv_heads, width = key_BKTE.shape[1:3]
+    grouped = query_BHE.reshape(rows * kv_heads, -1, size)
+    keys, values = (block.view(rows * kv_heads, width, size) for block in (key_BKTE, value_BKTE))
+    hidden = bias_B11T.expand(-1, kv_heads, -1, -1).reshape(rows * kv_heads, 1, width)
+    logits = torch.baddbmm(hidden, grouped, keys.transpose(1, 2), alpha=size**-0.5)
+    return torch.bmm(torch.softmax(logits, -1), values).view(rows, heads, size)
 
 
 def _groups(lengths: Sequence[int], budget: int) -> Iterator[slice]:
@@ -258,8 +260,8 @@ class Decoder:
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             keys, values, bias = cache.add(next(layers), query_key[:, shape.heads :], value)
             query = query_key[:, : shape.heads]
-            if query.device.type == "cpu":
-                return _attend_once(query, keys, values, bias).to(self.dtype)
+            if bias is not None and query.device.type == "cpu":
+                return _attend_once(query, keys, values, bias)
             return functional.scaled_dot_product_attention(
                 query[:, :, None], keys, values, attn_mask=bias, enable_gqa=shape.kv_heads != shape.heads
             )
@@ -315,13 +317,19 @@ class Decoder:
         return functional.layer_norm(state_BD, (state_BD.shape[-1],), weight, bias, self.shape.eps).to(self.dtype)
 
     def _norm(self, module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        bias = getattr(module, "bias", None)
-        return module.weight.to(self.wide), None if bias is None else bias.to(self.wide)
+        if self.shape.gated:
+            return self._rms_weight(module), None
+        return module.weight.to(self.wide), None if module.bias is None else module.bias.to(self.wide)
+
+    def _rms_weight(self, module: Any) -> torch.Tensor:
+        """As ``_rms`` wants it."""
+        weight: torch.Tensor = module.weight.to(self.wide)
+        return weight * math.sqrt(len(weight))
 
     def _gated_layer(self, layer: Any, desk: _Desk) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         norms = (
-            (attention.q_norm.weight.to(self.wide), attention.k_norm.weight.to(self.wide))
+            (self._rms_weight(attention.q_norm), self._rms_weight(attention.k_norm))
             if hasattr(attention, "q_norm")
             else None
         )
