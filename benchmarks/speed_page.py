@@ -12,6 +12,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.gpu import table as gpu_table
+from benchmarks.jobs import PROMPT_TOKENS
 from benchmarks.peers import machines, table
 
 RESULTS = Path("benchmarks/results")
@@ -95,6 +96,9 @@ def _peers() -> str:
             "the ratio to those compares like with like. `model.gradient_checkpointing=true` recomputes here too (*lean*): its "
             "memory and its throughput over TRL's default are the last columns.",
             _memory(found["jobs"]),
+            "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
+            "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy, it casts the weights anew at every "
+            "token: that is most of its memory advantage and of its time.".format(*_sampling()),
         ]
     )
 
@@ -146,15 +150,29 @@ def _utilisation(found: dict[str, Any]) -> str:
 
 
 def _states(job: str) -> float:
-    """GB that training the 124M model must hold; 0 for other jobs."""
+    """GB that a job on the 124M model must hold; 0 for other jobs."""
+    if job.endswith("tiny"):
+        return 0.0
+    if job.startswith("sample"):
+        return sum(_sampling())
+    parameters = sum(p.numel() for p in _gpt2().parameters())
+    return float(parameters * (24 if job.startswith("rlhf") else 16) / 1e9)
+
+
+def _sampling() -> tuple[float, float, float]:
+    """GB of the 124M model's float32 weights, of their bfloat16 copy, and of the keys and values of 32 rows."""
+    model = _gpt2()
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "wpe" not in name)
+    cache = 2 * model.config.n_layer * model.config.n_embd * 32 * (PROMPT_TOKENS + 48)
+    return sum(p.numel() for p in model.parameters()) * 4 / 1e9, matrices * 2 / 1e9, cache * 2 / 1e9
+
+
+def _gpt2() -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if job.startswith("sample") or job.endswith("tiny"):
-        return 0.0
     with torch.device("meta"):
-        parameters = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2")).num_parameters()
-    return float(parameters * (24 if job.startswith("rlhf") else 16) / 1e9)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2"))
 
 
 def _memory(jobs: dict[str, Any]) -> str:
@@ -164,7 +182,7 @@ def _memory(jobs: dict[str, Any]) -> str:
     ]
     for job, row in jobs.items():
         least = _states(job)
-        if not least:
+        if not least or job.startswith("sample"):
             continue
         sides = row["sides"]
         ours, theirs, best = (sides[side]["peak_gb"] for side in ("trueup", "trl", "trl-best"))

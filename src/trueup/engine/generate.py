@@ -239,23 +239,25 @@ def decode_dtype(policy: Policy) -> torch.dtype:
 
 def _decoder(policy: Policy, length: int, rows: int) -> Decoder | None:
     """The fast decoder for about ``rows`` rows of up to ``length`` tokens, where it gives this model's logits."""
-    if policy.adapters or not supports(policy.model, length):
+    if policy.adapters or policy.decodes is False or not supports(policy.model, length):
         return None
-    if policy.decodes is None:
-        policy.decodes = _decoder_agrees(policy)
-    return Decoder(policy.model, decode_dtype(policy), rows) if policy.decodes else None
+    if policy.decodes:
+        return Decoder(policy.model, decode_dtype(policy), rows)
+    decoder = _compared(policy, rows)
+    policy.decodes = decoder is not None
+    return decoder
 
 
 @torch.no_grad()
-def _decoder_agrees(policy: Policy) -> bool:
-    """Prompts of different lengths and two decoded tokens by both ways."""
+def _compared(policy: Policy, rows: int) -> Decoder | None:
+    """The decoder, if prompts of different lengths and two decoded tokens get the model's logits from it."""
     draw = torch.Generator().manual_seed(0)
     ids_BT = torch.randint(0, policy.vocabulary, (2, 6), generator=draw)
     first, second = ids_BT.tolist()
     prompts = [tuple(first), tuple(second[:3])]
     padded = _Padded.of(prompts, policy.device)
     try:
-        decoder = Decoder(policy.model, decode_dtype(policy), len(prompts))
+        decoder = Decoder(policy.model, decode_dtype(policy), rows)
         ways = (_ByModel(policy, padded), _ByDecoder(decoder, prompts, 2))
         logits = [[way.first() for way in ways]]
         for column in (4, 5):
@@ -263,12 +265,12 @@ def _decoder_agrees(policy: Policy) -> bool:
             logits.append([way.next(token_B) for way in ways])
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         log.warning("%s: the fast decoder does not run (%s); the model's own step is used", policy.source, error)
-        return False
+        return None
     gap = max(float((one - other).abs().max() / one.abs().max().clamp(min=1e-6)) for one, other in logits)
     if not gap < (1e-4 if policy.compute is torch.float32 else 5e-2):
         log.warning("%s: the fast decoder differs by %.1e; the model's own step is used", policy.source, gap)
-        return False
-    return True
+        return None
+    return decoder
 
 
 def _draw(
