@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
-from trueup.models.decoder import _attend_once, _Desk, _Product
+from trueup.models.decoder import _attend_by_pytorch, _attend_once, _Desk, _Product
 from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
 
 
@@ -114,13 +114,8 @@ def single_queries() -> list[str]:
             query = torch.randn(32, heads, size, dtype=dtype)
             wider = [torch.randn(32, kv_heads, 144, size, dtype=dtype) for _ in range(2)]
             parts = [block[:, :, :128] for block in wider]
-            bias = torch.zeros(32, 1, 1, 128, dtype=dtype)
-
-            def peer(q: Any = query, kv: Any = parts, b: Any = bias) -> torch.Tensor:
-                grouped = q.shape[1] != kv[0].shape[1]
-                return functional.scaled_dot_product_attention(q[:, :, None], *kv, attn_mask=b, enable_gqa=grouped)
-
-            times = [best(peer, 100)]
+            mask, bias = (torch.zeros(shape, dtype=dtype) for shape in ((32, 1, 1, 128), (32 * kv_heads, 1, 128)))
+            times = [best(lambda q=query, kv=parts, b=mask: _attend_by_pytorch(q, *kv, b), 100)]  # type: ignore[misc]
             for blocks in (parts, [part.contiguous() for part in parts]):
                 times.append(best(lambda q=query, kv=blocks, b=bias: _attend_once(q, *kv, b), 100))  # type: ignore[misc]
             name = str(dtype).removeprefix("torch.")

@@ -84,10 +84,9 @@ def test_a_cache_that_grows_and_one_that_does_not_hold_the_same(lengths, monkeyp
             for one in both:
                 one.keep(rows)
         token = torch.randn(2, 3 if step >= 4 else 4, 2, 4, dtype=torch.float64)
-        for one in both:
-            one.open()
+        bias, plain_bias = (one.open() for one in both)
         for layer in range(2):
-            (keys, values, bias), (plain_keys, plain_values, plain_bias) = (one.add(layer, *token) for one in both)
+            (keys, values), (plain_keys, plain_values) = (one.add(layer, *token) for one in both)
             seen = width + step + 1
             assert plain_keys.shape[2] == seen <= keys.shape[2] <= width + 9
             assert torch.equal(keys[:, :, :seen], plain_keys)
@@ -102,6 +101,17 @@ def test_a_cache_that_grows_and_one_that_does_not_hold_the_same(lengths, monkeyp
                 assert [int(torch.isinf(b).sum()) for b in plain_bias[:, 0, 0]] == [
                     width - n for n in (torch.tensor(lengths)[rows].tolist() if step >= 4 else lengths)
                 ]
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_of_one_query_is_pytorchs(kv_heads, dtype):
+    query, key, value = (torch.randn(3, n, *more, 8, dtype=dtype) for n, *more in ((4,), (kv_heads, 7), (kv_heads, 7)))
+    bias = torch.zeros(3, 1, 1, 7, dtype=dtype)
+    bias[0, ..., :2] = bias[1, ..., 5:] = float("-inf")
+    found = decoder._attend_once(query, key, value, bias.expand(-1, kv_heads, -1, -1).flatten(0, 1))
+    rtol = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(found, decoder._attend_by_pytorch(query, key, value, bias), rtol=rtol, atol=rtol)
 
 
 def test_rows_that_are_read_in_batches_are_packed_once(monkeypatch):

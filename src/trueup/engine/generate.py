@@ -298,11 +298,9 @@ def _inverse_cdf(logits_BV: torch.Tensor, uniform_B: torch.Tensor) -> tuple[torc
     The sum runs over blocks first and inside one block after, in float64: two short scans instead of one over V.
     """
     rows, vocabulary = logits_BV.shape
-    top_B1 = logits_BV.amax(-1, keepdim=True)
-    weight_BV = (logits_BV - top_B1).exp_()
-    if vocabulary % BLOCK:
-        weight_BV = torch.nn.functional.pad(weight_BV, (0, BLOCK - vocabulary % BLOCK))
-    block_BKW = weight_BV.view(rows, -1, BLOCK)
+    share_BV = torch.softmax(logits_BV, -1)  # sums to 1 in its own precision only
+    idle = -vocabulary % BLOCK
+    block_BKW = (torch.nn.functional.pad(share_BV, (0, idle)) if idle else share_BV).view(rows, -1, BLOCK)
     mass_BK = block_BKW.sum(-1, dtype=torch.float64).cumsum(-1)
     total_B = mass_BK[:, -1]
     if not bool(torch.isfinite(total_B).all()):
@@ -319,8 +317,8 @@ def _inverse_cdf(logits_BV: torch.Tensor, uniform_B: torch.Tensor) -> tuple[torc
     last_B1 = torch.searchsorted(inside_BW, inside_BW[:, -1:].contiguous())
     offset_B1 = torch.minimum(torch.searchsorted(inside_BW, goal_B1 - before_B1, right=True), last_B1)
     token_B1 = index_B1 * BLOCK + offset_B1
-    logp_B = logits_BV.gather(-1, token_B1) - top_B1 - total_B.log()[:, None].to(logits_BV.dtype)
-    return token_B1[:, 0], logp_B[:, 0]
+    logp_B1 = (share_BV.gather(-1, token_B1).double() / total_B[:, None]).log().to(logits_BV.dtype)
+    return token_B1[:, 0], logp_B1[:, 0]
 
 
 def _truncate(logps_BV: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:

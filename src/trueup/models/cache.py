@@ -74,8 +74,8 @@ class Cache:
         """Columns of a block that has some to spare, a round number: kernels are compiled for each width."""
         return min(rounded(self.column + max(LEAST_GROWTH, self.column // 8), share=8), self._limit)
 
-    def open(self) -> None:
-        """Make the next column one that can be written and is seen."""
+    def open(self) -> torch.Tensor | None:
+        """Make the next column one that can be written and is seen; returns the bias to attend by."""
         if self._grows:
             assert self.bias_B11T is not None
             more = self._width() - self.bias_B11T.shape[-1] if self.column == self.bias_B11T.shape[-1] else 0
@@ -84,18 +84,18 @@ class Cache:
                 self.bias_B11T = functional.pad(self.bias_B11T, (0, more), value=float("-inf"))
             self.bias_B11T[..., self.column] = 0
         self.column += 1
+        if self._grows or self.bias_B11T is None:
+            return self.bias_B11T
+        return self.bias_B11T[..., : self.column]
 
-    def add(
-        self, layer: int, key_BKE: torch.Tensor, value_BKE: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Write the opened column of a layer; the keys, values and bias to attend by."""
-        keys, values, bias_B11T = self.keys[layer], self.values[layer], self.bias_B11T
+    def add(self, layer: int, key_BKE: torch.Tensor, value_BKE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the opened column of a layer; the keys and values to attend to."""
+        keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.column - 1] = key_BKE
         values[:, :, self.column - 1] = value_BKE
         if self._grows:
-            return keys, values, bias_B11T
-        seen = slice(self.column)
-        return keys[:, :, seen], values[:, :, seen], None if bias_B11T is None else bias_B11T[..., seen]
+            return keys, values
+        return keys[:, :, : self.column], values[:, :, : self.column]
 
     @torch.inference_mode()
     def keep(self, rows_B: torch.Tensor) -> None:

@@ -10,6 +10,7 @@ Shapes: B rows, T cached positions, H heads, K key-value heads, E head width, D 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,20 +99,28 @@ def _rms(state: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def _attend_once(
-    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor
+    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_R1T: torch.Tensor
 ) -> torch.Tensor:
-    """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache.
+    """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache; R is B * K.
 
     PyTorch's CPU kernel is made for many queries: with one it takes four times as long or longer in bfloat16, and up
     to three times in float32 (``benchmarks/kernels.py``).
     """
-    rows, heads, size = query_BHE.shape
-    kv_heads, width = key_BKTE.shape[1:3]
-    grouped = query_BHE.reshape(rows * kv_heads, -1, size)
-    keys, values = (block.view(rows * kv_heads, width, size) for block in (key_BKTE, value_BKTE))
-    hidden = bias_B11T.expand(-1, kv_heads, -1, -1).reshape(rows * kv_heads, 1, width)
-    logits = torch.baddbmm(hidden, grouped, keys.transpose(1, 2), alpha=size**-0.5)
-    return torch.bmm(torch.softmax(logits, -1), values).view(rows, heads, size)
+    grouped = query_BHE.reshape(len(bias_R1T), -1, query_BHE.shape[-1])
+    keys, values = (block.view(len(bias_R1T), *block.shape[2:]) for block in (key_BKTE, value_BKTE))
+    logits = torch.baddbmm(bias_R1T, grouped, keys.transpose(1, 2), alpha=query_BHE.shape[-1] ** -0.5)
+    return torch.bmm(torch.softmax(logits, -1), values).view(query_BHE.shape)
+
+
+def _attend_by_pytorch(
+    query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor | None
+) -> torch.Tensor:
+    """The same where PyTorch's kernel is the faster."""
+    grouped = query_BHE.shape[1] != key_BKTE.shape[1]
+    found_BH1E = functional.scaled_dot_product_attention(
+        query_BHE[:, :, None], key_BKTE, value_BKTE, attn_mask=bias_B11T, enable_gqa=grouped
+    )
+    return found_BH1E[:, :, 0]
 
 
 def _groups(lengths: Sequence[int], budget: int) -> Iterator[slice]:
@@ -255,16 +264,16 @@ class Decoder:
     def step(self, cache: Cache, token_B: torch.Tensor, place_B: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token a row; ``place_B`` are their positions, counted without padding."""
         shape, layers = self.shape, iter(range(len(self.layers)))
-        cache.open()
+        bias_B11T = cache.open()
+        if bias_B11T is not None and token_B.device.type == "cpu":
+            bias_R1T = bias_B11T.expand(-1, shape.kv_heads, -1, -1).flatten(0, 1)
+            attend_to = functools.partial(_attend_once, bias_R1T=bias_R1T)
+        else:
+            attend_to = functools.partial(_attend_by_pytorch, bias_B11T=bias_B11T)
 
         def attend(query_key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            keys, values, bias = cache.add(next(layers), query_key[:, shape.heads :], value)
-            query = query_key[:, : shape.heads]
-            if bias is not None and query.device.type == "cpu":
-                return _attend_once(query, keys, values, bias)
-            return functional.scaled_dot_product_attention(
-                query[:, :, None], keys, values, attn_mask=bias, enable_gqa=shape.kv_heads != shape.heads
-            )
+            keys, values = cache.add(next(layers), query_key[:, shape.heads :], value)
+            return attend_to(query_key[:, : shape.heads], keys, values)
 
         return self._logits(self._layers(token_B, place_B, attend))
 
