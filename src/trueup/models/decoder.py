@@ -230,11 +230,15 @@ class Decoder:
             grows=device.type == "cpu",
         )
         budget = PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
-        last = [self._read(prompts, rows, cache) for rows in _groups(lengths, budget)]
-        return self._logits(torch.cat(last)), cache
+        ends = [self._read(prompts, rows, cache) for rows in _groups(lengths, budget)]
+        state_BD, attended_BD = (torch.cat(parts) for parts in zip(*ends, strict=True))
+        return self._logits(state_BD, attended_BD), cache
 
-    def _read(self, prompts: Sequence[Sequence[int]], rows: slice, cache: Cache) -> torch.Tensor:
-        """Run these prompts and fill their rows of the cache; the states [., D] at their ends."""
+    def _read(self, prompts: Sequence[Sequence[int]], rows: slice, cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run these prompts and fill their rows of the cache; what ``_logits`` wants, at their ends.
+
+        The rest of the last layer runs there only: of the tokens before, it makes keys and values.
+        """
         shape, device, width = self.shape, self.embedding.device, cache.column
         stream = pack(prompts[rows], [()] * (rows.stop - rows.start), device)
         # Left of a short prompt other tokens stand in: masked, so that they need only be finite.
@@ -247,8 +251,8 @@ class Decoder:
                 block[rows, :, :width] = source[index_BT].transpose(1, 2)
             return attend_in_rows(query, key, value, stream)
 
-        state_ND = self._layers(stream.ids_N, stream.positions_N, attend)
-        return state_ND[stream.last_B]
+        state_ND, attended_ND = self._layers(stream.ids_N, stream.positions_N, attend)
+        return state_ND[stream.last_B], attended_ND[stream.last_B]
 
     def _turn(self, limit: int) -> None:
         """Rotary angles of ``limit`` positions or more."""
@@ -275,10 +279,15 @@ class Decoder:
             keys, values = cache.add(next(layers), query_key[:, shape.heads :], value)
             return attend_to(query_key[:, : shape.heads], keys, values)
 
-        return self._logits(self._layers(token_B, place_B, attend))
+        return self._logits(*self._layers(token_B, place_B, attend))
 
-    def _layers(self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """The residual stream [N, D] of tokens at their positions; ``attend`` knows who sees whom, layer by layer."""
+    def _layers(
+        self, token_N: torch.Tensor, place_N: torch.Tensor, attend: Attend
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens at their positions as far as the last layer's attention: residual stream and attended, each [N, D].
+
+        ``attend`` knows who sees whom, layer by layer.
+        """
         shape, count = self.shape, token_N.shape[0]
         state_ND = functional.embedding(token_N, self.embedding).to(self.wide)
         cosine = sine = None
@@ -306,17 +315,24 @@ class Decoder:
             if cosine is not None and sine is not None:
                 turned = query_key.roll(shape.size // 2, -1)
                 query_key = torch.addcmul(query_key * cosine, turned, sine).to(self.dtype)
-            attended = attend(query_key, heads[:, shape.heads + shape.kv_heads :])
-            state_ND = state_ND + layer.out(attended.reshape(count, shape.heads * shape.size))
-            inner = layer.up(self._normed(state_ND, layer.norm_mlp), gelu=not shape.gated)
-            if shape.gated:
-                gate, value = inner.chunk(2, -1)
-                inner = functional.silu(gate).mul_(value)
-            state_ND = state_ND + layer.down(inner)
-        return state_ND
+            attended = attend(query_key, heads[:, shape.heads + shape.kv_heads :]).reshape(count, -1)
+            if layer is self.layers[-1]:
+                break
+            state_ND = self._after_attention(layer, state_ND, attended)
+        return state_ND, attended
 
-    def _logits(self, state_BD: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V], float32 or wider."""
+    def _after_attention(self, layer: _Layer, state_ND: torch.Tensor, attended_ND: torch.Tensor) -> torch.Tensor:
+        """The residual stream [N, D] after the layer."""
+        state_ND = state_ND + layer.out(attended_ND)
+        inner = layer.up(self._normed(state_ND, layer.norm_mlp), gelu=not self.shape.gated)
+        if self.shape.gated:
+            gate, value = inner.chunk(2, -1)
+            inner = functional.silu(gate).mul_(value)
+        return state_ND + layer.down(inner)
+
+    def _logits(self, state_BD: torch.Tensor, attended_BD: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V], float32 or wider, of what ``_layers`` returned."""
+        state_BD = self._after_attention(self.layers[-1], state_BD, attended_BD)
         return self.head(self._normed(state_BD, self.final)).to(self.wide)
 
     def _normed(self, state_BD: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
