@@ -97,8 +97,8 @@ def _peers() -> str:
             "memory and its throughput over TRL's default are the last columns.",
             _memory(found["jobs"]),
             "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
-            "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy, it casts the weights anew at every "
-            "token: that is most of its memory advantage and of its time.".format(*_sampling()),
+            "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy: it casts the weights anew at every "
+            "token.".format(*_sampling()),
         ]
     )
 
