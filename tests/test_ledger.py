@@ -146,16 +146,27 @@ def test_a_probe_takes_spread_steps_and_the_longest_twice_and_the_last_once(tmp_
     assert taken == [0, 7, 13, 26, 0, 7, 13, 26, 39]
 
 
-def test_a_probe_goes_on_until_its_time_is_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("count", "others"), [(9, [1, 2, 3, 4, 5, 6, 7]), (5, [1, 2, 3])])
+def test_a_probe_goes_on_with_other_steps_until_its_time_is_over(count, others, tmp_path, monkeypatch):
     monkeypatch.setattr(ledger, "PROBE_SECONDS", 0.1)
     taken = []
     with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=2) as run:
-        for step, _ in run.steps(Lengths([1] * 9), save=lambda done: None, save_every=100):
-            time.sleep(0.03)
+        plan = Lengths([1] * count)
+        assert list(run.others(plan)) == others
+        for step, _ in run.steps(plan, save=lambda done: None, save_every=100):
+            time.sleep(0.02)
             taken.append(step)
-    assert taken.count(8) == 1
-    assert taken[-1] == 8
-    assert taken.count(0) >= 3
+    endless = [0, 0, *[*others, 0] * 9]
+    assert taken[:-1] == endless[: len(taken) - 1]
+    assert len(taken) > 3
+    assert taken[-1] == count - 1
+
+
+def test_a_run_and_a_probe_of_all_steps_have_no_others(tmp_path):
+    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True) as run:
+        assert list(run.others(Squares())) == []
+    with Run.start(tmp_path / "p", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
+        assert list(run.others(Squares())) == []
 
 
 def test_a_probe_of_a_short_run_takes_all_of_it(tmp_path):

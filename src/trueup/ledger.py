@@ -26,6 +26,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -40,6 +41,8 @@ REWOUND = ("metrics", "timing", "samples", "eval", "pairs")
 
 PROBE_SECONDS = 8.0
 """How long a probe goes on with its steps, at least."""
+PROBE_OTHERS = 24
+"""Further steps of a probe, as far as its time allows: other lengths bring other kernels, which the whole run holds."""
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -327,6 +330,12 @@ class Run:
             return range(self.first_step, len(plan))
         return sorted(spread(len(plan), self.probe) | {getattr(plan, "longest", 0)})
 
+    def others(self, plan: Plan[Any]) -> Sequence[int]:
+        """Steps that a probe takes beside ``indices`` if there is time; none in a run."""
+        if self.probe is None or not self.samples(plan):
+            return ()
+        return sorted(spread(len(plan), min(len(plan), self.probe + PROBE_OTHERS)) - set(self.indices(plan)))
+
     def samples(self, plan: Plan[Any]) -> bool:
         """Whether only some steps of ``plan`` are taken: in a probe, unless it would take most of them anyway."""
         return self.probe is not None and 2 * self.probe < len(plan)
@@ -334,18 +343,19 @@ class Run:
     def _order(self, plan: Plan[Any]) -> Iterator[int]:
         """The steps as they are taken.
 
-        A probe goes over its steps at least twice, because the first time pays for kernels and pages that the whole
-        run pays for once, and goes on for a while, because a heap takes time to grow to what it will be. The last
-        step, which measures and saves, comes once.
+        A probe goes over its steps twice, because the first time pays for kernels and pages that the whole run pays
+        for once, and goes on for a while with others, because a heap takes time, and kernels of ever other lengths, to
+        grow to what it will be. The last step, which measures and saves, comes once.
         """
         steps = self.indices(plan)
         if not self.samples(plan):
             yield from steps
             return
-        began, rounds = time.perf_counter(), 0
-        while rounds < 2 or time.perf_counter() - began < PROBE_SECONDS:
-            yield from steps[:-1]
-            rounds += 1
+        began = time.perf_counter()
+        yield from (*steps[:-1], *steps[:-1])
+        more = cycle((*self.others(plan), *steps[:-1]))
+        while time.perf_counter() - began < PROBE_SECONDS:
+            yield next(more)
         yield steps[-1]
 
     def steps(self, plan: Plan[T], *, save: Callable[[int], None], save_every: int) -> Iterator[tuple[int, T]]:

@@ -2,9 +2,10 @@
 
 Each stage runs in a process of its own, with its real data and model, for a few steps spread evenly over the whole
 run and for the one with the longest batch, into a temporary directory; later stages start from the weights that these
-few steps made. Every step is taken several times, since the first time also pays for kernels and pages, and since a
-heap takes some seconds to grow. Time is then extrapolated, memory is the peak that was seen. Nothing is estimated from
-formulas, so nothing needs to be known about the model or the machine.
+few steps made. Every step is taken twice, since the first time also pays for kernels and pages; then, for some seconds,
+others follow, since a heap and the kernels for ever other lengths take time to grow. Time is then extrapolated, memory
+is the peak that was seen. Nothing is estimated from formulas, so nothing needs to be known about the model or the
+machine.
 """
 
 from __future__ import annotations

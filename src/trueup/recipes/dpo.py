@@ -144,7 +144,7 @@ def needed(
     if not run.samples(plan):
         return pairs
     first = micro_batches(pairs, pair_length, 2 * budget)[0]
-    return [*(pair for step in run.indices(plan) for pair in plan[step]), *first]
+    return [*(pair for step in (*run.indices(plan), *run.others(plan)) for pair in plan[step]), *first]
 
 
 def reference_logps(
