@@ -57,7 +57,7 @@ def launch(folder, jobs, *, dies=None, restarts=0):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
     ran = subprocess.run(
         [sys.executable, *launcher, "--monitor-interval=0.2", str(folder / "worker.py"), str(folder / "jobs.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
