@@ -5,12 +5,14 @@ import json
 import pytest
 
 from tests.test_commands import trueup
+from trueup.data.render import RenderedPair
 from trueup.data.write import write_jsonl
 from trueup.doctor import advise
 from trueup.errors import RunError
-from trueup.ledger import write_json
+from trueup.ledger import Run, write_json
 from trueup.pipeline import Stage
 from trueup.plan import Cost, _extrapolate, duration, measure, table
+from trueup.recipes.dpo import needed
 
 
 @pytest.fixture
@@ -49,6 +51,15 @@ def test_a_few_steps_tell_the_steps_and_the_memory_of_the_whole(stages):
         assert abs(few.peak_gb / every.peak_gb - 1) < 0.25
         assert few.step_seconds > 0
         assert few.seconds > few.once_seconds > 0
+
+
+def test_a_probe_has_the_reference_of_every_step_it_may_take(tmp_path):
+    pairs = [RenderedPair(str(i), (1,), (2,) * (9 if i == 7 else 2), (3,), 1.0) for i in range(40)]
+    steps = [[pair] for pair in pairs]
+    with Run.start(tmp_path / "r", kind="dpo", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
+        found = {int(pair.pair_id) for pair in needed(run, steps, pairs, 10)}
+        assert found >= {*run.indices(steps), *run.others(steps), 7}
+        assert found < set(range(40))
 
 
 def test_each_cost_of_a_run_is_told_apart_and_counted_as_often_as_it_will_occur(tmp_path):
