@@ -24,6 +24,8 @@ RLHF = {"gpt2": 16, "tiny": 32}
 MICRO = {"cuda": {"micro_tokens": 65_536}}
 """Tokens of one pass, where they are not the default."""
 NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS = 32, 4, 96
+SAMPLED_ROWS, SAMPLED_TOKENS = 32, 48
+"""Prompts of one call of a sampling job, and new tokens of each."""
 
 
 def main() -> None:
@@ -218,20 +220,21 @@ def _sample(side: str, work: Path, which: str) -> dict[str, Any]:
     from trueup.models.policy import open_policy
 
     policy = open_policy(Model(name=str(work / which), dtype="bfloat16"))
-    texts = [json.loads(line)["prompt"] for line in (work / "prompts.jsonl").read_text().splitlines()[:32]]
-    prompts = [tuple(policy.tokenizer(text)["input_ids"][-96:]) for text in texts]
+    texts = [json.loads(line)["prompt"] for line in (work / "prompts.jsonl").read_text().splitlines()[:SAMPLED_ROWS]]
+    prompts = [tuple(policy.tokenizer(text)["input_ids"][-PROMPT_TOKENS:]) for text in texts]
     width = max(len(p) for p in prompts)
 
     def peer() -> None:
         ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        options = {"do_sample": True, "top_k": 0, "min_new_tokens": 48, "max_new_tokens": 48, "pad_token_id": 0}
+        length = {"min_new_tokens": SAMPLED_TOKENS, "max_new_tokens": SAMPLED_TOKENS}
+        options = {"do_sample": True, "top_k": 0, "pad_token_id": 0} | length
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             policy.model.generate(input_ids=ids, attention_mask=mask, **options)
 
     def ours() -> None:
         with tuned_process():
-            generate(policy, prompts, Sampling(max_new_tokens=48), stop_ids=(), seed=0)
+            generate(policy, prompts, Sampling(max_new_tokens=SAMPLED_TOKENS), stop_ids=(), seed=0)
 
     run = ours if side == "trueup" else peer
     run()

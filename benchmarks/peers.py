@@ -19,6 +19,7 @@ from statistics import median
 from string import ascii_uppercase
 from typing import Any
 
+from benchmarks.jobs import SAMPLED_ROWS, SAMPLED_TOKENS
 from benchmarks.workload import BATCH, prepare
 from trueup.doctor import examine
 
@@ -34,7 +35,7 @@ JOBS = {
     "rlhf-gpt2": ("trueup", "trl", "trl-best"),
     "rlhf-tiny": ("trueup", "trl", "trl-best"),
 }
-UNITS = {"sample": ("tokens/s", 32 * 48), "sft": ("examples/s", BATCH), "rlhf": ("steps/s", 1)}
+UNITS = {"sample": ("tokens/s", SAMPLED_ROWS * SAMPLED_TOKENS), "sft": ("examples/s", BATCH), "rlhf": ("steps/s", 1)}
 TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}
 
 

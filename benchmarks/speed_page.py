@@ -5,6 +5,7 @@ python -m benchmarks.speed_page
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.gpu import table as gpu_table
-from benchmarks.jobs import PROMPT_TOKENS
+from benchmarks.jobs import PROMPT_TOKENS, SAMPLED_ROWS, SAMPLED_TOKENS
 from benchmarks.peers import machines, table
 
 RESULTS = Path("benchmarks/results")
@@ -80,7 +81,7 @@ def _peers() -> str:
             table(found),
             "TRL *default* is what its trainer does unasked; *best* is without gradient checkpointing and, for DPO, "
             "with the reference precomputed and not counted (ours is then not counted either). In sampling the peer is "
-            "`generate` of transformers; 32 prompts, 48 new tokens. RLHF is one whole step: 16 prompts (124M) or 32 "
+            f"`generate` of transformers; {SAMPLED_ROWS} prompts, {SAMPLED_TOKENS} new tokens. RLHF is one whole step: 16 prompts (124M) or 32 "
             "(tiny), 32 new tokens, 4 passes over the batch.",
             _verdict(found),
             *(["Not measured yet: " + ", ".join(missing) + "."] if missing else []),
@@ -138,7 +139,7 @@ def _useful(found: dict[str, Any], job: str) -> tuple[float, float, float]:
     row = found["jobs"][job]
     ours = row["sides"]["trueup"]
     flop = found["workload"]["flop"][job if job in found["workload"]["flop"] else job.partition("-")[0]]
-    seconds = 32 * 48 / ours["rate"] if job.startswith("sample") else ours["seconds_a_step"]
+    seconds = SAMPLED_ROWS * SAMPLED_TOKENS / ours["rate"] if job.startswith("sample") else ours["seconds_a_step"]
     ceiling = row["machine"]["gflops_fp32" if job.endswith("fp32") else "gflops_bf16"]
     return flop, seconds, flop / seconds / 1e9 / ceiling
 
@@ -165,10 +166,11 @@ def _sampling() -> tuple[float, float, float]:
     """GB of the 124M model's float32 weights, of their bfloat16 copy, and of the keys and values of 32 rows."""
     model = _gpt2()
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "wpe" not in name)
-    cache = 2 * model.config.n_layer * model.config.n_embd * 32 * (PROMPT_TOKENS + 48)
+    cache = 2 * model.config.n_layer * model.config.n_embd * SAMPLED_ROWS * (PROMPT_TOKENS + SAMPLED_TOKENS)
     return sum(p.numel() for p in model.parameters()) * 4 / 1e9, matrices * 2 / 1e9, cache * 2 / 1e9
 
 
+@functools.cache
 def _gpt2() -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

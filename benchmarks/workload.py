@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from benchmarks.flops import Shape, pair_step, rlhf_step, sft_step
-from benchmarks.jobs import NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS, RLHF
+from benchmarks.jobs import NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS, RLHF, SAMPLED_ROWS, SAMPLED_TOKENS
 from trueup.config import Batch, Model
 from trueup.data.batch import EpochPlan
 from trueup.data.read import read_pairs
@@ -176,9 +176,10 @@ def _operations(
         prompts = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked]
         share = len(prompts) / count
         found[f"rlhf-{name}"] = rlhf_step(sizes[name], sizes[name], prompts, NEW_TOKENS, PPO_EPOCHS) / share
-        sampled = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked[:32]]
-        rows = [(0, p + 48) for p in sampled]
-        found[f"sample-{name}"] = sizes[name].forward(sum(sampled) + 32 * 48, rows, 32 * 48)
+        sampled = [min(PROMPT_TOKENS, len(s[0].prompt_ids)) for _, s in asked[:SAMPLED_ROWS]]
+        new = SAMPLED_ROWS * SAMPLED_TOKENS
+        rows = [(0, p + SAMPLED_TOKENS) for p in sampled]
+        found[f"sample-{name}"] = sizes[name].forward(sum(sampled) + new, rows, new)
     return found
 
 

@@ -103,10 +103,9 @@ def _decode(
 ) -> dict[int, Completion]:
     device, room = policy.device, sampling.max_new_tokens
     uniforms_BC = _uniforms(seed, names, room).to(device)
-    padded = _Padded.of(prompts, device)
-    seen_BV = _seen(policy, padded.ids_BT, padded.mask_BT) if sampling.repetition_penalty != 1.0 else None
+    seen_BV = _seen(policy, prompts) if sampling.repetition_penalty != 1.0 else None
     stop_tokens = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
-    stepper = _ByModel(policy, padded) if decoder is None else _ByDecoder(decoder, prompts, room)
+    stepper = _ByModel(policy, prompts) if decoder is None else _ByDecoder(decoder, prompts, room)
     live = torch.arange(len(prompts), device=device)
     done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     drawn_BC = torch.zeros(len(prompts), room, dtype=torch.long, device=device)
@@ -166,13 +165,13 @@ class _Padded:
 class _ByModel:
     """Logits token by token through the model's own forward pass and cache."""
 
-    def __init__(self, policy: Policy, padded: _Padded) -> None:
+    def __init__(self, policy: Policy, prompts: Sequence[Ids]) -> None:
         from transformers import DynamicCache
 
         self.policy = policy
-        self.padded = padded
-        self.mask_BT = padded.mask_BT
-        self.place_B = padded.places_BT[:, -1]
+        self.padded = _Padded.of(prompts, policy.device)
+        self.mask_BT = self.padded.mask_BT
+        self.place_B = self.padded.places_BT[:, -1]
         self.cache: Any = DynamicCache(config=policy.model.config)
         plain = policy.model.get_base_model() if policy.adapters else policy.model
         named = inspect.signature(plain.forward).parameters
@@ -255,10 +254,9 @@ def _compared(policy: Policy, rows: int) -> Decoder | None:
     ids_BT = torch.randint(0, policy.vocabulary, (2, 6), generator=draw)
     first, second = ids_BT.tolist()
     prompts = [tuple(first), tuple(second[:3])]
-    padded = _Padded.of(prompts, policy.device)
     try:
         decoder = Decoder(policy.model, decode_dtype(policy), rows)
-        ways = (_ByModel(policy, padded), _ByDecoder(decoder, prompts, 2))
+        ways = (_ByModel(policy, prompts), _ByDecoder(decoder, prompts, 2))
         logits = [[way.first() for way in ways]]
         for column in (4, 5):
             token_B = ids_BT[:, column].to(policy.device)
@@ -334,9 +332,10 @@ def _truncate(logps_BV: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
     return torch.log_softmax(kept_BV, -1)
 
 
-def _seen(policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    seen_BV = torch.zeros(ids_BT.shape[0], policy.vocabulary, dtype=torch.long, device=ids_BT.device)
-    return seen_BV.scatter_add_(-1, ids_BT, mask_BT).bool()
+def _seen(policy: Policy, prompts: Sequence[Ids]) -> torch.Tensor:
+    padded = _Padded.of(prompts, policy.device)
+    seen_BV = torch.zeros(len(prompts), policy.vocabulary, dtype=torch.long, device=policy.device)
+    return seen_BV.scatter_add_(-1, padded.ids_BT, padded.mask_BT).bool()
 
 
 def _uniforms(seed: int, names: Sequence[int], count: int) -> torch.Tensor:

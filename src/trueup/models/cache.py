@@ -57,10 +57,11 @@ class Cache:
         total = self._width() if grows else self._limit
         block = (len(lengths), heads, total, size)
         most = len(lengths) * heads * self._limit * size
-        self._memory = torch.empty(2 * layers, most, dtype=dtype, device=device)  # one: parts would not fit into holes
-        blocks = [memory[: math.prod(block)].view(block) for memory in self._memory]
-        self.keys, self.values = blocks[:layers], blocks[layers:]
-        for tensor in blocks:
+        self._memory = torch.empty(2, layers, most, dtype=dtype, device=device)  # one: parts would not fit into holes
+        self.keys, self.values = (
+            [memory[: math.prod(block)].view(block) for memory in memories] for memories in self._memory
+        )
+        for tensor in (*self.keys, *self.values):
             tensor[:, :, width:] = 0  # read before it is written, though hidden
         self.bias_B11T: torch.Tensor | None = None
         if grows or min(lengths) < width:
@@ -106,7 +107,7 @@ class Cache:
 
     def _remake(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Change every block where it stands: anew, blocks of ever other sizes would leave holes in the heap."""
-        for layer, memory in enumerate(self._memory):
-            blocks, at = (self.keys, layer) if layer < len(self.keys) else (self.values, layer - len(self.keys))
-            changed = change(blocks[at])
-            blocks[at] = memory[: changed.numel()].view(changed.shape).copy_(changed)
+        for blocks, memories in zip((self.keys, self.values), self._memory, strict=True):
+            for layer, memory in enumerate(memories):
+                changed = change(blocks[layer])
+                blocks[layer] = memory[: changed.numel()].view(changed.shape).copy_(changed)
