@@ -38,13 +38,13 @@ if dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK
         if step == dies:
             os._exit(9)
     Run.log = dying
-with joined():
-    for kind, config, out in jobs:
-        if kind == "generate":
-            from tests.recipes.test_processes import draw
+for kind, config, out in jobs:
+    if kind == "generate":
+        from tests.recipes.test_processes import draw
+        with joined():
             draw(config, out)
-            continue
-        execute(kind, RECIPES[kind].settings().model_validate(config), out, quiet=True)
+        continue
+    execute(kind, RECIPES[kind].settings().model_validate(config), out, quiet=True)
 """
 
 
