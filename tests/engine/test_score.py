@@ -1,5 +1,7 @@
 """Properties 9-14, 19, 20, 23, 24, 27-29 of the trap list: log-probs do not depend on how they are computed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -83,15 +85,87 @@ def test_idle_rows_of_the_head_add_nothing_to_any_gradient(count, between):
     for ours in (True, False):
         given_ = [tensor.clone().requires_grad_() for tensor in (hidden_ND, weight_VD, bias_V)]
         if ours:
-            logps_N, _, _ = head._LinearScores.apply(*given_, target_N, 0.8, False, False)
+            logps_N, _, _ = head._LinearScores.apply(*given_, target_N, False, False)
             if between:  # another pass writes its logits where those of this one stood
-                head._LinearScores.apply(*(-tensor for tensor in given_), target_N, 1.0, False, False)
+                head._LinearScores.apply(*(-tensor for tensor in given_), target_N, False, False)
         else:
-            logits_NV = torch.nn.functional.linear(*given_) / 0.8
+            logits_NV = torch.nn.functional.linear(*given_)
             logps_N = torch.log_softmax(logits_NV, -1).gather(-1, target_N[:, None]).squeeze(-1)
         results.append([logps_N, *torch.autograd.grad((logps_N**2).sum(), given_)])
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def apart(hidden_ND, weight_VD, bias_V, target_N, **more):
+    """Scores by the head that runs apart from its model, in the precision of the states."""
+    policy = SimpleNamespace(
+        plain_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype, vocabulary=len(weight_VD)
+    )
+    return head.token_scores(policy, hidden_ND, target_N, **more)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 70),
+    st.sampled_from([0.5, 0.7, 1.0, 1.7]),
+    st.booleans(),
+    st.sampled_from([1, 4, 60]),
+    st.integers(0, 99),
+)
+def test_the_head_apart_is_log_softmax_at_its_temperature(count, temperature, biased, spread, seed):
+    draw = torch.Generator().manual_seed(seed)
+    made = [torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in ((count, 8), (50, 8), (50,))]
+    hidden_ND, weight_VD, bias_V = (tensor.requires_grad_() for tensor in made)
+    with torch.no_grad():
+        hidden_ND *= spread
+    given_ = (hidden_ND, weight_VD, bias_V) if biased else (hidden_ND, weight_VD)
+    target_N = torch.randint(0, 50, (count,), generator=draw)
+    found = apart(
+        hidden_ND, weight_VD, bias_V if biased else None, target_N, temperature=temperature, entropy=True, correct=True
+    )
+    wanted_NV = torch.log_softmax(torch.nn.functional.linear(*given_) / temperature, -1)
+    wanted_N = wanted_NV.gather(-1, target_N[:, None]).squeeze(-1)
+    torch.testing.assert_close(found.logps_N, wanted_N, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        found.entropy_N, torch.distributions.Categorical(logits=wanted_NV).entropy(), rtol=1e-10, atol=1e-10
+    )
+    assert torch.equal(found.correct_N == 1, wanted_NV.argmax(-1) == target_N)
+    ramp_N = torch.linspace(-1, 2, count, dtype=torch.float64)  # scales of both signs, and of different size
+    for one, other in zip(
+        *(torch.autograd.grad((logps_N * ramp_N).sum(), given_) for logps_N in (found.logps_N, wanted_N)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_narrow_logits_keep_the_gradient_of_a_token_that_is_nearly_sure():
+    draw = torch.Generator().manual_seed(0)
+    weight_VD = torch.randn(512, 16, generator=draw)
+    target_N = torch.arange(64)
+    hidden_ND = torch.nn.functional.normalize(weight_VD[:64]) * 7
+    slopes = []
+    for dtype in (torch.bfloat16, torch.float64):
+        states_ND = hidden_ND.to(torch.bfloat16).to(dtype).requires_grad_()
+        narrow_VD = weight_VD.to(torch.bfloat16).to(dtype)
+        logps_N = apart(states_ND, narrow_VD, None, target_N).logps_N
+        assert logps_N.dtype is torch.float32 if dtype is torch.bfloat16 else torch.float64
+        slopes.append(torch.autograd.grad(logps_N.sum(), states_ND)[0].double())
+    sure = logps_N.detach().exp() > 0.99
+    assert 5 < int(sure.sum()) < 60
+    assert float((slopes[0] - slopes[1])[sure].norm() / slopes[1][sure].norm()) < 0.05
+    assert float((slopes[0] - slopes[1]).norm() / slopes[1].norm()) < 0.02
+
+
+def test_impossible_tokens_and_broken_rows_stay_what_they_are():
+    hidden_ND = torch.tensor(
+        [[0.0, float("-inf"), 0.0, 0.0], [0.0, float("inf"), 0.0, 0.0], [float("nan"), 0.0, 0.0, 0.0]]
+    )
+    logits_NV = hidden_ND.clone()
+    logps_N, normaliser_N, entropy_N, _ = head._read_apart(logits_NV, torch.tensor([0, 0, 1]), True, False)
+    assert torch.equal(torch.nan_to_num(logits_NV, 7.0), torch.nan_to_num(hidden_ND, 7.0))
+    torch.testing.assert_close(logps_N[0], -torch.tensor(3.0).log())
+    torch.testing.assert_close(entropy_N[0], torch.tensor(3.0).log())
+    assert normaliser_N[1] == float("inf")
+    assert not logps_N[1:].isfinite().any()
 
 
 def test_head_that_cannot_run_apart_falls_back_to_full_logits(policy64):

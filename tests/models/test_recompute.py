@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.models.test_packing import build
+from trueup.models import packing
 from trueup.models.packing import SHARED_FROM, pack
 from trueup.models.trunk import Trunk
 
@@ -11,9 +12,9 @@ SHARED = tuple(range(1, 2 + SHARED_FROM))
 PROMPTS, ANSWERS = [SHARED, SHARED, (3, 4)], [(5, 6, 7), (8, 9), (10, 11, 12, 13)]
 
 
-def trunk_of(family, *, checkpointed):
-    model = build(family)
-    trunk = Trunk(model, model.base_model, torch.device("cpu"), torch.float32, family)
+def trunk_of(family, *, checkpointed, compute=None):
+    model = build(family, torch.float64 if compute is None else torch.float32)
+    trunk = Trunk(model, model.base_model, torch.device("cpu"), compute or torch.float32, family)
     if checkpointed:
         trunk.checkpoint_blocks()
     return trunk
@@ -77,3 +78,27 @@ def test_less_is_kept_for_the_backward_pass():
         weights = {p.data_ptr() for p in trunk.model.parameters()}
         kept[checkpointed] = sum(size for place, size in seen.items() if place not in weights)
     assert kept[True] < 0.4 * kept[False]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_in_bfloat16_blocks_attend_again_by_our_kernels(packed, monkeypatch):
+    calls, honest = [0], packing.causal
+
+    def spy(*tensors, **more):
+        calls[0] += 1
+        return honest(*tensors, **more)
+
+    monkeypatch.setattr(packing, "causal", spy)
+    found, counts = [], []
+    for checkpointed in (False, True):
+        trunk = trunk_of("Llama", checkpointed=checkpointed, compute=torch.bfloat16)
+        before, calls[0] = trunk.model.config._attn_implementation, 0
+        found.append(gradients(trunk, packed))
+        counts.append(calls[0])
+        assert trunk.model.config._attn_implementation == before
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=0, atol=0)
+    exact = gradients(trunk_of("Llama", checkpointed=False, compute=torch.float32), packed)
+    flat = [torch.cat([g.flatten() for g in some.values()]) for some in (found[0], exact)]
+    assert float((flat[0] - flat[1]).norm() / flat[1].norm()) < 0.03
+    assert 0 < 2 * counts[0] == counts[1]

@@ -55,8 +55,11 @@ def token_scores(
     layer = policy.plain_head if logits_NV is None else None
     if layer is not None:
         compute = hidden_ND.dtype if policy.compute is torch.float32 else policy.compute
+        bias_V: torch.Tensor | None = layer.bias
+        if temperature != 1.0:  # before the states are narrowed: no second rounding, and no pass over logits
+            hidden_ND, bias_V = hidden_ND / temperature, None if bias_V is None else bias_V / temperature
         found = _LinearScores.apply(  # type: ignore[no-untyped-call]
-            hidden_ND.to(compute), layer.weight, layer.bias, target_N, temperature, entropy, correct
+            hidden_ND.to(compute), layer.weight, bias_V, target_N, entropy, correct
         )
     else:
         found = _general_scores(policy, hidden_ND, target_N, logits_NV, temperature, entropy, correct)
@@ -70,25 +73,46 @@ def _rows_in_cache(logits_NV: torch.Tensor) -> int:
     return max(1, CACHE_ELEMENTS // logits_NV.shape[1])
 
 
-def _wide(logits_NV: torch.Tensor, temperature: float) -> torch.Tensor:
-    wide_NV = logits_NV if logits_NV.dtype is torch.float64 else logits_NV.float()
-    return wide_NV / temperature if temperature != 1.0 else wide_NV
+def _wide(logits_NV: torch.Tensor) -> torch.Tensor:
+    return logits_NV if logits_NV.dtype is torch.float64 else logits_NV.float()
 
 
 def _read(
     logits_NV: torch.Tensor, target_N: torch.Tensor, entropy: bool, correct: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probs, log-normalisers, entropies and hits of one chunk of tempered logits."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probs, entropies and hits of one chunk of wide logits, through autograd."""
     normaliser_N = torch.logsumexp(logits_NV, dim=-1)
     logps_N = logits_NV.gather(-1, target_N[:, None]).squeeze(-1) - normaliser_N
     entropy_N = correct_N = logps_N.new_zeros(0)
     with torch.no_grad():
         if correct:
             correct_N = (logits_NV.argmax(-1) == target_N).to(logps_N.dtype)
-        if entropy:  # H = log Z - E[logit], with 0 * -inf = 0
-            share_NV = (logits_NV - normaliser_N[:, None]).exp_()
-            entropy_N = -torch.special.xlogy(share_NV, share_NV).sum(-1)
-    return logps_N, normaliser_N, entropy_N, correct_N
+        if entropy:
+            entropy_N = _entropy((logits_NV - normaliser_N[:, None]).exp_())
+    return logps_N, entropy_N, correct_N
+
+
+def _read_apart(
+    logits_NV: torch.Tensor, target_N: torch.Tensor, entropy: bool, correct: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probs, log-normalisers, entropies and hits of one chunk, without gradient; logits are left as they are."""
+    wide_NV = _wide(logits_NV)
+    picked_N = wide_NV.gather(-1, target_N[:, None]).squeeze(-1)
+    correct_N = (wide_NV.argmax(-1) == target_N).to(wide_NV.dtype) if correct else picked_N.new_zeros(0)
+    top_N = wide_NV.amax(-1)
+    top_N.masked_fill_(~top_N.isfinite(), 0.0)
+    ours = wide_NV is not logits_NV
+    share_NV = (wide_NV.sub_(top_N[:, None]) if ours else wide_NV - top_N[:, None]).exp_()
+    total_N = share_NV.sum(-1)
+    entropy_N = _entropy(share_NV.div_(total_N[:, None])) if entropy else picked_N.new_zeros(0)
+    normaliser_N = total_N.log_().add_(top_N)
+    return picked_N - normaliser_N, normaliser_N, entropy_N, correct_N
+
+
+def _entropy(share_NV: torch.Tensor) -> torch.Tensor:
+    """Entropies [N] of distributions, with 0 log 0 = 0."""
+    found_N: torch.Tensor = torch.special.xlogy(share_NV, share_NV).sum(-1)
+    return found_N.neg_()
 
 
 class _Scratch(threading.local):
@@ -131,7 +155,8 @@ class _LinearScores(torch.autograd.Function):
     """Scores of ``hidden @ weight.T + bias`` in the precision of ``hidden``; weight and bias may be wider.
 
     Backward recomputes the logits chunk by chunk, unless they were one chunk and still stand there.
-    d logp(y) / d logits = onehot(y) - softmax(logits), scaled by 1 / temperature.
+    d logp(y) / d logits = onehot(y) - softmax(logits). The gradient of each log-prob scales a row of that; it is
+    multiplied into the states and their gradient instead, which are much narrower.
     """
 
     @staticmethod
@@ -141,7 +166,6 @@ class _LinearScores(torch.autograd.Function):
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor | None,
         target_N: torch.Tensor,
-        temperature: float,
         entropy: bool,
         correct: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -157,21 +181,20 @@ class _LinearScores(torch.autograd.Function):
             step = _rows_in_cache(logits_NV)
             for begin in range(0, max(1, logits_NV.shape[0]), step):
                 rows = slice(begin, begin + step)
-                wide_NV = _wide(logits_NV[rows], temperature)
-                pieces.append(_read(wide_NV, target_N[part][rows], entropy, correct))
+                pieces.append(_read_apart(logits_NV[rows], target_N[part][rows], entropy, correct))
         ctx.turn = object()
         ctx.kept_NV = None
         if len(ctx.parts) == 1 and any(ctx.needs_input_grad):
             ctx.kept_NV, _SCRATCH.logits_of = whole_NV, ctx.turn
         logps_N, normaliser_N, entropy_N, correct_N = (torch.cat([p[i] for p in pieces]) for i in range(4))
-        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, normaliser_N)
-        ctx.parameter, ctx.temperature = weight_VD, temperature
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, logps_N, normaliser_N)
+        ctx.parameter = weight_VD
         ctx.mark_non_differentiable(entropy_N, correct_N)
         return logps_N, entropy_N, correct_N
 
     @staticmethod
     def backward(ctx: Any, grad_N: torch.Tensor, *_: Any) -> tuple[Any, ...]:
-        hidden_ND, weight_VD, bias_V, target_N, normaliser_N = ctx.saved_tensors
+        hidden_ND, weight_VD, bias_V, target_N, logps_N, normaliser_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         count = target_N.shape[0]
         narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
@@ -186,17 +209,18 @@ class _LinearScores(torch.autograd.Function):
                 slope_NV = _SCRATCH.logits(hidden_ND[part], narrow_VD, narrow_V)
             _SCRATCH.logits_of = None  # turned into the slope in place, so good for one backward pass
             real = max(0, min(count - part.start, slope_NV.shape[0]))
-            _slope_(
-                slope_NV[:real], target_N[part], normaliser_N[part], grad_N[part] / ctx.temperature, ctx.temperature
-            )
+            _slope_(slope_NV[:real], target_N[part], logps_N[part], normaliser_N[part])
             slope_NV[real:] = 0
+            scale_N = -grad_N[part]
             if to_hidden is not None:
-                to_hidden[part] = product(slope_NV, narrow_VD.t())[:real]
+                to_hidden[part] = product(slope_NV, narrow_VD.t())[:real].mul_(scale_N[:, None])
             if to_weight is not None:
-                add_weight_slope_(to_weight, slope_NV, hidden_ND[part])
+                scaled_ND = hidden_ND[part].clone()
+                scaled_ND[:real].mul_(scale_N[:, None])
+                add_weight_slope_(to_weight, slope_NV, scaled_ND)
             if to_bias is not None:
-                to_bias += slope_NV.sum(0, dtype=normaliser_N.dtype)
-        return to_hidden, to_weight and to_weight.for_autograd, to_bias, None, None, None, None
+                to_bias += _weighted_sum(slope_NV[:real], scale_N)
+        return to_hidden, to_weight and to_weight.for_autograd, to_bias, None, None, None
 
 
 def _rounded(hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -205,23 +229,28 @@ def _rounded(hidden_ND: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(hidden_ND, (0, 0, 0, idle)) if idle else hidden_ND
 
 
-def _slope_(
-    logits_NV: torch.Tensor,
-    target_N: torch.Tensor,
-    normaliser_N: torch.Tensor,
-    scale_N: torch.Tensor,
-    temperature: float,
-) -> None:
-    """Turn logits into ``scale * (onehot - softmax)`` in place, a few rows at a time so that they stay in cache."""
+def _slope_(logits_NV: torch.Tensor, target_N: torch.Tensor, logps_N: torch.Tensor, normaliser_N: torch.Tensor) -> None:
+    """Turn logits into ``softmax - onehot`` in place, a few rows at a time so that they stay in cache."""
     step = _rows_in_cache(logits_NV)
     for begin in range(0, logits_NV.shape[0], step):
         part = slice(begin, begin + step)
-        wide_NV = _wide(logits_NV[part], temperature)
-        wide_NV.sub_(normaliser_N[part, None]).exp_().mul_(-scale_N[part, None])
-        row_N = torch.arange(wide_NV.shape[0], device=wide_NV.device)
-        wide_NV[row_N, target_N[part]] += scale_N[part]
-        if wide_NV.data_ptr() != logits_NV[part].data_ptr():
-            logits_NV[part] = wide_NV
+        if logits_NV.dtype is normaliser_N.dtype:
+            logits_NV[part].sub_(normaliser_N[part, None]).exp_()
+        else:
+            logits_NV[part] = torch.softmax(logits_NV[part], -1)
+    # Narrow probabilities near 1 have lost what their difference from 1 is made of.
+    row_N = torch.arange(logits_NV.shape[0], device=logits_NV.device)
+    logits_NV[row_N, target_N] = torch.expm1(logps_N).to(logits_NV.dtype)
+
+
+def _weighted_sum(slope_NV: torch.Tensor, scale_N: torch.Tensor) -> torch.Tensor:
+    """``scale @ slope`` [V] in the precision of ``scale``."""
+    found_V = scale_N.new_zeros(slope_NV.shape[1])
+    step = _rows_in_cache(slope_NV)
+    for begin in range(0, slope_NV.shape[0], step):
+        part = slice(begin, begin + step)
+        found_V += (slope_NV[part] * scale_N[part, None]).sum(0)
+    return found_V
 
 
 def _parts(count: int, row_bytes: int) -> list[slice]:
@@ -244,7 +273,8 @@ def _general_scores(
 
     def piece(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = policy.head(source) if logits_NV is None else source
-        return _read(_wide(logits, temperature), target, entropy, correct)
+        wide = _wide(logits)
+        return _read(wide / temperature if temperature != 1.0 else wide, target, entropy, correct)
 
     source = hidden_ND if logits_NV is None else logits_NV
     parts = _parts(target_N.shape[0], policy.vocabulary * 4)
@@ -255,5 +285,5 @@ def _general_scores(
         else piece(source[part], target_N[part])
         for part in parts
     ]
-    logps_N, _, entropy_N, correct_N = (torch.cat([p[i] for p in pieces]) for i in range(4))
+    logps_N, entropy_N, correct_N = (torch.cat([p[i] for p in pieces]) for i in range(3))
     return logps_N, entropy_N, correct_N

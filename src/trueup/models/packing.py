@@ -26,7 +26,8 @@ import torch
 from trueup.models.attention import causal
 from trueup.models.products import rounded
 
-NAME = "trueup_packed"
+PACKED, PADDED = "trueup_packed", "trueup_padded"
+"""Our attention, as Hugging Face configurations call it."""
 SHARED_FROM = 8
 """Prompts shorter than this are not worth sharing: the bookkeeping would cost more than the tokens."""
 
@@ -219,12 +220,33 @@ def packed_attention(
     """
     stream = _ACTIVE.get()
     assert stream is not None, "packed attention runs inside `packed()` only"
-    kind = query.device.type
-    if torch.is_autocast_enabled(kind):  # as PyTorch's own attention would, but before rows are gathered
-        query, key, value = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (query, key, value))
-    q_NHE, k_NKE, v_NKE = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    # Narrowed as PyTorch's own attention would, but before rows are gathered.
+    q_NHE, k_NKE, v_NKE = (_as_used(tensor)[0].transpose(0, 1) for tensor in (query, key, value))
     found_NHE = attend_in_rows(q_NHE, k_NKE, v_NKE, stream, scale=scaling, window=sliding_window, softcap=softcap)
     return found_NHE[None], None
+
+
+def _as_used(tensor: torch.Tensor) -> torch.Tensor:
+    kind = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
+
+
+def padded_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each right-padded row, called as ``packed_attention``; gives ``([B, T, H, E], None)``."""
+    q, k, v = (_as_used(tensor) for tensor in (query, key, value))
+    found_BHTE = causal(q, k, v, scale=scaling, window=sliding_window, softcap=softcap)
+    return found_BHTE.transpose(1, 2), None
 
 
 def attend_in_rows(
@@ -259,25 +281,26 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 
 def install() -> None:
-    """Make the packed attention known to Hugging Face models; doing it twice changes nothing."""
+    """Make our attention known to Hugging Face models; doing it twice changes nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(NAME, packed_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    for name, attention in ((PACKED, packed_attention), (PADDED, padded_attention)):
+        AttentionInterface.register(name, attention)
+        AttentionMaskInterface.register(name, _no_mask)
 
 
 def remembered() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
-    """Contexts of a checkpointed block's forward pass and of its recomputation: both attend by the same stream."""
+    """Contexts of a checkpointed block's forward pass and of its recomputation: both attend in the same way."""
     stream, config = _ACTIVE.get(), _CONFIG.get()
-    if stream is None or config is None:
+    if config is None:
         return contextlib.nullcontext(), contextlib.nullcontext()
     return contextlib.nullcontext(), _attending(config, stream)
 
 
 @contextlib.contextmanager
-def _attending(config: Any, stream: Stream) -> Iterator[None]:
+def _attending(config: Any, stream: Stream | None) -> Iterator[None]:
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = PADDED if stream is None else PACKED
     tokens = _ACTIVE.set(stream), _CONFIG.set(config)
     try:
         yield
@@ -293,3 +316,11 @@ def packed(model: Any, stream: Stream) -> Iterator[dict[str, torch.Tensor]]:
     install()
     with _attending(model.config.get_text_config(), stream):
         yield {"input_ids": stream.ids_N[None], "position_ids": stream.positions_N[None]}
+
+
+@contextlib.contextmanager
+def padded(model: Any) -> Iterator[None]:
+    """Inside, ``model`` attends in right-padded rows by our kernels."""
+    install()
+    with _attending(model.config.get_text_config(), None):
+        yield

@@ -16,7 +16,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trueup.config import Batch
 from trueup.errors import ModelError
-from trueup.models.packing import SHARED_FROM, Stream, pack, packed, remembered
+from trueup.models.fuse import fuse_on_cpu
+from trueup.models.packing import SHARED_FROM, Stream, pack, packed, padded, remembered
 from trueup.models.products import quicken
 
 log = logging.getLogger("trueup.models")
@@ -47,6 +48,7 @@ class Trunk:
     def __post_init__(self) -> None:
         if self.device.type == "cpu":
             quicken(self.model)
+            fuse_on_cpu(self.model)
         self.packs = self._packed_equals_plain()
 
     def budget(self, batch: Batch) -> int:
@@ -109,7 +111,8 @@ class Trunk:
 
         No attention mask is needed: under causal attention nothing to the right of a token reaches it.
         """
-        with self.precision(), self.recomputing():
+        ours = self.packs and self.device.type == "cpu" and self.compute is torch.bfloat16
+        with self.precision(), self.recomputing(), padded(self.model) if ours else contextlib.nullcontext():
             return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def stream(self, stream: Stream) -> torch.Tensor:

@@ -1,0 +1,144 @@
+"""Element-wise work of Llama-like blocks on the CPU: RMSNorm and rotary positions, fused.
+
+Written out in PyTorch, as Hugging Face has them, each of these goes over memory up to a dozen times and keeps several
+tensors for the backward pass. Here some rows at a time go through all steps while they are in a core's second-level
+cache, and the backward pass starts from the inputs.
+
+Shapes: N tokens, D width, H heads, E head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+ELEMENTS = 1 << 18
+"""Elements that go through all steps together: 1 MB in float32, two or three of which fit a core's cache."""
+
+
+def _parts(rows: int, row_elements: int) -> Iterator[slice]:
+    step = max(1, ELEMENTS // max(1, row_elements))
+    for begin in range(0, rows, step):
+        yield slice(begin, begin + step)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _put(first: torch.Tensor, second: torch.Tensor, out: torch.Tensor) -> None:
+    """Write ``first * second`` to ``out``; ``first`` is used up."""
+    if out.dtype is first.dtype:
+        torch.mul(first, second, out=out)
+    else:
+        out.copy_(first.mul_(second))
+
+
+class _RmsNorm(torch.autograd.Function):
+    """``x / sqrt(mean(x^2) + eps) * (weight + shift)`` (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    With n = x / rms and h = grad * weight: dx = (h - n * mean(h * n)) / rms, dweight = sum(grad * n).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight_D: torch.Tensor, eps: float, shift: float, dtype: torch.dtype
+    ) -> torch.Tensor:
+        x_ND, wide = x.reshape(-1, x.shape[-1]), _wide(x.dtype)
+        scale_D = weight_D.to(wide) + shift if shift else weight_D.to(wide)
+        found_ND = torch.empty(x_ND.shape, dtype=dtype)
+        inverse_N = torch.empty(x_ND.shape[0], dtype=wide)
+        for part in _parts(*x_ND.shape):
+            wide_ND = x_ND[part].to(wide)
+            inverse_N[part] = torch.linalg.vector_norm(wide_ND, dim=-1).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+            _put(wide_ND * inverse_N[part, None], scale_D, found_ND[part])
+        ctx.save_for_backward(x, weight_D, inverse_N)
+        ctx.shift = shift
+        return found_ND.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
+        x, weight_D, inverse_N = ctx.saved_tensors
+        x_ND, wide, width = x.reshape(-1, x.shape[-1]), inverse_N.dtype, x.shape[-1]
+        grad_ND = grad.reshape(-1, width)
+        scale_D = weight_D.to(wide) + ctx.shift if ctx.shift else weight_D.to(wide)
+        to_x_ND = torch.empty_like(x_ND)
+        to_weight_D = torch.zeros_like(scale_D)
+        for part in _parts(*x_ND.shape):
+            normal_ND = x_ND[part] * inverse_N[part, None]
+            slope_ND = grad_ND[part].to(wide)
+            both_ND = slope_ND * normal_ND
+            to_weight_D += both_ND.sum(0)
+            mean_N = torch.mv(both_ND, scale_D).div_(width)
+            slope_ND = torch.mul(slope_ND, scale_D, out=both_ND).addcmul_(normal_ND, mean_N[:, None], value=-1)
+            _put(slope_ND, inverse_N[part, None], to_x_ND[part])
+        return to_x_ND.view(x.shape), to_weight_D.to(weight_D.dtype), None, None, None
+
+
+def rms_norm(
+    x: torch.Tensor, weight_D: torch.Tensor, eps: float, *, shift: float = 0.0, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """RMSNorm of the last dimension, computed in float32 or wider.
+
+    Args:
+        x: [..., D].
+        weight_D: Scale of each element; ``shift`` is added to it (Gemma keeps the scale less 1).
+        eps: Added to the mean square.
+        shift: See ``weight_D``.
+        dtype: Of the result; by default that of ``x`` and ``weight_D`` together.
+    """
+    kind = dtype or torch.promote_types(x.dtype, weight_D.dtype)
+    found: torch.Tensor = _RmsNorm.apply(x, weight_D, eps, shift, kind)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Rotated(torch.autograd.Function):
+    """Halves (a, b) of each head become (a cos - b sin, b cos + a sin) (Su et al. 2021, arXiv 2104.09864)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_NHE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        ctx.save_for_backward(cos_NE, sin_NE)
+        ctx.dtype = x_NHE.dtype
+        return _rotate(x_NHE, cos_NE, sin_NE, dtype, back=False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_NHE: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        cos_NE, sin_NE = ctx.saved_tensors
+        return _rotate(grad_NHE, cos_NE, sin_NE, ctx.dtype, back=True), None, None, None
+
+
+def _rotate(
+    x_NHE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor, dtype: torch.dtype, *, back: bool
+) -> torch.Tensor:
+    """Rotate, or apply the transposed map, which is the derivative."""
+    half, wide = x_NHE.shape[-1] // 2, torch.promote_types(_wide(x_NHE.dtype), cos_NE.dtype)
+    found_NHE = torch.empty(x_NHE.shape, dtype=dtype)
+    for part in _parts(x_NHE.shape[0], x_NHE.shape[1] * x_NHE.shape[2]):
+        wide_NHE = x_NHE[part].to(wide)
+        cos, sin = cos_NE[part, None].to(wide), sin_NE[part, None].to(wide)
+        turned = wide_NHE * cos
+        first, second = wide_NHE[..., :half], wide_NHE[..., half:]
+        turned[..., :half].addcmul_(second, sin[..., half:] if back else sin[..., :half], value=1 if back else -1)
+        turned[..., half:].addcmul_(first, sin[..., :half] if back else sin[..., half:], value=-1 if back else 1)
+        found_NHE[part] = turned
+    return found_NHE
+
+
+def rotated(
+    x_NHE: torch.Tensor, cos_NE: torch.Tensor, sin_NE: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Rotary positions [N, H, E], computed in float32 or wider.
+
+    Args:
+        x_NHE: Queries or keys; E is even.
+        cos_NE: Cosines of each token's angles; no gradient reaches them.
+        sin_NE: Sines.
+        dtype: Of the result; by default that of all three together.
+    """
+    kind = dtype or torch.promote_types(x_NHE.dtype, cos_NE.dtype)
+    found: torch.Tensor = _Rotated.apply(x_NHE, cos_NE, sin_NE, kind)  # type: ignore[no-untyped-call]
+    return found
