@@ -42,11 +42,28 @@ def test_it_draws_what_the_model_draws(family, levers):
         torch.testing.assert_close(one.logps, other.logps, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("amx", [True, False])
 @pytest.mark.parametrize("family", ["GPT2", "Qwen3"])
-def test_bfloat16_stays_near_the_model(family):
-    policy = policy_of(family, torch.float32, torch.bfloat16)
-    draw(policy)
+def test_bfloat16_stays_near_the_model_by_either_attention(family, amx, monkeypatch):
+    policy, used = policy_of(family, torch.float32, torch.bfloat16), set()
+    monkeypatch.setattr(decoder, "has_amx", lambda: amx)
+    for name in ("_attend_once", "_attend_by_pytorch"):
+        honest = getattr(decoder, name)
+
+        def spy(*tensors, name=name, honest=honest, **more):
+            used.add(name)
+            return honest(*tensors, **more)
+
+        monkeypatch.setattr(decoder, name, spy)
+    found = draw(policy)
     assert policy.decodes is True
+    assert used == {"_attend_by_pytorch" if amx else "_attend_once"}
+    with torch.no_grad():
+        for prompt, completion in zip(PROMPTS, found, strict=True):
+            ids, begin = torch.tensor([prompt + completion.ids]), len(prompt) - 1
+            wanted = torch.log_softmax(policy.full_logits(ids)[0, begin:-1].float(), -1)
+            picked = wanted.gather(-1, ids[0, begin + 1 :, None])[:, 0]
+            torch.testing.assert_close(completion.logps, picked, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS, [(3, 4, 5), (6, 7, 8)]])

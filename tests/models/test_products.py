@@ -184,3 +184,15 @@ def test_the_choice_follows_the_processor(monkeypatch, vendor, capability, wante
         assert products.prefers_onednn() is (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available())
     finally:
         products.prefers_onednn.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"), [("fpu amx_bf16 amx_tile", True), ("fpu avx512_bf16", False), ("", False)]
+)
+def test_matrix_units_are_read_from_the_processors_flags(monkeypatch, flags, wanted):
+    monkeypatch.setattr(products, "_processor", lambda field: flags if field == "flags" else "")
+    products.has_amx.cache_clear()
+    try:
+        assert products.has_amx() is wanted
+    finally:
+        products.has_amx.cache_clear()

@@ -293,13 +293,13 @@ def _draw(
 def _inverse_cdf(logits_BV: torch.Tensor, uniform_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The token at which the cumulative probability passes ``uniform``, and its log-prob.
 
-    The sum runs over blocks first and inside one block after, in float64: two short scans instead of one over V.
+    The sum runs over blocks first and inside one block after: two short scans in float64 instead of one over V.
     """
     rows, vocabulary = logits_BV.shape
     share_BV = torch.softmax(logits_BV, -1)  # sums to 1 in its own precision only
     idle = -vocabulary % BLOCK
     block_BKW = (torch.nn.functional.pad(share_BV, (0, idle)) if idle else share_BV).view(rows, -1, BLOCK)
-    mass_BK = block_BKW.sum(-1, dtype=torch.float64).cumsum(-1)
+    mass_BK = block_BKW.sum(-1).double().cumsum(-1)
     total_B = mass_BK[:, -1]
     if not bool(torch.isfinite(total_B).all()):
         raise NonFiniteError(

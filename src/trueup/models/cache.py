@@ -21,9 +21,9 @@ class Cache:
     """Prompts end at one column; what stands to the left of a short one, or is not written yet, is hidden.
 
     On the CPU a bfloat16 product reads a whole block in half the time that a part of a wider one takes, or less,
-    because oneDNN copies the part first (``benchmarks/kernels.py``). There blocks are read whole, are a little wider
-    than what is written, and grow, in memory that is theirs from the start. Elsewhere parts are read as fast, and
-    blocks have their last width at once.
+    because oneDNN copies the part first (``benchmarks/kernels.py``). For products blocks are read whole, are a little
+    wider than what is written, and grow, in memory that is theirs from the start. PyTorch's attention reads parts as
+    fast, and blocks have their last width at once.
 
     Args:
         lengths: Tokens of each prompt.
@@ -35,6 +35,7 @@ class Cache:
 
     Attributes:
         keys, values: [B, K, T, E] of each layer.
+        grows: As given.
         column: Where the next token goes; those before it are written.
         bias_B11T: What is added to attention logits: -inf where hidden, else 0. None where nothing needs hiding.
     """
@@ -52,7 +53,7 @@ class Cache:
         grows: bool,
     ) -> None:
         self.column = width = max(lengths)
-        self._grows = grows
+        self.grows = grows
         self._limit = rounded(width + room, share=8) if grows else width + room
         total = self._width() if grows else self._limit
         block = (len(lengths), heads, total, size)
@@ -77,7 +78,7 @@ class Cache:
 
     def open(self) -> torch.Tensor | None:
         """Make the next column one that can be written and is seen; returns the bias to attend by."""
-        if self._grows:
+        if self.grows:
             assert self.bias_B11T is not None
             more = self._width() - self.bias_B11T.shape[-1] if self.column == self.bias_B11T.shape[-1] else 0
             if more:
@@ -85,7 +86,7 @@ class Cache:
                 self.bias_B11T = functional.pad(self.bias_B11T, (0, more), value=float("-inf"))
             self.bias_B11T[..., self.column] = 0
         self.column += 1
-        if self._grows or self.bias_B11T is None:
+        if self.grows or self.bias_B11T is None:
             return self.bias_B11T
         return self.bias_B11T[..., : self.column]
 
@@ -94,7 +95,7 @@ class Cache:
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.column - 1] = key_BKE
         values[:, :, self.column - 1] = value_BKE
-        if self._grows:
+        if self.grows:
             return keys, values
         return keys[:, :, : self.column], values[:, :, : self.column]
 

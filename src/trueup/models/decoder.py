@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from trueup.models.cache import Cache
 from trueup.models.packing import attend_in_rows, pack
-from trueup.models.products import prefers_onednn
+from trueup.models.products import has_amx, prefers_onednn
 
 GATED = ("llama", "mistral", "qwen2", "qwen3")
 """RMS norms, rotary positions, gated MLP."""
@@ -103,8 +103,8 @@ def _attend_once(
 ) -> torch.Tensor:
     """Attention [B, H, E] of one query a row, as two plain products in the precision of the cache; R is B * K.
 
-    PyTorch's CPU kernel is made for many queries: with one it takes four times as long or longer in bfloat16, and up
-    to three times in float32 (``benchmarks/kernels.py``).
+    PyTorch's CPU kernel is made for many queries: with one it takes up to three times as long in float32 on AMD
+    processors, and four times or more in bfloat16 (``benchmarks/kernels.py``).
     """
     grouped = query_BHE.reshape(len(bias_R1T), -1, query_BHE.shape[-1])
     keys, values = (block.view(len(bias_R1T), *block.shape[2:]) for block in (key_BKTE, value_BKTE))
@@ -115,7 +115,7 @@ def _attend_once(
 def _attend_by_pytorch(
     query_BHE: torch.Tensor, key_BKTE: torch.Tensor, value_BKTE: torch.Tensor, bias_B11T: torch.Tensor | None
 ) -> torch.Tensor:
-    """The same where PyTorch's kernel is the faster."""
+    """The same where PyTorch's kernel is the faster: on GPUs, and in bfloat16 on CPUs that have AMX."""
     grouped = query_BHE.shape[1] != key_BKTE.shape[1]
     found_BH1E = functional.scaled_dot_product_attention(
         query_BHE[:, :, None], key_BKTE, value_BKTE, attn_mask=bias_B11T, enable_gqa=grouped
@@ -227,7 +227,7 @@ class Decoder:
             size=shape.size,
             dtype=self.dtype,
             device=device,
-            grows=device.type == "cpu",
+            grows=device.type == "cpu" and not (self.dtype is torch.bfloat16 and has_amx()),
         )
         budget = PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
         ends = [self._read(prompts, rows, cache) for rows in _groups(lengths, budget)]
@@ -269,7 +269,7 @@ class Decoder:
         """Logits [B, V] after one more token a row; ``place_B`` are their positions, counted without padding."""
         shape, layers = self.shape, iter(range(len(self.layers)))
         bias_B11T = cache.open()
-        if bias_B11T is not None and token_B.device.type == "cpu":
+        if bias_B11T is not None and cache.grows:
             bias_R1T = bias_B11T.expand(-1, shape.kv_heads, -1, -1).flatten(0, 1)
             attend_to = functools.partial(_attend_once, bias_R1T=bias_R1T)
         else:

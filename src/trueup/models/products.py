@@ -55,12 +55,23 @@ def prefers_onednn() -> bool:
     )
 
 
+@functools.cache
+def has_amx() -> bool:
+    """Whether this machine's processor has matrix units for bfloat16 (AMX), which PyTorch's attention uses."""
+    return "amx_bf16" in _processor("flags").split()
+
+
 def _vendor() -> str:
+    return _processor("vendor_id") or platform.processor()
+
+
+def _processor(field: str) -> str:
+    """What Linux says of the first processor; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def product(
