@@ -59,22 +59,24 @@ class _RmsNorm(torch.autograd.Function):
         return found_ND.view(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None, None]:
         x, weight_D, inverse_N = ctx.saved_tensors
         x_ND, wide, width = x.reshape(-1, x.shape[-1]), inverse_N.dtype, x.shape[-1]
         grad_ND = grad.reshape(-1, width)
         scale_D = weight_D.to(wide) + ctx.shift if ctx.shift else weight_D.to(wide)
         to_x_ND = torch.empty_like(x_ND)
-        to_weight_D = torch.zeros_like(scale_D)
+        to_weight_D = torch.zeros_like(scale_D) if ctx.needs_input_grad[1] else None
         for part in _parts(*x_ND.shape):
             normal_ND = x_ND[part] * inverse_N[part, None]
             slope_ND = grad_ND[part].to(wide)
             both_ND = slope_ND * normal_ND
-            to_weight_D += both_ND.sum(0)
+            if to_weight_D is not None:
+                to_weight_D += both_ND.sum(0)
             mean_N = torch.mv(both_ND, scale_D).div_(width)
             slope_ND = torch.mul(slope_ND, scale_D, out=both_ND).addcmul_(normal_ND, mean_N[:, None], value=-1)
             _put(slope_ND, inverse_N[part, None], to_x_ND[part])
-        return to_x_ND.view(x.shape), to_weight_D.to(weight_D.dtype), None, None, None
+        to_weight = None if to_weight_D is None else to_weight_D.to(weight_D.dtype)
+        return to_x_ND.view(x.shape), to_weight, None, None, None
 
 
 def rms_norm(
