@@ -125,7 +125,8 @@ def _verdict(found: dict[str, Any]) -> str:
         missed = [f"speed, at {_useful(found, job)[2]:.0%} of the matrix rate"] if slow else []
         if round(held, 2) > memory:
             states = _states(job)
-            words = f", of which {states / ours['peak_gb']:.0%} must be held" if states else ""
+            more = f", by {1000 * (ours['peak_gb'] - default['peak_gb']):.0f} MB"
+            words = f", of which {states / ours['peak_gb']:.0%} must be held" if states else more
             if best is not None:
                 words += f"; {ours['peak_gb'] / sides['trl-best']['peak_gb']:.2f}x of the best settings'"
             missed.append("memory" + words)

@@ -48,8 +48,8 @@ class _RmsNorm(torch.autograd.Function):
     ) -> torch.Tensor:
         x_ND, wide = x.reshape(-1, x.shape[-1]), _wide(x.dtype)
         scale_D = weight_D.to(wide) + shift if shift else weight_D.to(wide)
-        found_ND = torch.empty(x_ND.shape, dtype=dtype)
-        inverse_N = torch.empty(x_ND.shape[0], dtype=wide)
+        found_ND = x_ND.new_empty(x_ND.shape, dtype=dtype)
+        inverse_N = x_ND.new_empty(x_ND.shape[0], dtype=wide)
         for part in _parts(*x_ND.shape):
             wide_ND = x_ND[part].to(wide)
             inverse_N[part] = torch.linalg.vector_norm(wide_ND, dim=-1).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
@@ -118,7 +118,7 @@ def _rotate(
 ) -> torch.Tensor:
     """Rotate, or apply the transposed map, which is the derivative."""
     half, wide = x_NHE.shape[-1] // 2, torch.promote_types(_wide(x_NHE.dtype), cos_NE.dtype)
-    found_NHE = torch.empty(x_NHE.shape, dtype=dtype)
+    found_NHE = x_NHE.new_empty(x_NHE.shape, dtype=dtype)
     for part in _parts(x_NHE.shape[0], x_NHE.shape[1] * x_NHE.shape[2]):
         wide_NHE = x_NHE[part].to(wide)
         cos, sin = cos_NE[part, None].to(wide), sin_NE[part, None].to(wide)
