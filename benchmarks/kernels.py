@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers.models.llama import modeling_llama
 
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
 from trueup.models.decoder import _attend_by_pytorch, _attend_once, _Desk, _Product
+from trueup.models.elementwise import rms_norm, rotated
 from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
 
 
@@ -124,6 +126,35 @@ def single_queries() -> list[str]:
     return lines
 
 
+def fused() -> list[str]:
+    """Forward and backward of RMSNorm that three products read, and of rotary positions: 3,456 tokens, bfloat16."""
+    lines = ["| layer | width | Hugging Face | trueup |", "|---|---:|---:|---:|"]
+    count, narrow = 3456, torch.bfloat16
+    for width in (256, 768):
+        norm = modeling_llama.LlamaRMSNorm(width)
+        state_ND = torch.randn(count, width, requires_grad=True)
+        grads = [torch.randn(count, width, dtype=narrow)] * 3
+
+        def read(normed: torch.Tensor, by: list[torch.Tensor] = grads) -> None:
+            torch.autograd.backward([normed.to(narrow).view_as(normed) for _ in by], by)
+
+        theirs = best(lambda x=state_ND, n=norm, run=read: run(n(x)))  # type: ignore[misc]
+        ours = best(lambda x=state_ND, n=norm, run=read: run(rms_norm(x, n.weight, 1e-6, dtype=narrow)))  # type: ignore[misc]
+        lines.append(f"| RMSNorm | {width} | {theirs:.2f} | {ours:.2f} |")
+    for heads in (4, 12):
+        query = torch.randn(count, heads, 64, dtype=narrow, requires_grad=True)
+        cos, sin, grad = torch.randn(count, 64), torch.randn(count, 64), torch.randn(count, heads, 64, dtype=narrow)
+
+        def peer(x: torch.Tensor, c: torch.Tensor = cos, s: torch.Tensor = sin) -> torch.Tensor:
+            turned = x * c[:, None] + modeling_llama.rotate_half(x) * s[:, None]
+            return turned.to(narrow)
+
+        theirs = best(lambda x=query, by=grad, run=peer: run(x).backward(by))  # type: ignore[misc]
+        ours = best(lambda x=query, by=grad, c=cos, s=sin: rotated(x, c, s, narrow).backward(by))  # type: ignore[misc]
+        lines.append(f"| rotary positions | {heads} x 64 | {theirs:.2f} | {ours:.2f} |")
+    return lines
+
+
 def denormals() -> list[str]:
     """A product of tiny numbers, as gradients of well separated pairs are, with and without flushing them to zero."""
     torch.set_flush_denormal(False)
@@ -138,7 +169,7 @@ def main() -> None:
     """Print the tables."""
     print(f"{torch.get_num_threads()} threads\n")
     with tuned_process():
-        for table in (attention, single_queries, products, libraries, changing, denormals):
+        for table in (attention, single_queries, products, libraries, changing, fused, denormals):
             print("\n".join(table()), end="\n\n")
 
 

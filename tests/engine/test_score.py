@@ -98,9 +98,7 @@ def test_idle_rows_of_the_head_add_nothing_to_any_gradient(count, between):
 
 def apart(hidden_ND, weight_VD, bias_V, target_N, **more):
     """Scores by the head that runs apart from its model, in the precision of the states."""
-    policy = SimpleNamespace(
-        plain_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype, vocabulary=len(weight_VD)
-    )
+    policy = SimpleNamespace(plain_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype)
     return head.token_scores(policy, hidden_ND, target_N, **more)
 
 
@@ -147,7 +145,7 @@ def test_narrow_logits_keep_the_gradient_of_a_token_that_is_nearly_sure():
         states_ND = hidden_ND.to(torch.bfloat16).to(dtype).requires_grad_()
         narrow_VD = weight_VD.to(torch.bfloat16).to(dtype)
         logps_N = apart(states_ND, narrow_VD, None, target_N).logps_N
-        assert logps_N.dtype is torch.float32 if dtype is torch.bfloat16 else torch.float64
+        assert logps_N.dtype is (torch.float32 if dtype is torch.bfloat16 else torch.float64)
         slopes.append(torch.autograd.grad(logps_N.sum(), states_ND)[0].double())
     sure = logps_N.detach().exp() > 0.99
     assert 5 < int(sure.sum()) < 60

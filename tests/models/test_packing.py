@@ -63,6 +63,19 @@ def model_of(family):
     return MODELS[family]
 
 
+def assert_same_loss_and_gradients(plain, fast, **tolerance):
+    """Two models with the same weights give the same loss, and gradients within ``tolerance``."""
+    ids = torch.randint(0, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(1))
+    losses = []
+    for model in (plain, fast):
+        loss = torch.log_softmax(model(input_ids=ids).logits, -1)[..., 3].sum()
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+    for (name, one), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, msg=name, **tolerance)
+
+
 tokens = st.integers(0, VOCABULARY - 1)
 
 

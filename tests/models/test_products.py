@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tests.models.test_packing import FAMILIES, build
+from tests.models.test_packing import FAMILIES, assert_same_loss_and_gradients, build
 from trueup.models import products
 from trueup.models.gradients import Slope
 from trueup.models.products import (
@@ -113,15 +113,7 @@ def test_a_whole_model_computes_the_same_and_keeps_its_names(onednn, family):
     assert quicken(fast) > 0
     assert list(fast.state_dict()) == names
     assert type(fast.get_output_embeddings()) is nn.Linear
-    ids = torch.randint(0, 61, (2, 9), generator=torch.Generator().manual_seed(1))
-    losses = []
-    for model in (plain, fast):
-        loss = torch.log_softmax(model(input_ids=ids).logits, -1)[..., 3].sum()
-        loss.backward()
-        losses.append(loss.detach())
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
-    for (name, one), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
-        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
+    assert_same_loss_and_gradients(plain, fast, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("turned", [False, True])

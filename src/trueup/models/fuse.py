@@ -19,6 +19,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from trueup.models.elementwise import rms_norm, rotated
+from trueup.models.products import autocast_dtype
 
 log = logging.getLogger("trueup.models")
 
@@ -56,11 +57,6 @@ def fuse_on_cpu(model: Any) -> int:
     return found
 
 
-def _narrow() -> torch.dtype | None:
-    """The precision of products under autocast."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-
-
 class _FusedNorm(nn.Module):
     shift: float
     feeds_products = False
@@ -68,13 +64,9 @@ class _FusedNorm(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """``[..., D] -> [..., D]``; where only products read it, in their precision."""
-        narrow = _narrow() if self.feeds_products else None
-        kind = narrow or self.kept(hidden_states.dtype)
-        return rms_norm(hidden_states, self.weight, _epsilon(self), shift=self.shift, dtype=kind)
-
-    def kept(self, dtype: torch.dtype) -> torch.dtype:
-        """Precision of the result where it is not narrowed: Gemma keeps that of its input, others take the weight's."""
-        return dtype if self.shift else torch.promote_types(dtype, self.weight.dtype)
+        narrow = autocast_dtype("cpu") if self.feeds_products else None
+        kept = hidden_states.dtype if self.shift else None  # Gemma's; the others take the weight's where that is wider
+        return rms_norm(hidden_states, self.weight, _epsilon(self), shift=self.shift, dtype=narrow or kept)
 
 
 def _epsilon(norm: Any) -> float:
@@ -165,7 +157,7 @@ def _spun(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor
     if cos.shape[0] != batch:
         cos, sin = (angle.expand(batch, -1, -1) for angle in (cos, sin))
     x_NHE = x.transpose(1, 2).reshape(batch * width, heads, size)
-    found_NHE = rotated(x_NHE, cos.reshape(-1, size), sin.reshape(-1, size), _narrow())
+    found_NHE = rotated(x_NHE, cos.reshape(-1, size), sin.reshape(-1, size), autocast_dtype("cpu"))
     return found_NHE.view(batch, width, heads, size).transpose(1, 2)
 
 

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from trueup.models.attention import causal
-from trueup.models.products import rounded
+from trueup.models.products import autocast_dtype, rounded
 
-PACKED, PADDED = "trueup_packed", "trueup_padded"
+NAME = "trueup"
 """Our attention, as Hugging Face configurations call it."""
 SHARED_FROM = 8
 """Prompts shorter than this are not worth sharing: the bookkeeping would cost more than the tokens."""
@@ -196,7 +196,7 @@ def _taken(values: torch.Tensor, stream: Stream) -> torch.Tensor:
     return found
 
 
-def packed_attention(
+def our_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -208,45 +208,33 @@ def packed_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each sequence of the active stream, in the form Hugging Face attention layers call.
+    """Causal attention inside each sequence of the active stream, or inside each right-padded row where there is none.
+
+    In the form that Hugging Face attention layers call.
 
     Args:
-        query: [1, H, N, E]; ``key`` and ``value`` may have fewer heads (grouped queries).
+        query: [1, H, N, E], or [B, H, T, E] of rows; ``key`` and ``value`` may have fewer heads (grouped queries).
         sliding_window: Tokens that a token may look back on, itself included.
         softcap: Logits are ``softcap * tanh(logits / softcap)`` (Gemma 2).
 
     Returns:
-        ``([1, N, H, E], None)``.
+        ``([1, N, H, E], None)``, or ``([B, T, H, E], None)``.
     """
+    assert _CONFIG.get() is not None, "our attention runs inside `packed()` and `padded()` only"
     stream = _ACTIVE.get()
-    assert stream is not None, "packed attention runs inside `packed()` only"
     # Narrowed as PyTorch's own attention would, but before rows are gathered.
-    q_NHE, k_NKE, v_NKE = (_as_used(tensor)[0].transpose(0, 1) for tensor in (query, key, value))
+    query, key, value = (_as_used(tensor) for tensor in (query, key, value))
+    if stream is None:
+        found_BHTE = causal(query, key, value, scale=scaling, window=sliding_window, softcap=softcap)
+        return found_BHTE.transpose(1, 2), None
+    q_NHE, k_NKE, v_NKE = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     found_NHE = attend_in_rows(q_NHE, k_NKE, v_NKE, stream, scale=scaling, window=sliding_window, softcap=softcap)
     return found_NHE[None], None
 
 
 def _as_used(tensor: torch.Tensor) -> torch.Tensor:
-    kind = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
-
-
-def padded_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each right-padded row, called as ``packed_attention``; gives ``([B, T, H, E], None)``."""
-    q, k, v = (_as_used(tensor) for tensor in (query, key, value))
-    found_BHTE = causal(q, k, v, scale=scaling, window=sliding_window, softcap=softcap)
-    return found_BHTE.transpose(1, 2), None
+    narrow = autocast_dtype(tensor.device.type)
+    return tensor if narrow is None else tensor.to(narrow)
 
 
 def attend_in_rows(
@@ -284,9 +272,8 @@ def install() -> None:
     """Make our attention known to Hugging Face models; doing it twice changes nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    for name, attention in ((PACKED, packed_attention), (PADDED, padded_attention)):
-        AttentionInterface.register(name, attention)
-        AttentionMaskInterface.register(name, _no_mask)
+    AttentionInterface.register(NAME, our_attention)
+    AttentionMaskInterface.register(NAME, _no_mask)
 
 
 def remembered() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
@@ -300,7 +287,7 @@ def remembered() -> tuple[contextlib.AbstractContextManager[Any], contextlib.Abs
 @contextlib.contextmanager
 def _attending(config: Any, stream: Stream | None) -> Iterator[None]:
     before = config._attn_implementation
-    config._attn_implementation = PADDED if stream is None else PACKED
+    config._attn_implementation = NAME
     tokens = _ACTIVE.set(stream), _CONFIG.set(config)
     try:
         yield

@@ -61,6 +61,11 @@ def has_amx() -> bool:
     return "amx_bf16" in _processor("flags").split()
 
 
+def autocast_dtype(kind: str) -> torch.dtype | None:
+    """The precision of products under autocast on this kind of device; None outside autocast."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
 def _vendor() -> str:
     return _processor("vendor_id") or platform.processor()
 
@@ -175,9 +180,10 @@ def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None
     """The precision in which our products compute this layer; None where PyTorch's own choice stands."""
     if not _fits(weight) or input_.device.type != "cpu" or not input_.numel():
         return None
-    if torch.is_autocast_enabled("cpu"):
-        narrow = torch.get_autocast_dtype("cpu") is torch.bfloat16
-        return torch.bfloat16 if narrow and input_.dtype in (torch.float32, torch.bfloat16) else None
+    narrow = autocast_dtype("cpu")
+    if narrow is not None:
+        fits = narrow is torch.bfloat16 and input_.dtype in (torch.float32, torch.bfloat16)
+        return torch.bfloat16 if fits else None
     return torch.float32 if input_.dtype is torch.float32 else None
 
 
