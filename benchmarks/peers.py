@@ -37,6 +37,8 @@ JOBS = {
 }
 UNITS = {"sample": ("tokens/s", SAMPLED_ROWS * SAMPLED_TOKENS), "sft": ("examples/s", BATCH), "rlhf": ("steps/s", 1)}
 TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}
+ALIKE = 1.6
+"""Most by which the measured rates of two machines of one kind differ."""
 
 
 def main() -> None:
@@ -71,11 +73,13 @@ def main() -> None:
                 runs[side].append(run_job(python, side, job, work))
                 print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
         _same_work(job, runs)
-        found["jobs"][job] = {
+        row = {
+            "job": job,
+            "revision": revision(),
             "machine": machine,
             "sides": {side: _summary(job, these) for side, these in runs.items()},
         }
-        found["jobs"] = {name: found["jobs"][name] for name in JOBS if name in found["jobs"]}
+        found["rows"] = with_row(found["rows"], row)
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
@@ -87,16 +91,42 @@ def _earlier(workload: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(RESULTS.read_text())
         if found["workload"] == workload:
             return found
-    return {"jobs": {}}
+    return {"rows": []}
 
 
-def machines(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The distinct machines of the rows; each row's runs were all made on one of them, in one session."""
-    seen: list[dict[str, Any]] = []
-    for row in found["jobs"].values():
-        if row["machine"] not in seen:
-            seen.append(row["machine"])
+def revision() -> str | None:
+    """The commit that is measured, if this is a working copy of the repository."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """``rows`` with this one, in place of what was measured of its job on such a machine before; in the jobs' order."""
+    others = [r for r in rows if r["job"] != row["job"] or not _alike(r["machine"], row["machine"])]
+    return sorted([*others, row], key=lambda r: (list(JOBS).index(r["job"]), r["machine"]["gflops_bf16"]))
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two machines are of one kind: called the same, and as fast but for the neighbours' noise."""
+    rates = sorted((one["gflops_bf16"], other["gflops_bf16"]))
+    return one["processor"] == other["processor"] and rates[1] < ALIKE * rates[0]
+
+
+def kinds(found: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The rows' machines by kind, in the order in which kinds first occur; a row's runs are all of one machine."""
+    seen: list[list[dict[str, Any]]] = []
+    for row in found["rows"]:
+        same = next((kind for kind in seen if _alike(kind[0], row["machine"])), None)
+        if same is None:
+            seen.append([row["machine"]])
+        elif row["machine"] not in same:
+            same.append(row["machine"])
     return seen
+
+
+def letter(found: dict[str, Any], row: dict[str, Any]) -> str:
+    """What the tables call a row's kind of machine."""
+    return next(name for name, kind in zip(ascii_uppercase, kinds(found), strict=False) if row["machine"] in kind)
 
 
 def run_job(python: str, side: str, job: str, work: Path, *more: str) -> dict[str, Any]:
@@ -152,21 +182,20 @@ def same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown: one row a job; machines by letter, in the order of ``machines``."""
+    """Markdown: one row a job and kind of machine; machines by letter, in the order of ``kinds``."""
     lines = [
-        "| job | on | trueup | TRL default | ratio | TRL best | ratio | memory: trueup, TRL | ratio |",
-        "|---|---|---:|---:|---:|---:|---:|---|---:|",
+        "| job | on | trueup | TRL default | ratio | TRL best | ratio | memory: trueup, TRL | ratio | commit |",
+        "|---|---|---:|---:|---:|---:|---:|---|---:|---|",
     ]
-    known = machines(found)
-    for job, row in found["jobs"].items():
+    for row in found["rows"]:
         sides = row["sides"]
         ours, default, best = sides["trueup"], sides["trl"], sides.get("trl-best")
         fast = f"{best['rate']:.2f} | {ours['rate'] / best['rate']:.1f}" if best else "|"
-        letter = ascii_uppercase[known.index(row["machine"])]
         lines.append(
-            f"| {job} | {letter} | {ours['rate_whole']:.2f} {ours['unit']} | {default['rate']:.2f} "
+            f"| {row['job']} | {letter(found, row)} | {ours['rate_whole']:.2f} {ours['unit']} | {default['rate']:.2f} "
             f"| {ours['rate_whole'] / default['rate']:.1f} | {fast} "
-            f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} |"
+            f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} "
+            f"| {row['revision'] or ''} |"
         )
     return "\n".join(lines)
 

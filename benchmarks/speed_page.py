@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gpu import table as gpu_table
 from benchmarks.jobs import PROMPT_TOKENS, SAMPLED_ROWS, SAMPLED_TOKENS
-from benchmarks.peers import machines, table
+from benchmarks.peers import kinds, letter, table
 
 RESULTS = Path("benchmarks/results")
 PLOT = Path("docs/images/scaling.png")
@@ -62,13 +62,13 @@ def _peers() -> str:
     if not found:
         return ""
     work = found["workload"]
-    missing = [job for job in WANTED if job not in found["jobs"]]
+    missing = [job for job in WANTED if job not in {row["job"] for row in found["rows"]}]
     where = [
-        f"- {letter}: {machine['cores']} cores ({machine['processor']}), measured ceilings {machine['gflops_fp32']:.0f} "
-        f"GFLOP/s in float32, {machine['gflops_bf16']:.0f} in bfloat16, memory {machine['copy_gb_per_s']:.0f} GB/s; "
-        f"torch {machine['torch']}, transformers {machine['transformers']}, TRL {machine['trl']} (1.12 for PPO)"
-        for letter, machine in zip(ascii_uppercase, machines(found), strict=False)
+        f"- {name}: {kind[0]['cores']} cores ({kind[0]['processor']}), measured ceilings {_span(kind, 'gflops_fp32')} GFLOP/s "
+        f"in float32, {_span(kind, 'gflops_bf16')} in bfloat16, memory {_span(kind, 'copy_gb_per_s')} GB/s"
+        for name, kind in zip(ascii_uppercase, kinds(found), strict=False)
     ]
+    packages = ", ".join(f"{name} {_versions(found, name)}" for name in ("torch", "transformers", "trl"))
     return "\n\n".join(
         [
             "## Against TRL",
@@ -77,7 +77,8 @@ def _peers() -> str:
             f"{work['mean_chosen_tokens']:.0f}, rejected {work['mean_rejected_tokens']:.0f}), 8 pairs a step. "
             "Each side runs in processes of its own, in turn; medians of three or more. Training jobs must show the same losses step "
             "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops.",
-            "Machines (all runs of a row are of one machine and one session):\n\n" + "\n".join(where),
+            f"Kinds of machines ({packages}; TRL 1.12 for PPO). All runs of a row are of one machine and one session; the latest "
+            "row of each kind is kept, and its last column names the commit that was measured:\n\n" + "\n".join(where),
             table(found),
             "TRL *default* is what its trainer does unasked; *best* is without gradient checkpointing and, for DPO, "
             "with the reference precomputed and not counted (ours is then not counted either). In sampling the peer is "
@@ -96,7 +97,7 @@ def _peers() -> str:
             "on top. TRL's defaults recompute activations (gradient checkpointing), ours keep them, as TRL's best settings do: "
             "the ratio to those compares like with like. `model.gradient_checkpointing=true` recomputes here too (*lean*): its "
             "memory and its throughput over TRL's default are the last columns.",
-            _memory(found["jobs"]),
+            _memory(found),
             "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
             "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy: it casts the weights anew at every "
             "token. With the interpreter (about 0.4 GB) these three alone come to what `generate` takes at its peak.".format(
@@ -106,10 +107,20 @@ def _peers() -> str:
     )
 
 
+def _span(kind: list[dict[str, Any]], field: str) -> str:
+    """The least and the most of a figure of some machines."""
+    values = sorted({round(machine[field]) for machine in kind})
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def _versions(found: dict[str, Any], package: str) -> str:
+    return " and ".join(sorted({row["machine"][package] for row in found["rows"]}))
+
+
 def _verdict(found: dict[str, Any]) -> str:
-    lines = ["| job | sought | reached | |", "|---|---|---|---|"]
-    for job, row in found["jobs"].items():
-        sides = row["sides"]
+    lines = ["| job | on | sought | reached | |", "|---|---|---|---|---|"]
+    for row in found["rows"]:
+        job, sides = row["job"], row["sides"]
         fast, best, memory = WANTED[job]
         ours, default = sides["trueup"], sides["trl"]
         speed, held = ours["rate_whole"] / default["rate"], ours["peak_gb"] / default["peak_gb"]
@@ -122,7 +133,7 @@ def _verdict(found: dict[str, Any]) -> str:
             slow = slow or over_best < best
         sought.append(f"memory <= {memory}x")
         reached.append(f"memory {held:.2f}x")
-        missed = [f"speed, at {_useful(found, job)[2]:.0%} of the matrix rate"] if slow else []
+        missed = [f"speed, at {_useful(found, row)[2]:.0%} of the matrix rate"] if slow else []
         if round(held, 2) > memory:
             states = _states(job)
             more = f", by {1000 * (ours['peak_gb'] - default['peak_gb']):.0f} MB"
@@ -131,14 +142,13 @@ def _verdict(found: dict[str, Any]) -> str:
                 words += f"; {ours['peak_gb'] / sides['trl-best']['peak_gb']:.2f}x of the best settings'"
             missed.append("memory" + words)
         verdict = "**no**: " + "; ".join(missed) if missed else "yes"
-        lines.append(f"| {job} | {', '.join(sought)} | {', '.join(reached)} | {verdict} |")
+        lines.append(f"| {job} | {letter(found, row)} | {', '.join(sought)} | {', '.join(reached)} | {verdict} |")
     return "\n".join(lines)
 
 
-def _useful(found: dict[str, Any], job: str) -> tuple[float, float, float]:
+def _useful(found: dict[str, Any], row: dict[str, Any]) -> tuple[float, float, float]:
     """FLOP of a step, its seconds, and the share of the measured matrix rate that this comes to."""
-    row = found["jobs"][job]
-    ours = row["sides"]["trueup"]
+    job, ours = row["job"], row["sides"]["trueup"]
     flop = found["workload"]["flop"][job if job in found["workload"]["flop"] else job.partition("-")[0]]
     seconds = SAMPLED_ROWS * SAMPLED_TOKENS / ours["rate"] if job.startswith("sample") else ours["seconds_a_step"]
     ceiling = row["machine"]["gflops_fp32" if job.endswith("fp32") else "gflops_bf16"]
@@ -146,10 +156,12 @@ def _useful(found: dict[str, Any], job: str) -> tuple[float, float, float]:
 
 
 def _utilisation(found: dict[str, Any]) -> str:
-    lines = ["| job | useful TFLOP a step | seconds | GFLOP/s | of the ceiling |", "|---|---:|---:|---:|---:|"]
-    for job in found["jobs"]:
-        flop, seconds, share = _useful(found, job)
-        lines.append(f"| {job} | {flop / 1e12:.3f} | {seconds:.2f} | {flop / seconds / 1e9:.0f} | {share:.0%} |")
+    lines = ["| job | on | useful TFLOP a step | seconds | GFLOP/s | of the ceiling |", "|---|---|---:|---:|---:|---:|"]
+    for row in found["rows"]:
+        flop, seconds, share = _useful(found, row)
+        lines.append(
+            f"| {row['job']} | {letter(found, row)} | {flop / 1e12:.3f} | {seconds:.2f} | {flop / seconds / 1e9:.0f} | {share:.0%} |"
+        )
     return "\n".join(lines)
 
 
@@ -180,13 +192,13 @@ def _gpt2() -> Any:
         return AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2"))
 
 
-def _memory(jobs: dict[str, Any]) -> str:
+def _memory(found: dict[str, Any]) -> str:
     lines = [
-        "| job | must hold | TRL | least ratio | trueup | ratio | TRL best | ratio | lean | ratio | throughput |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| job | on | must hold | TRL | least ratio | trueup | ratio | TRL best | ratio | lean | ratio | throughput |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for job, row in jobs.items():
-        least = _states(job)
+    for row in found["rows"]:
+        job, least = row["job"], _states(row["job"])
         if not least or job.startswith("sample"):
             continue
         sides = row["sides"]
@@ -197,7 +209,7 @@ def _memory(jobs: dict[str, Any]) -> str:
             over = sides["trueup-lean"]["rate_whole"] / sides["trl"]["rate"]
             lean = f" {held:.1f} GB | {held / theirs:.2f} | {over:.1f}x |"
         lines.append(
-            f"| {job} | {least:.2f} GB | {theirs:.1f} GB | {least / theirs:.2f} | {ours:.1f} GB | {ours / theirs:.2f} "
+            f"| {job} | {letter(found, row)} | {least:.2f} GB | {theirs:.1f} GB | {least / theirs:.2f} | {ours:.1f} GB | {ours / theirs:.2f} "
             f"| {best:.1f} GB | {ours / best:.2f} |{lean}"
         )
     return "\n".join(lines)

@@ -43,14 +43,31 @@ def test_the_speed_page_is_that_of_the_results(monkeypatch):
     assert (ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == speed_page.page()
 
 
+def test_the_latest_row_of_each_kind_of_machine_stands():
+    slow, noisy, fast = ({"processor": "one", "gflops_bf16": rate} for rate in (430.0, 500.0, 1000.0))
+    other = {"processor": "other", "gflops_bf16": 450.0}
+    rows = []
+    for job, machine in (("dpo-fp32", slow), ("dpo-bf16", fast), ("dpo-bf16", slow), ("dpo-bf16", other)):
+        rows = peers.with_row(rows, {"job": job, "machine": machine})
+    assert [row["machine"] for row in rows] == [slow, other, fast, slow]
+    assert [row["job"] for row in rows] == ["dpo-bf16", "dpo-bf16", "dpo-bf16", "dpo-fp32"]
+    rows = peers.with_row(rows, {"job": "dpo-bf16", "machine": noisy})
+    assert [row["machine"] for row in rows] == [other, noisy, fast, slow]
+    assert peers.kinds({"rows": rows}) == [[other], [noisy, slow], [fast]]
+    assert [peers.letter({"rows": rows}, row) for row in rows] == ["A", "B", "C", "B"]
+
+
 def test_a_target_that_is_missed_is_called_so(monkeypatch):
     sides = {
         "trueup": {"rate": 5.0, "rate_whole": 5.0, "seconds_a_step": 2.0, "peak_gb": 4.0},
         "trl": {"rate": 2.0, "peak_gb": 5.0},
         "trl-best": {"rate": 2.5, "peak_gb": 9.0},
     }
-    machine = {"gflops_bf16": 400.0}
-    found = {"jobs": {"reward-bf16": {"sides": sides, "machine": machine}}, "workload": {"flop": {"reward": 4e11}}}
+    machine = {"processor": "one", "gflops_bf16": 400.0}
+    found = {
+        "rows": [{"job": "reward-bf16", "sides": sides, "machine": machine}],
+        "workload": {"flop": {"reward": 4e11}},
+    }
     row = speed_page._verdict(found).splitlines()[-1]
     assert "2.5x, 2.0x over best, memory 0.80x" in row
     assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in row

@@ -15,8 +15,8 @@ from trueup.models.elementwise import rms_norm, rotated
 from trueup.models.fuse import fuse_on_cpu
 
 LAYERS = 2
-REPLACED = {  # norms of each block and the last one, and attention
-    "GPT2": 0,
+REPLACED = {  # norms of each block and the last one, and attention that rotates
+    "GPT2": 2 * LAYERS + 1,
     "Llama": 3 * LAYERS + 1,
     "Mistral": 3 * LAYERS + 1,
     "Qwen2": 3 * LAYERS + 1,
@@ -24,7 +24,7 @@ REPLACED = {  # norms of each block and the last one, and attention
     "Gemma": 3 * LAYERS + 1,
     "Gemma2": 5 * LAYERS + 1,
     "Gemma3": 7 * LAYERS + 1,
-    "GPTNeoX": LAYERS,
+    "GPTNeoX": 3 * LAYERS + 1,
 }
 
 
@@ -151,6 +151,6 @@ def test_a_forward_that_somebody_wrapped_is_still_called():
 def test_rotary_positions_of_other_shapes_go_to_the_models_own(few_at_a_time):
     """GPT-NeoX turns a quarter of each head."""
     plain, fast = build("GPTNeoX", torch.float32), build("GPTNeoX", torch.float32)
-    assert fuse_on_cpu(fast) == LAYERS
+    assert fuse_on_cpu(fast) == REPLACED["GPTNeoX"]
     ids = torch.arange(6)[None]
     assert torch.equal(fast(input_ids=ids).logits, plain(input_ids=ids).logits)

@@ -9,6 +9,7 @@ from transformers import LlamaConfig
 from tests.conftest import TEXTS, tiny_model
 from trueup.config import Batch, Lora, Model, Tiny
 from trueup.errors import ConfigError, ModelError
+from trueup.models import trunk as trunk_module
 from trueup.models.heads import open_reward_model
 from trueup.models.policy import open_policy, open_reference
 from trueup.models.trunk import LEAST_TOKENS, MOST_TOKENS, Trunk
@@ -163,15 +164,19 @@ def test_reward_model_round_trip_keeps_the_scale(saved_policy, tmp_path):
         open_reward_model(Model(name=str(saved_policy)), new_head=False)
 
 
-def test_micro_batches_are_as_set_or_as_the_model_and_the_device_like_them(policy):
+def test_micro_batches_are_as_set_or_as_the_model_and_the_device_like_them(policy, monkeypatch):
     trunk = policy.trunk
     assert trunk.budget(Batch(micro_tokens=77)) == 77
     assert trunk.budget(Batch()) == MOST_TOKENS
 
-    def of(layers, width, device="cpu"):
+    def of(layers, width, device="cpu", compute=torch.bfloat16):
         large = Trunk.__new__(Trunk)
         config = LlamaConfig(hidden_size=width, num_hidden_layers=layers)
-        large.model, large.device = SimpleNamespace(config=config), torch.device(device)
+        large.model, large.device, large.compute = SimpleNamespace(config=config), torch.device(device), compute
         return large.budget(Batch())
 
+    monkeypatch.setattr(trunk_module, "has_amx", lambda: False)
     assert of(32, 4096) == LEAST_TOKENS < of(12, 512) < MOST_TOKENS == of(32, 4096, "cuda")
+    monkeypatch.setattr(trunk_module, "has_amx", lambda: True)
+    assert of(32, 4096) == LEAST_TOKENS < of(24, 896) < MOST_TOKENS == of(12, 768)
+    assert of(12, 768, compute=torch.float32) == LEAST_TOKENS  # its products are as slow as elsewhere

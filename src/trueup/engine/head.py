@@ -122,6 +122,8 @@ class _Scratch(threading.local):
         self.blocks: dict[str, torch.Tensor] = {}
         self.logits_of: object = None
         """Whose logits stand there: of the forward pass that wrote last, until its backward pass uses them up."""
+        self.weight_of: object = None
+        """Whose weight stands there, narrowed: of the forward pass that narrowed last."""
 
     def take(self, name: str, shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
         """An uninitialised tensor of this shape and of the kind of ``like``; valid until the name is taken again."""
@@ -135,11 +137,14 @@ class _Scratch(threading.local):
             block = self.blocks[name] = like.new_empty(wanted)
         return block[:wanted].view(shape)
 
-    def narrowed(self, weight_VD: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """The head's weight in the precision of ``like``."""
+    def narrowed(self, weight_VD: torch.Tensor, like: torch.Tensor, turn: object) -> torch.Tensor:
+        """The head's weight in the precision of ``like``; as it was in the forward pass, if it still stands there."""
         if weight_VD.dtype is like.dtype:
             return weight_VD
-        return self.take("weight", (weight_VD.shape[0], weight_VD.shape[1]), like).copy_(weight_VD)
+        stands = self.weight_of is turn and like.device.type == "cpu"
+        narrow_VD = self.take("weight", (weight_VD.shape[0], weight_VD.shape[1]), like)
+        self.weight_of = turn
+        return narrow_VD if stands else narrow_VD.copy_(weight_VD)
 
     def logits(self, hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None) -> torch.Tensor:
         """``hidden @ weight.T + bias``."""
@@ -170,7 +175,8 @@ class _LinearScores(torch.autograd.Function):
         correct: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         hidden_ND, count = _rounded(hidden_ND), hidden_ND.shape[0]
-        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
+        ctx.turn = object()
+        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND, ctx.turn)
         narrow_V = None if bias_V is None else bias_V.to(hidden_ND.dtype)
         pieces = []
         ctx.parts = _parts(hidden_ND.shape[0], weight_VD.shape[0] * hidden_ND.element_size())
@@ -182,7 +188,6 @@ class _LinearScores(torch.autograd.Function):
             for begin in range(0, max(1, logits_NV.shape[0]), step):
                 rows = slice(begin, begin + step)
                 pieces.append(_read_apart(logits_NV[rows], target_N[part][rows], entropy, correct))
-        ctx.turn = object()
         ctx.kept_NV = None
         if len(ctx.parts) == 1 and any(ctx.needs_input_grad):
             ctx.kept_NV, _SCRATCH.logits_of = whole_NV, ctx.turn
@@ -197,7 +202,7 @@ class _LinearScores(torch.autograd.Function):
         hidden_ND, weight_VD, bias_V, target_N, logps_N, normaliser_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         count = target_N.shape[0]
-        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND)
+        narrow_VD = _SCRATCH.narrowed(weight_VD, hidden_ND, ctx.turn)
         narrow_V = None if bias_V is None else bias_V.to(hidden_ND.dtype)
         to_hidden = hidden_ND.new_empty(count, hidden_ND.shape[1]) if needs_hidden else None
         to_weight = Slope(ctx.parameter) if needs_weight else None

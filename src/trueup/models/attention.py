@@ -40,11 +40,8 @@ def causal(
     width, grouped = query.shape[2], key.shape[1] != query.shape[1]
     narrow = window is not None and window < width
     if softcap is None and not narrow:
-        if query.device.type == "cpu" and query.dtype is torch.bfloat16 and width <= LONGEST and _learns(query, key):
-            if grouped:
-                key, value = _spread(query, key, value)
-            factor = scale if scale is not None else query.shape[-1] ** -0.5
-            found: torch.Tensor = _Causal.apply(query, key, value, factor)  # type: ignore[no-untyped-call]
+        if has_own_backward(query, key, width):
+            found: torch.Tensor = _Causal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
             return found
         return functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, enable_gqa=grouped
@@ -63,8 +60,10 @@ def causal(
     return logits.softmax(-1, dtype=wide).to(query.dtype) @ value
 
 
-def _learns(*tensors: torch.Tensor) -> bool:
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+def has_own_backward(query: torch.Tensor, key: torch.Tensor, width: int) -> bool:
+    """Whether plain causal attention of rows of this width goes through ``slopes`` in the backward pass."""
+    learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    return learns and query.device.type == "cpu" and query.dtype is torch.bfloat16 and width <= LONGEST
 
 
 def _spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,36 +92,54 @@ def _parts(rows: int, heads: int, width: int) -> Iterator[slice]:
 
 
 class _Causal(torch.autograd.Function):
-    """Flash forward; backward recomputes the weights, some heads at a time, in the precision of the inputs.
-
-    With P = softmax(S): dV = P' dO, dS = P * (dO V' - rowsum(dO V' * P)), dQ = dS K, dK = dS' Q
-    (Dao et al. 2022, algorithm 4, arXiv 2205.14135). Softmax and its derivative sum in float32 inside.
-    """
+    """Flash forward, and ``slopes``."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+    ) -> torch.Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scale = scale
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+        return causal(query, key, value, scale=scale)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         query, key, value = ctx.saved_tensors
-        rows, heads, width, size = query.shape
+        return *slopes(query, key, value, grad, ctx.scale), None
 
-        def flat(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.reshape(rows * heads, width, size)
 
-        q, k, v, g = flat(query), flat(key), flat(value), flat(grad)
-        mask = torch.full((1, width, width), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
-        to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for part in _parts(rows, heads, width):
-            logits = torch.baddbmm(mask, q[part], k[part].transpose(1, 2), alpha=ctx.scale)
-            weights = torch.softmax(logits, -1)
-            slope = torch.bmm(g[part], v[part].transpose(1, 2))
-            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, slope.dtype).mul_(ctx.scale)
-            torch.bmm(weights.transpose(1, 2), g[part], out=to_v[part])
-            torch.bmm(slope, k[part], out=to_q[part])
-            torch.bmm(slope.transpose(1, 2), q[part], out=to_k[part])
-        shape = (rows, heads, width, size)
-        return to_q.view(shape), to_k.view(shape), to_v.view(shape), None
+def slopes(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, grad: torch.Tensor, scale: float | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of ``query``, ``key`` and ``value`` of plain causal attention, whose output has ``grad``.
+
+    Recomputes the weights, some heads at a time, in the precision of the inputs. With P = softmax(S): dV = P' dO,
+    dS = P * (dO V' - rowsum(dO V' * P)), dQ = dS K, dK = dS' Q (Dao et al. 2022, algorithm 4, arXiv 2205.14135).
+    Softmax and its derivative sum in float32 inside.
+    """
+    rows, heads, width, size = query.shape
+    groups = key.shape[1]
+    factor = scale if scale is not None else size**-0.5
+    if groups != heads:
+        key, value = _spread(query, key, value)
+
+    def flat(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.reshape(rows * heads, width, size)
+
+    q, k, v, g = flat(query), flat(key), flat(value), flat(grad)
+    mask = torch.full((1, width, width), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
+    to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    for part in _parts(rows, heads, width):
+        logits = torch.baddbmm(mask, q[part], k[part].transpose(1, 2), alpha=factor)
+        weights = torch.softmax(logits, -1)
+        slope = torch.bmm(g[part], v[part].transpose(1, 2))
+        slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, slope.dtype).mul_(factor)
+        torch.bmm(weights.transpose(1, 2), g[part], out=to_v[part])
+        torch.bmm(slope, k[part], out=to_q[part])
+        torch.bmm(slope.transpose(1, 2), q[part], out=to_k[part])
+
+    def grouped(found: torch.Tensor) -> torch.Tensor:
+        split = found.view(rows, groups, heads // groups, width, size)
+        return split[:, :, 0] if groups == heads else split.sum(2)
+
+    return to_q.view(rows, heads, width, size), grouped(to_k), grouped(to_v)

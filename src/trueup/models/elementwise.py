@@ -1,18 +1,23 @@
-"""Element-wise work of Llama-like blocks on the CPU: RMSNorm and rotary positions, fused.
+"""Element-wise work of a model's blocks on the CPU: norms and rotary positions, fused.
 
-Written out in PyTorch, as Hugging Face has them, each of these goes over memory up to a dozen times and keeps several
-tensors for the backward pass. Here some rows at a time go through all steps while they are in a core's second-level
-cache, and the backward pass starts from the inputs.
+Written out in PyTorch, as Hugging Face has them, RMSNorm and rotary positions go over memory up to a dozen times and
+keep several tensors for the backward pass. Here some rows at a time go through all steps while they are in a core's
+second-level cache, and the backward pass starts from the inputs. LayerNorm is PyTorch's kernel, whose result is
+narrowed in the same way before it leaves the cache.
 
 Shapes: N tokens, D width, H heads, E head width.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from trueup.models.remade import note
 
 ELEMENTS = 1 << 18
 """Elements that go through all steps together: 1 MB in float32, two or three of which fit a core's cache."""
@@ -94,6 +99,119 @@ def rms_norm(
     kind = dtype or torch.promote_types(x.dtype, weight_D.dtype)
     found: torch.Tensor = _RmsNorm.apply(x, weight_D, eps, shift, kind)  # type: ignore[no-untyped-call]
     return found
+
+
+class _LayerNorm(torch.autograd.Function):
+    """``(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`` (Ba et al. 2016, arXiv 1607.06450)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight_D: torch.Tensor, bias_D: torch.Tensor, eps: float, dtype: torch.dtype
+    ) -> torch.Tensor:
+        x_ND = x.reshape(-1, x.shape[-1])
+        found_ND = x_ND.new_empty(x_ND.shape, dtype=dtype)
+        mean_N1, inverse_N1 = (weight_D.new_empty(x_ND.shape[0], 1) for _ in range(2))
+        for part in _parts(*x_ND.shape):
+            found_ND[part], mean_N1[part], inverse_N1[part] = torch.native_layer_norm(
+                x_ND[part], x.shape[-1:], weight_D, bias_D, eps
+            )
+        ctx.save_for_backward(x, weight_D, bias_D, mean_N1, inverse_N1)
+        return found_ND.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight_D, bias_D, mean_N1, inverse_N1 = ctx.saved_tensors
+        needed = list(ctx.needs_input_grad[:3])
+        x_ND, grad_ND = x.reshape(-1, x.shape[-1]), grad.reshape(-1, x.shape[-1])
+        to_x_ND = torch.empty_like(x_ND) if needed[0] else None
+        to_weight_D, to_bias_D = (torch.zeros_like(weight_D) if need else None for need in needed[1:])
+        for part in _parts(*x_ND.shape):
+            slopes = torch.ops.aten.native_layer_norm_backward(
+                grad_ND[part].to(x.dtype), x_ND[part], x.shape[-1:], mean_N1[part], inverse_N1[part], weight_D, bias_D,
+                needed,
+            )  # fmt: skip
+            if to_x_ND is not None:
+                to_x_ND[part] = slopes[0]
+            if to_weight_D is not None:
+                to_weight_D += slopes[1]
+            if to_bias_D is not None:
+                to_bias_D += slopes[2]
+        return None if to_x_ND is None else to_x_ND.view(x.shape), to_weight_D, to_bias_D, None, None
+
+
+def layer_norm(
+    x: torch.Tensor, weight_D: torch.Tensor, bias_D: torch.Tensor, eps: float, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """LayerNorm of the last dimension, computed in the precision of ``x``.
+
+    Args:
+        x: [..., D], as precise as ``weight_D`` and ``bias_D``.
+        weight_D: Scale of each element.
+        bias_D: Added to each element.
+        eps: Added to the variance.
+        dtype: Of the result; by default that of ``x``.
+    """
+    found: torch.Tensor = _LayerNorm.apply(x, weight_D, bias_D, eps, dtype or x.dtype)  # type: ignore[no-untyped-call]
+    return found
+
+
+TWICE, CUBED = math.sqrt(8.0 / math.pi), 0.044715
+"""GELU's tanh form is ``x s(z)`` with the logistic function s and ``z = TWICE (x + CUBED x^3)``."""
+
+
+class _Gelu(torch.autograd.Function):
+    """``x (1 + tanh(z / 2)) / 2 = x s(z)``; its derivative is ``s + y (1 - s) dz/dx`` (arXiv 1606.08415).
+
+    PyTorch's kernels take tanh, which costs several logistic functions. ``slope`` is where ``_again`` leaves the
+    derivative for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, slope: list[torch.Tensor]) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return _gelu(x, None)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,) = ctx.saved_tensors
+        if not ctx.slope:
+            _again(x, ctx.slope)
+        return ctx.slope.pop().mul_(grad), None
+
+
+def _again(x: torch.Tensor, slope: list[torch.Tensor]) -> torch.Tensor:
+    slope[:] = [x.new_empty(x.shape)]
+    return _gelu(x, slope[0])
+
+
+def _gelu(x: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
+    """GELU of ``x``, any shape; writes its derivative to ``slope``."""
+    found, flat, wide = x.new_empty(x.shape), x.reshape(-1), _wide(x.dtype)
+    flat_found, flat_slope = found.view(-1), None if slope is None else slope.view(-1)
+    square, share, bend = (flat.new_empty(min(ELEMENTS, flat.numel()), dtype=wide) for _ in range(3))
+    for part in _parts(flat.numel(), 1):
+        some = flat[part].to(wide)
+        count = some.numel()
+        torch.mul(some, some, out=square[:count])
+        torch.mul(square[:count], TWICE * CUBED, out=share[:count]).add_(TWICE).mul_(some).sigmoid_()
+        value = torch.mul(some, share[:count], out=bend[:count])
+        flat_found[part] = value
+        if flat_slope is not None:
+            square[:count].mul_(3 * TWICE * CUBED).add_(TWICE).mul_(value)
+            square[:count].addcmul_(square[:count], share[:count], value=-1)
+            flat_slope[part] = square[:count].add_(share[:count])
+    return found
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """GELU in its tanh form, computed in float32 or wider; a linear layer that reads it need not keep it.
+
+    The derivative is found together with the value when that is made again, in half the time of both.
+    """
+    slope: list[torch.Tensor] = []
+    found: torch.Tensor = _Gelu.apply(x, slope)  # type: ignore[no-untyped-call]
+    return note(found, functools.partial(_again, slope=slope), x)
 
 
 class _Rotated(torch.autograd.Function):

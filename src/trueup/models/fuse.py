@@ -1,9 +1,11 @@
 """Fused element-wise work: the same functions in fewer passes over memory.
 
 Hugging Face spells GPT-2's activation out as tanh, pow and products; PyTorch has it as one kernel. RMSNorm and
-rotary positions have none on the CPU: there they run as ``models.elementwise`` has them. A layer is only replaced
-where its class gives what ours gives, on a few random numbers. Parameters, their names and the saved files do not
-change.
+rotary positions have none on the CPU: there they run as ``models.elementwise`` has them. A layer of Hugging Face is
+only replaced where its class gives what ours gives, on a few random numbers. Parameters, their names and the saved
+files do not change.
+
+On the CPU what LayerNorm and GELU give is also made again in the backward pass (``models.remade``), not kept.
 """
 
 from __future__ import annotations
@@ -16,57 +18,99 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers.activations import ACT2FN
 
-from trueup.models.elementwise import rms_norm, rotated
+from trueup.models.elementwise import gelu, layer_norm, rms_norm, rotated
 from trueup.models.products import autocast_dtype
+from trueup.models.remade import note
 
 log = logging.getLogger("trueup.models")
 
 TOLERANCE = 1e-5
 ROTARY = "apply_rotary_pos_emb"
-BEFORE_PRODUCTS = {"input_layernorm", "post_attention_layernorm"}
+BEFORE_PRODUCTS = ({"input_layernorm", "post_attention_layernorm"}, {"ln_1", "ln_2"})
 """Names of a block's norms where each feeds linear layers and nothing else."""
 
 
 def fuse(model: Any) -> int:
     """Replace activation modules that PyTorch has a kernel for, in place. Returns how many were replaced."""
     spelled_out = {type(ACT2FN["gelu_new"]), type(ACT2FN["gelu_fast"])}
+    exact = type(ACT2FN["gelu"])
     found = 0
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) in spelled_out:
                 setattr(module, name, nn.GELU(approximate="tanh"))
-                found += 1
+            elif type(child) is exact and child.act is functional.gelu:
+                setattr(module, name, nn.GELU())
+            else:
+                continue
+            found += 1
     return found
 
 
 def fuse_on_cpu(model: Any) -> int:
-    """Give Llama-like blocks norms and rotary positions of few passes. Returns how many layers have it."""
+    """Give blocks norms, activations and rotary positions of few passes. Returns how many layers have it."""
     found = 0
     for module in model.modules():
         change = _norm(module) or _attention(module)
+        if change is None and type(module) is nn.GELU:
+            change = RemadeGELU
         if change is not None:
             module.__class__ = change
             found += 1
     for block in model.modules():
         norms = {name: child for name, child in block.named_children() if isinstance(child, _FusedNorm)}
-        if norms.keys() == BEFORE_PRODUCTS:
+        if norms.keys() in BEFORE_PRODUCTS:
             for norm in norms.values():
                 norm.feeds_products = True
     return found
 
 
+class RemadeGELU(nn.GELU):
+    """``nn.GELU`` whose result a linear layer need not keep."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``[..., D] -> [..., D]``."""
+        if self.approximate == "tanh":
+            return gelu(input)
+        return note(functional.gelu(input), functional.gelu, input)
+
+
 class _FusedNorm(nn.Module):
-    shift: float
     feeds_products = False
     weight: nn.Parameter
 
+    def narrow(self) -> torch.dtype | None:
+        """The precision of the products that read the result; None where others read it too."""
+        return autocast_dtype("cpu") if self.feeds_products else None
+
+
+class _FusedRMSNorm(_FusedNorm):
+    shift: float
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """``[..., D] -> [..., D]``; where only products read it, in their precision."""
-        narrow = autocast_dtype("cpu") if self.feeds_products else None
         kept = hidden_states.dtype if self.shift else None  # Gemma's; the others take the weight's where that is wider
-        return rms_norm(hidden_states, self.weight, _epsilon(self), shift=self.shift, dtype=narrow or kept)
+        return rms_norm(hidden_states, self.weight, _epsilon(self), shift=self.shift, dtype=self.narrow() or kept)
+
+
+class FusedLayerNorm(_FusedNorm, nn.LayerNorm):
+    """``nn.LayerNorm`` in the precision of the products that read it; a linear layer need not keep the result."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``[..., D] -> [..., D]``."""
+        dtype = self.narrow()
+        if dtype is None or input.dtype is not self.weight.dtype:
+            make = functools.partial(_plain_layer_norm, eps=self.eps)
+        else:
+            make = functools.partial(layer_norm, eps=self.eps, dtype=dtype)
+        return note(make(input, self.weight, self.bias), make, input, self.weight, self.bias)
+
+
+def _plain_layer_norm(x: torch.Tensor, weight_D: torch.Tensor, bias_D: torch.Tensor, *, eps: float) -> torch.Tensor:
+    return functional.layer_norm(x, x.shape[-1:], weight_D, bias_D, eps)
 
 
 def _epsilon(norm: Any) -> float:
@@ -76,11 +120,14 @@ def _epsilon(norm: Any) -> float:
 
 @functools.cache
 def _heir(base: Any, shift: float) -> type:
-    return type(base.__name__, (_FusedNorm, base), {"__module__": base.__module__, "shift": shift})
+    return type(base.__name__, (_FusedRMSNorm, base), {"__module__": base.__module__, "shift": shift})
 
 
 def _norm(module: Any) -> type | None:
     kind: Any = type(module)
+    if kind is nn.LayerNorm:
+        whole = len(module.normalized_shape) == 1 and module.bias is not None and module.weight.device.type == "cpu"
+        return FusedLayerNorm if whole else None
     if not kind.__name__.endswith("RMSNorm") or isinstance(module, _FusedNorm):
         return None
     weight = getattr(module, "weight", None)

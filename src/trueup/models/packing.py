@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trueup.models.attention import causal
+from trueup.models.attention import causal, has_own_backward, slopes
 from trueup.models.products import autocast_dtype, rounded
 
 NAME = "trueup"
@@ -155,7 +155,7 @@ def _attention_rows(
 
 
 class _ToRows(torch.autograd.Function):
-    """``[N, ...] -> [sum R*T, ...]``; backward adds each copy's gradient without atomics or sorting."""
+    """``[N, ...] -> [sum R*T, ...]``, the positions of all rows."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, stream: Stream) -> torch.Tensor:
@@ -164,11 +164,7 @@ class _ToRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        stream: Stream = ctx.stream
-        found = _taken(grad, stream)
-        for token, flat in stream.again:
-            found[token] += grad.index_select(0, flat)
-        return found, None
+        return _gathered(grad, ctx.stream), None
 
 
 class _ToStream(torch.autograd.Function):
@@ -176,15 +172,49 @@ class _ToStream(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, stream: Stream) -> torch.Tensor:
-        ctx.stream, ctx.count = stream, values.shape[0]
+        ctx.stream = stream
         return _taken(values, stream)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        home = ctx.stream.home
-        found = grad.new_zeros((ctx.count, *grad.shape[1:]))
-        found[home] = grad[: len(home)]
-        return found, None
+        return _at_home(grad, ctx.stream), None
+
+
+class _InRows(torch.autograd.Function):
+    """Plain causal attention of a stream; what its rows hold is gathered again in the backward pass, not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, stream: Stream, scale: float | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.stream, ctx.scale = stream, scale
+        outputs = [_flat(causal(*_rows(index_RT, query, key, value), scale=scale)) for index_RT in stream.rows]
+        return _taken(torch.cat(outputs), stream)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
+        stream: Stream = ctx.stream
+        kept = ctx.saved_tensors
+        found: list[tuple[torch.Tensor, ...]] = []
+        sizes = [index.numel() for index in stream.rows]
+        for index_RT, part in zip(stream.rows, torch.split(_at_home(grad, stream), sizes), strict=True):
+            grad_RHTE = part.view(*index_RT.shape, *part.shape[1:]).transpose(1, 2)
+            query, key, value = _rows(index_RT, *kept)
+            found.append(tuple(map(_flat, slopes(query, key, value, grad_RHTE, ctx.scale))))
+        to_query, to_key, to_value = (_gathered(torch.cat(pieces), stream) for pieces in zip(*found, strict=True))
+        return to_query, to_key, to_value, None, None
+
+
+def _rows(index_RT: torch.Tensor, *values: torch.Tensor) -> list[torch.Tensor]:
+    """``[N, H, E] -> [R, H, T, E]`` of one bucket."""
+    picked = (tensor.index_select(0, index_RT.flatten()) for tensor in values)
+    return [tensor.view(*index_RT.shape, *tensor.shape[1:]).transpose(1, 2) for tensor in picked]
+
+
+def _flat(rows_RHTE: torch.Tensor) -> torch.Tensor:
+    """``[R, H, T, E] -> [R*T, H, E]``."""
+    return rows_RHTE.transpose(1, 2).flatten(0, 1)
 
 
 def _taken(values: torch.Tensor, stream: Stream) -> torch.Tensor:
@@ -193,6 +223,21 @@ def _taken(values: torch.Tensor, stream: Stream) -> torch.Tensor:
     found = values.new_empty((len(stream), *values.shape[1:]))
     torch.index_select(values, 0, stream.home, out=found[:real])
     found[real:] = 0
+    return found
+
+
+def _at_home(values: torch.Tensor, stream: Stream) -> torch.Tensor:
+    """``[N, ...] -> [sum R*T, ...]``: each token's value at its home, zero elsewhere."""
+    found = values.new_zeros((sum(index.numel() for index in stream.rows), *values.shape[1:]))
+    found[stream.home] = values[: len(stream.home)]
+    return found
+
+
+def _gathered(values: torch.Tensor, stream: Stream) -> torch.Tensor:
+    """``[sum R*T, ...] -> [N, ...]``: sums over the copies of each token, without atomics or sorting."""
+    found = _taken(values, stream)
+    for token, flat in stream.again:
+        found[token] += values.index_select(0, flat)
     return found
 
 
@@ -251,16 +296,22 @@ def attend_in_rows(
 
     ``scale``, ``window`` and ``softcap`` are those of ``causal``.
     """
+    found: torch.Tensor
+    if softcap is None and all(
+        has_own_backward(query, key, index.shape[1]) and (window is None or window >= index.shape[1])
+        for index in stream.rows
+    ):
+        found = _InRows.apply(query, key, value, stream, scale)  # type: ignore[no-untyped-call]
+        return found
     flat = [_ToRows.apply(tensor, stream) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
     sizes = [index.numel() for index in stream.rows]
     outputs = []
     # One split, not slices: its backward is one concatenation.
     for index, *parts in zip(stream.rows, *(tensor.split(sizes) for tensor in flat), strict=True):
         q, k, v = (part.unflatten(0, tuple(index.shape)).transpose(1, 2) for part in parts)
-        found_RHTE = causal(q, k, v, scale=scale, window=window, softcap=softcap)
-        outputs.append(found_RHTE.transpose(1, 2).flatten(0, 1))
+        outputs.append(_flat(causal(q, k, v, scale=scale, window=window, softcap=softcap)))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    found: torch.Tensor = _ToStream.apply(joined, stream)  # type: ignore[no-untyped-call]
+    found = _ToStream.apply(joined, stream)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from trueup.models.gradients import Slope
+from trueup.models.remade import Origin, origin_of
 
 LEAST_OUTPUTS = 8
 """Narrower layers (a reward head) are no matrix product worth the name."""
@@ -148,14 +149,22 @@ def _dense(matrix: torch.Tensor) -> torch.Tensor:
 class _Linear(torch.autograd.Function):
     """``input @ weight.T + bias`` in the precision of ``input``, and its gradients; ``turned`` weights are [I, O].
 
-    A weight that is wider than that is narrowed again for the backward pass and not kept.
+    A weight that is wider than that is narrowed again for the backward pass and not kept. Nor is the input, where its
+    origin is known or where the weight learns nothing.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, input_NI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, turned: bool
+        ctx: Any,
+        input_NI: torch.Tensor,
+        weight: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        turned: bool,
+        origin: Origin | None,
     ) -> torch.Tensor:
-        ctx.save_for_backward(input_NI, weight)
+        ctx.make = None if origin is None else origin.make
+        kept = () if not ctx.needs_input_grad[1] else (input_NI,) if origin is None else origin.ingredients
+        ctx.save_for_backward(weight, *kept)
         ctx.parameter, ctx.turned = weight, turned
         as_used = weight.to(input_NI.dtype)
         bias_O = None if bias_O is None else bias_O.to(input_NI.dtype)
@@ -163,17 +172,18 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        input_NI, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        weight, *kept = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         to_input = to_weight = None
         if needs_input:
             as_used = weight.to(grad_NO.dtype)
             to_input = product(grad_NO, as_used if ctx.turned else as_used.t())
         if needs_weight:
+            input_NI = kept[0] if ctx.make is None else ctx.make(*kept).flatten(0, -2)
             slope = Slope(ctx.parameter)
             add_weight_slope_(slope, *((input_NI, grad_NO) if ctx.turned else (grad_NO, input_NI)))
             to_weight = slope.for_autograd
-        return to_input, to_weight, grad_NO.sum(0).to(weight.dtype) if needs_bias else None, None
+        return to_input, to_weight, grad_NO.sum(0).to(weight.dtype) if needs_bias else None, None, None
 
 
 def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None:
@@ -189,7 +199,7 @@ def _precision(input_: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None
 
 def _linear(input_: torch.Tensor, layer: nn.Module, precision: torch.dtype, turned: bool) -> torch.Tensor:
     flat_NO: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-        input_.flatten(0, -2).to(precision), layer.weight, layer.bias, turned
+        input_.flatten(0, -2).to(precision), layer.weight, layer.bias, turned, origin_of(input_, precision)
     )
     return flat_NO.view(*input_.shape[:-1], -1)
 

@@ -18,14 +18,15 @@ from trueup.config import Batch
 from trueup.errors import ModelError
 from trueup.models.fuse import fuse_on_cpu
 from trueup.models.packing import SHARED_FROM, Stream, pack, packed, padded, remembered
-from trueup.models.products import quicken
+from trueup.models.products import has_amx, quicken
 
 log = logging.getLogger("trueup.models")
 
 MOST_TOKENS, LEAST_TOKENS = 8192, 2048
 """Of a micro-batch, padded, where none are set."""
-KEPT_STATES = 16 << 20
-"""Tokens times layers times width of a micro-batch on a CPU: 0.4 GB or less for the backward pass in bfloat16."""
+KEPT_STATES, KEPT_STATES_AMX = 16 << 20, 80 << 20
+"""Tokens times layers times width of a micro-batch on a CPU: 0.4 GB or less for the backward pass in bfloat16, and 2 GB
+with AMX."""
 
 
 @dataclass(eq=False)
@@ -55,7 +56,8 @@ class Trunk:
         """Padded tokens of one micro-batch: what was set, or what suits this model where it runs.
 
         On a CPU products of a thousand tokens are as fast as larger ones, so a pass need not hold more: what it keeps
-        for the backward pass grows with tokens, layers and width. On a GPU larger passes are faster.
+        for the backward pass grows with tokens, layers and width. On a GPU larger passes are faster. So are they with
+        AMX: products are so fast there that narrowing weights and adding up their gradients, once a pass, tells.
         """
         if batch.micro_tokens is not None:
             return batch.micro_tokens
@@ -63,7 +65,8 @@ class Trunk:
         size = int(getattr(config, "hidden_size", 0)) * int(getattr(config, "num_hidden_layers", 0))
         if self.device.type != "cpu" or not size:
             return MOST_TOKENS
-        return min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_STATES // size))
+        kept = KEPT_STATES_AMX if self.compute is torch.bfloat16 and has_amx() else KEPT_STATES
+        return min(MOST_TOKENS, max(LEAST_TOKENS, kept // size))
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast for the matrix products when ``compute`` is not float32; float64 models stay as they are."""
