@@ -68,8 +68,8 @@ def test_a_target_that_is_missed_is_called_so(monkeypatch):
         "rows": [{"job": "reward-bf16", "sides": sides, "machine": machine}],
         "workload": {"flop": {"reward": 4e11}},
     }
-    row = speed_page._verdict(found).splitlines()[-1]
-    assert "2.5x, 2.0x over best, memory 0.80x" in row
-    assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in row
+    line = speed_page._verdict(found).splitlines()[-1]
+    assert "2.5x, 2.0x over best, memory 0.80x" in line
+    assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in line
     sides["trueup"] |= {"rate": 8.0, "rate_whole": 8.0, "peak_gb": 2.5}
     assert speed_page._verdict(found).endswith("| yes |")
