@@ -96,6 +96,27 @@ def test_idle_rows_of_the_head_add_nothing_to_any_gradient(count, between):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_the_weight_of_the_head_is_narrowed_again_only_if_another_stands_in_its_place(between):
+    draw = torch.Generator().manual_seed(0)
+    weight_VD, other_VD = (torch.randn(50, 8, generator=draw).requires_grad_() for _ in range(2))
+    hidden_ND = torch.randn(37, 8, generator=draw).bfloat16().requires_grad_()
+    target_N = torch.randint(0, 50, (37,), generator=draw)
+
+    def slopes(between):
+        logps_N = apart(hidden_ND, weight_VD, None, target_N).logps_N
+        if between:
+            apart(hidden_ND, other_VD, None, target_N)
+        narrowed = head._SCRATCH.blocks["weight"]._version
+        found = torch.autograd.grad(logps_N.sum(), [hidden_ND, weight_VD])
+        return found, head._SCRATCH.blocks["weight"]._version - narrowed
+
+    (wanted, _), (found, copies) = slopes(False), slopes(between)
+    assert copies == between
+    for one, two in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
 def apart(hidden_ND, weight_VD, bias_V, target_N, **more):
     """Scores by the head that runs apart from its model, in the precision of the states."""
     policy = SimpleNamespace(plain_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype)

@@ -203,3 +203,40 @@ def test_under_autocast_attention_gets_the_narrow_precision(family, monkeypatch)
         model.base_model(**inputs, use_cache=False)
     assert seen == [{torch.bfloat16}] * len(seen)
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "Qwen3", "Mistral"])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(batch=batches())
+def test_rows_that_are_gathered_again_have_the_gradient_of_plain_rows(family, batch):
+    """The way of bfloat16 on a CPU, in the precision in which a mistake shows."""
+    model, (prompts, completions) = model_of(family), batch
+    stream = pack(prompts, completions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "has_own_backward", lambda *_: True)
+        with packed(model, stream) as inputs:
+            state_ND = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
+        found = state_ND[stream.source_N], state_ND[stream.last_B]
+        one = gradient(model, *found)
+    wanted = plain_states(model, prompts, completions)
+    rtol = 1e-10 if family == "GPT2" else 1e-5
+    torch.testing.assert_close(found[0], wanted[0], rtol=rtol, atol=rtol)
+    other = gradient(model, *wanted)
+    assert float((one - other).norm() / other.norm()) < rtol
+
+
+def test_attention_keeps_the_tokens_of_a_stream_and_not_its_rows():
+    shared = tuple(range(20))
+    stream = pack([shared] * 4, [(1, 2), (3,), (4, 5, 6), (7,)])
+    tensors = [torch.randn(len(stream), 2, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    kept = []
+
+    def see(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        found = packing.attend_in_rows(*tensors, stream)
+    assert kept == [len(stream) * 16] * 3
+    found.float().pow(2).sum().backward()
+    assert all(t.grad is not None and t.grad.abs().sum() > 0 for t in tensors)
