@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers.models.llama import modeling_llama
 
 from trueup.engine.device import tuned_process
 from trueup.models.attention import causal
 from trueup.models.decoder import _attend_by_pytorch, _attend_once, _Desk, _Product
-from trueup.models.elementwise import rms_norm, rotated
+from trueup.models.elementwise import gelu, layer_norm, rms_norm, rotated
 from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
+from trueup.models.remade import origin_of
 
 
 def best(run: Callable[[], Any], repeats: int = 12) -> float:
@@ -127,7 +129,10 @@ def single_queries() -> list[str]:
 
 
 def fused() -> list[str]:
-    """Forward and backward of RMSNorm that three products read, and of rotary positions: 3,456 tokens, bfloat16."""
+    """Forward and backward of a block's element-wise layers: 3,456 tokens, bfloat16.
+
+    Three products read RMSNorm, one the others. Our GELU makes its result twice, as in training; PyTorch's once.
+    """
     lines = ["| layer | width | Hugging Face | trueup |", "|---|---:|---:|---:|"]
     count, narrow = 3456, torch.bfloat16
     for width in (256, 768):
@@ -141,6 +146,23 @@ def fused() -> list[str]:
         theirs = best(lambda x=state_ND, n=norm, run=read: run(n(x)))  # type: ignore[misc]
         ours = best(lambda x=state_ND, n=norm, run=read: run(rms_norm(x, n.weight, 1e-6, dtype=narrow)))  # type: ignore[misc]
         lines.append(f"| RMSNorm | {width} | {theirs:.2f} | {ours:.2f} |")
+    layer = nn.LayerNorm(768)
+    state_ND, grad = torch.randn(count, 768, requires_grad=True), torch.randn(count, 768, dtype=narrow)
+    theirs = best(lambda: layer(state_ND).to(narrow).backward(grad))
+    ours = best(lambda: layer_norm(state_ND, layer.weight, layer.bias, layer.eps, dtype=narrow).backward(grad))
+    lines.append(f"| LayerNorm | 768 | {theirs:.2f} | {ours:.2f} |")
+    wide, slope = torch.randn(count, 3072, dtype=narrow, requires_grad=True), torch.randn(count, 3072, dtype=narrow)
+
+    def gelu_twice() -> None:
+        found = gelu(wide)
+        origin = origin_of(found, narrow)
+        assert origin is not None
+        with torch.no_grad():
+            origin.make(*origin.ingredients)
+        found.backward(slope)
+
+    theirs = best(lambda: functional.gelu(wide, approximate="tanh").backward(slope))
+    lines.append(f"| GELU | 3072 | {theirs:.2f} | {best(gelu_twice):.2f} |")
     for heads in (4, 12):
         query = torch.randn(count, heads, 64, dtype=narrow, requires_grad=True)
         cos, sin, grad = torch.randn(count, 64), torch.randn(count, 64), torch.randn(count, heads, 64, dtype=narrow)
