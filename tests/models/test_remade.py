@@ -11,8 +11,10 @@ from tests.models.test_packing import build
 from trueup.models import elementwise
 from trueup.models.elementwise import gelu, layer_norm
 from trueup.models.fuse import FusedLayerNorm, RemadeGELU, fuse, fuse_on_cpu
+from trueup.models.packing import pack
 from trueup.models.products import FastConv1D, FastLinear, quicken
 from trueup.models.remade import note, origin_of
+from trueup.models.trunk import Trunk
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 12))
 
@@ -181,3 +183,21 @@ def test_under_autocast_a_model_is_as_close_to_float32_as_it_was(family):
         found.append(torch.cat([p.grad.flatten() for p in model.base_model.parameters()]))
     theirs, ours = (float((f - found[0]).norm() / found[0].norm()) for f in found[1:])
     assert ours < 1.3 * theirs < 0.1
+
+
+def test_under_gradient_checkpointing_the_gradients_are_the_same_to_the_bit():
+    found = []
+    for checkpointed in (False, True):
+        model = build("GPT2", torch.float32)
+        fuse(model)
+        trunk = Trunk(model, model.base_model, torch.device("cpu"), torch.bfloat16, "GPT2")
+        assert {type(m) for m in model.modules()} >= {RemadeGELU, FusedLayerNorm, FastConv1D}
+        if checkpointed:
+            trunk.checkpoint_blocks()
+        shared = tuple(range(1, 12))
+        hidden_ND = trunk.stream(pack([shared, shared, (3, 4)], [(5, 6, 7), (8, 9), (10, 11, 12, 13)]))
+        hidden_ND.float().pow(3).sum().backward()
+        found.append({name: p.grad for name, p in model.base_model.named_parameters()})
+    for name, wanted in found[0].items():
+        assert wanted.abs().sum() > 0, name
+        assert torch.equal(found[1][name], wanted), name
