@@ -94,8 +94,8 @@ def _peers() -> str:
             "What training the 124M model must hold: weights, gradients and both moments of Adam in float32, 16 bytes a "
             "parameter; RLHF also holds the reference's and the reward model's weights. Interpreter and libraries (about 0.4 "
             "GB) and everything that a batch needs come on top. The least ratio is that of a program which needs nothing "
-            "on top. TRL's defaults recompute activations (gradient checkpointing), ours keep them, as TRL's best settings do: "
-            "the ratio to those compares like with like. `model.gradient_checkpointing=true` recomputes here too (*lean*): its "
+            "on top. TRL's defaults recompute activations (gradient checkpointing), ours keep what is not "
+            "cheaply made again, TRL's best settings keep all: the ratio to those compares like with like. `model.gradient_checkpointing=true` recomputes here too (*lean*): its "
             "memory and its throughput over TRL's default are the last columns.",
             _memory(found),
             "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
