@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
     parser.add_argument("--ppo-python", default=sys.executable, help="interpreter with TRL 1.12, the last with PPO")
     args = parser.parse_args()
+    commit = revision()  # the results are a file of the repository: writing them makes the copy differ
     work = args.out / "work"
     facts = prepare(work, args.data, steps=args.steps)
     print("workload:", facts, flush=True)
@@ -75,7 +77,7 @@ def main() -> None:
         _same_work(job, runs)
         row = {
             "job": job,
-            "revision": revision(),
+            "revision": commit,
             "machine": machine,
             "sides": {side: _summary(job, these) for side, these in runs.items()},
         }
@@ -95,9 +97,11 @@ def _earlier(workload: dict[str, Any]) -> dict[str, Any]:
 
 
 def revision() -> str | None:
-    """The commit that is measured, if this is a working copy of the repository."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    """The commit that is measured, marked if files differ from it; None outside a working copy of the repository."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:

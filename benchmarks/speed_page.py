@@ -95,8 +95,8 @@ def _peers() -> str:
             "parameter; RLHF also holds the reference's and the reward model's weights. Interpreter and libraries (about 0.4 "
             "GB) and everything that a batch needs come on top. The least ratio is that of a program which needs nothing "
             "on top. TRL's defaults recompute activations (gradient checkpointing), ours keep what is not "
-            "cheaply made again, TRL's best settings keep all: the ratio to those compares like with like. `model.gradient_checkpointing=true` recomputes here too (*lean*): its "
-            "memory and its throughput over TRL's default are the last columns.",
+            "cheaply made again, TRL's best settings keep all: the ratio to those is of programs that run no block twice. "
+            "`model.gradient_checkpointing=true` recomputes here too (*lean*): its memory and its throughput over TRL's default are the last columns.",
             _memory(found),
             "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
             "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy: it casts the weights anew at every "

@@ -76,6 +76,19 @@ def assert_same_loss_and_gradients(plain, fast, **tolerance):
         torch.testing.assert_close(other.grad, one.grad, msg=name, **tolerance)
 
 
+def kept_by(run):
+    """What ``run()`` gives, and the tensors that it keeps for the backward pass, each place in memory once."""
+    seen = {}
+
+    def see(tensor):
+        seen.setdefault(tensor.data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        found = run()
+    return found, list(seen.values())
+
+
 tokens = st.integers(0, VOCABULARY - 1)
 
 
@@ -212,8 +225,12 @@ def test_rows_that_are_gathered_again_have_the_gradient_of_plain_rows(family, ba
     """The way of bfloat16 on a CPU, in the precision in which a mistake shows."""
     model, (prompts, completions) = model_of(family), batch
     stream = pack(prompts, completions)
+
+    def plain(query, key, width, *, window, softcap):
+        return softcap is None and (window is None or window >= width)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "has_own_backward", lambda *_: True)
+        patch.setattr(packing, "has_own_backward", plain)
         with packed(model, stream) as inputs:
             state_ND = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
         found = state_ND[stream.source_N], state_ND[stream.last_B]
@@ -229,14 +246,22 @@ def test_attention_keeps_the_tokens_of_a_stream_and_not_its_rows():
     shared = tuple(range(20))
     stream = pack([shared] * 4, [(1, 2), (3,), (4, 5, 6), (7,)])
     tensors = [torch.randn(len(stream), 2, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    kept = []
-
-    def see(tensor):
-        kept.append(tensor.numel())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
-        found = packing.attend_in_rows(*tensors, stream)
-    assert kept == [len(stream) * 16] * 3
+    found, kept = kept_by(lambda: packing.attend_in_rows(*tensors, stream))
+    assert [tensor.numel() for tensor in kept] == [len(stream) * 16] * 3
     found.float().pow(2).sum().backward()
     assert all(t.grad is not None and t.grad.abs().sum() > 0 for t in tensors)
+
+
+@pytest.mark.parametrize("more", [{"window": 3}, {"softcap": 0.5}, {"scale": 1.7}], ids=str)
+def test_in_bfloat16_windows_caps_and_scales_hold(more):
+    stream = pack([tuple(range(20))] * 2, [(1, 2, 3), (4, 5)])
+    draw = torch.Generator().manual_seed(0)
+    narrow = [torch.randn(len(stream), 2, 8, generator=draw).bfloat16().requires_grad_() for _ in range(3)]
+    wide = [tensor.detach().double().requires_grad_() for tensor in narrow]
+    results = []
+    for tensors in (narrow, wide):
+        found = packing.attend_in_rows(*tensors, stream, **more)
+        found.double().pow(3).sum().backward()
+        results.append([found.detach().double(), *(tensor.grad.double() for tensor in tensors)])
+    for ours, exact in zip(*results, strict=True):
+        assert float((ours - exact).norm() / exact.norm()) < 0.05

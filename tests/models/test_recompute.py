@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.test_packing import build
+from tests.models.test_packing import build, kept_by
 from trueup.models import packing
 from trueup.models.packing import SHARED_FROM, pack
 from trueup.models.trunk import Trunk
@@ -67,16 +67,9 @@ def test_less_is_kept_for_the_backward_pass():
     kept = {}
     for checkpointed in (False, True):
         trunk = trunk_of("Llama", checkpointed=checkpointed)
-        seen = {}
-
-        def note(tensor, seen=seen):
-            seen[tensor.data_ptr()] = tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            trunk.stream(pack(PROMPTS, ANSWERS)).sum()
+        _, tensors = kept_by(lambda trunk=trunk: trunk.stream(pack(PROMPTS, ANSWERS)).sum())
         weights = {p.data_ptr() for p in trunk.model.parameters()}
-        kept[checkpointed] = sum(size for place, size in seen.items() if place not in weights)
+        kept[checkpointed] = sum(t.numel() for t in tensors if t.data_ptr() not in weights)
     assert kept[True] < 0.4 * kept[False]
 
 

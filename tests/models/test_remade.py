@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tests.models.test_packing import build
+from tests.models.test_packing import build, kept_by
 from trueup.models import elementwise
 from trueup.models.elementwise import gelu, layer_norm
 from trueup.models.fuse import FusedLayerNorm, RemadeGELU, fuse, fuse_on_cpu
@@ -98,19 +98,6 @@ class Block(nn.Module):
         return x + self.c_proj(self.act(self.c_fc(self.ln_2(x))))
 
 
-def kept_by(run):
-    """Shapes that are kept for the backward pass, weights aside."""
-    seen = {}
-
-    def see(tensor):
-        seen[tensor.untyped_storage().data_ptr()] = tuple(tensor.shape)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
-        found = run()
-    return found, sorted(seen.values())
-
-
 @pytest.mark.parametrize("approximate", ["tanh", "none"])
 @pytest.mark.parametrize("narrow", [False, True])
 def test_linear_layers_do_not_keep_what_can_be_made_again(narrow, approximate):
@@ -119,9 +106,9 @@ def test_linear_layers_do_not_keep_what_can_be_made_again(narrow, approximate):
     for block in (plain, fast):
         x = torch.randn(7, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
-            found, shapes_ = kept_by(lambda block=block, x=x: block(x))
+            found, tensors = kept_by(lambda block=block, x=x: block(x))
         found.float().pow(3).sum().backward()
-        kept.append(sum(shape == (7, 48) for shape in shapes_) + sum(shape == (7, 16) for shape in shapes_))
+        kept.append(sum(tensor.shape in ((7, 48), (7, 16)) for tensor in tensors))
         results.append([found.detach().float(), x.grad, *(p.grad for p in block.parameters() if p.grad is not None)])
     assert kept[1] == 2 < kept[0]  # what the norm and what the GELU is given
     assert len(results[0]) == len(results[1]) == 8
@@ -152,8 +139,8 @@ def test_the_input_of_a_frozen_layer_is_not_kept():
     """As under LoRA: the gradient passes through, and needs the weight only."""
     layer = FastLinear(4, 8).requires_grad_(False)
     x = torch.randn(3, 4, requires_grad=True)
-    found, shapes_ = kept_by(lambda: layer(x))
-    assert shapes_ == [(8, 4)]
+    found, tensors = kept_by(lambda: layer(x))
+    assert [tensor.shape for tensor in tensors] == [(8, 4)]
     found.sum().backward()
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 4))
 

@@ -39,10 +39,10 @@ def causal(
     """
     width, grouped = query.shape[2], key.shape[1] != query.shape[1]
     narrow = window is not None and window < width
+    if has_own_backward(query, key, width, window=window, softcap=softcap):
+        found: torch.Tensor = _Causal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        return found
     if softcap is None and not narrow:
-        if has_own_backward(query, key, width):
-            found: torch.Tensor = _Causal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
-            return found
         return functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, enable_gqa=grouped
         )
@@ -60,10 +60,13 @@ def causal(
     return logits.softmax(-1, dtype=wide).to(query.dtype) @ value
 
 
-def has_own_backward(query: torch.Tensor, key: torch.Tensor, width: int) -> bool:
-    """Whether plain causal attention of rows of this width goes through ``slopes`` in the backward pass."""
+def has_own_backward(
+    query: torch.Tensor, key: torch.Tensor, width: int, *, window: int | None, softcap: float | None
+) -> bool:
+    """Whether attention of rows of this width is plain and goes through ``slopes`` in the backward pass."""
+    plain = softcap is None and (window is None or window >= width)
     learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
-    return learns and query.device.type == "cpu" and query.dtype is torch.bfloat16 and width <= LONGEST
+    return plain and learns and query.device.type == "cpu" and query.dtype is torch.bfloat16 and width <= LONGEST
 
 
 def _spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -162,7 +162,7 @@ TWICE, CUBED = math.sqrt(8.0 / math.pi), 0.044715
 class _Gelu(torch.autograd.Function):
     """``x (1 + tanh(z / 2)) / 2 = x s(z)``; its derivative is ``s + y (1 - s) dz/dx`` (arXiv 1606.08415).
 
-    PyTorch's kernels take tanh, which costs several logistic functions. ``slope`` is where ``_again`` leaves the
+    PyTorch's kernels take tanh, which costs more than the logistic function. ``slope`` is where ``_again`` leaves the
     derivative for the backward pass.
     """
 
@@ -189,25 +189,23 @@ def _gelu(x: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
     """GELU of ``x``, any shape; writes its derivative to ``slope``."""
     found, flat, wide = x.new_empty(x.shape), x.reshape(-1), _wide(x.dtype)
     flat_found, flat_slope = found.view(-1), None if slope is None else slope.view(-1)
-    square, share, bend = (flat.new_empty(min(ELEMENTS, flat.numel()), dtype=wide) for _ in range(3))
+    buffers = [flat.new_empty(min(ELEMENTS, flat.numel()), dtype=wide) for _ in range(3)]
     for part in _parts(flat.numel(), 1):
         some = flat[part].to(wide)
-        count = some.numel()
-        torch.mul(some, some, out=square[:count])
-        torch.mul(square[:count], TWICE * CUBED, out=share[:count]).add_(TWICE).mul_(some).sigmoid_()
-        value = torch.mul(some, share[:count], out=bend[:count])
-        flat_found[part] = value
+        square, share, value = (buffer[: some.numel()] for buffer in buffers)
+        torch.mul(some, some, out=square)
+        torch.mul(square, TWICE * CUBED, out=share).add_(TWICE).mul_(some).sigmoid_()
+        flat_found[part] = torch.mul(some, share, out=value)
         if flat_slope is not None:
-            square[:count].mul_(3 * TWICE * CUBED).add_(TWICE).mul_(value)
-            square[:count].addcmul_(square[:count], share[:count], value=-1)
-            flat_slope[part] = square[:count].add_(share[:count])
+            square.mul_(3 * TWICE * CUBED).add_(TWICE).mul_(value)
+            flat_slope[part] = square.addcmul_(square, share, value=-1).add_(share)
     return found
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
     """GELU in its tanh form, computed in float32 or wider; a linear layer that reads it need not keep it.
 
-    The derivative is found together with the value when that is made again, in half the time of both.
+    The derivative is found together with the value when that is made again.
     """
     slope: list[torch.Tensor] = []
     found: torch.Tensor = _Gelu.apply(x, slope)  # type: ignore[no-untyped-call]

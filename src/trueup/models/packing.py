@@ -164,7 +164,7 @@ class _ToRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _gathered(grad, ctx.stream), None
+        return _summed(grad, ctx.stream), None
 
 
 class _ToStream(torch.autograd.Function):
@@ -189,7 +189,7 @@ class _InRows(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.stream, ctx.scale = stream, scale
-        outputs = [_flat(causal(*_rows(index_RT, query, key, value), scale=scale)) for index_RT in stream.rows]
+        outputs = [_flat(causal(*_picked(index_RT, query, key, value), scale=scale)) for index_RT in stream.rows]
         return _taken(torch.cat(outputs), stream)
 
     @staticmethod
@@ -199,17 +199,20 @@ class _InRows(torch.autograd.Function):
         found: list[tuple[torch.Tensor, ...]] = []
         sizes = [index.numel() for index in stream.rows]
         for index_RT, part in zip(stream.rows, torch.split(_at_home(grad, stream), sizes), strict=True):
-            grad_RHTE = part.view(*index_RT.shape, *part.shape[1:]).transpose(1, 2)
-            query, key, value = _rows(index_RT, *kept)
-            found.append(tuple(map(_flat, slopes(query, key, value, grad_RHTE, ctx.scale))))
-        to_query, to_key, to_value = (_gathered(torch.cat(pieces), stream) for pieces in zip(*found, strict=True))
+            query, key, value = _picked(index_RT, *kept)
+            found.append(tuple(map(_flat, slopes(query, key, value, _rows(part, index_RT), ctx.scale))))
+        to_query, to_key, to_value = (_summed(torch.cat(pieces), stream) for pieces in zip(*found, strict=True))
         return to_query, to_key, to_value, None, None
 
 
-def _rows(index_RT: torch.Tensor, *values: torch.Tensor) -> list[torch.Tensor]:
+def _picked(index_RT: torch.Tensor, *values: torch.Tensor) -> list[torch.Tensor]:
     """``[N, H, E] -> [R, H, T, E]`` of one bucket."""
-    picked = (tensor.index_select(0, index_RT.flatten()) for tensor in values)
-    return [tensor.view(*index_RT.shape, *tensor.shape[1:]).transpose(1, 2) for tensor in picked]
+    return [_rows(tensor.index_select(0, index_RT.flatten()), index_RT) for tensor in values]
+
+
+def _rows(flat: torch.Tensor, index_RT: torch.Tensor) -> torch.Tensor:
+    """``[R*T, H, E] -> [R, H, T, E]``."""
+    return flat.view(*index_RT.shape, *flat.shape[1:]).transpose(1, 2)
 
 
 def _flat(rows_RHTE: torch.Tensor) -> torch.Tensor:
@@ -233,7 +236,7 @@ def _at_home(values: torch.Tensor, stream: Stream) -> torch.Tensor:
     return found
 
 
-def _gathered(values: torch.Tensor, stream: Stream) -> torch.Tensor:
+def _summed(values: torch.Tensor, stream: Stream) -> torch.Tensor:
     """``[sum R*T, ...] -> [N, ...]``: sums over the copies of each token, without atomics or sorting."""
     found = _taken(values, stream)
     for token, flat in stream.again:
@@ -297,10 +300,7 @@ def attend_in_rows(
     ``scale``, ``window`` and ``softcap`` are those of ``causal``.
     """
     found: torch.Tensor
-    if softcap is None and all(
-        has_own_backward(query, key, index.shape[1]) and (window is None or window >= index.shape[1])
-        for index in stream.rows
-    ):
+    if all(has_own_backward(query, key, index.shape[1], window=window, softcap=softcap) for index in stream.rows):
         found = _InRows.apply(query, key, value, stream, scale)  # type: ignore[no-untyped-call]
         return found
     flat = [_ToRows.apply(tensor, stream) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
@@ -308,7 +308,7 @@ def attend_in_rows(
     outputs = []
     # One split, not slices: its backward is one concatenation.
     for index, *parts in zip(stream.rows, *(tensor.split(sizes) for tensor in flat), strict=True):
-        q, k, v = (part.unflatten(0, tuple(index.shape)).transpose(1, 2) for part in parts)
+        q, k, v = (_rows(part, index) for part in parts)
         outputs.append(_flat(causal(q, k, v, scale=scale, window=window, softcap=softcap)))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     found = _ToStream.apply(joined, stream)  # type: ignore[no-untyped-call]

@@ -163,8 +163,8 @@ class _Linear(torch.autograd.Function):
         origin: Origin | None,
     ) -> torch.Tensor:
         ctx.make = None if origin is None else origin.make
-        kept = () if not ctx.needs_input_grad[1] else (input_NI,) if origin is None else origin.ingredients
-        ctx.save_for_backward(weight, *kept)
+        kept = (input_NI,) if origin is None else origin.ingredients
+        ctx.save_for_backward(weight, *(kept if ctx.needs_input_grad[1] else ()))
         ctx.parameter, ctx.turned = weight, turned
         as_used = weight.to(input_NI.dtype)
         bias_O = None if bias_O is None else bias_O.to(input_NI.dtype)
