@@ -38,6 +38,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
+    if args.side.startswith("trueup"):
+        from trueup.allocator import restart
+
+        restart()  # as the command does
     method, _, detail = args.job.partition("-")
     lean = args.side == "trueup-lean"
     if lean and method in ("rlhf", "sample"):

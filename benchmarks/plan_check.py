@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trueup.allocator import restart
 from trueup.plan import measure
 from trueup.quickstart import Size, stages, write_world
 
@@ -23,6 +24,7 @@ SIZE = Size(corpus=30_000, demonstrations=3_000, pairs=6_000, held_out_pairs=800
 
 def main() -> None:
     """Plan, run, compare, write JSON."""
+    restart()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/plan"))
     args = parser.parse_args()

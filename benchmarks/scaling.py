@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from trueup.allocator import restart
+
 RESULTS = Path("benchmarks/results/scaling.json")
 BASE = {"prompt": 128, "answer": 48, "pairs": 8, "vocabulary": 16_384, "width": 512}
 AXES = {
@@ -30,6 +32,7 @@ LAYERS = 8
 
 def main() -> None:
     """Measure every point, or one (``--point``)."""
+    restart()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--point", help="JSON of one point; prints its result")
     parser.add_argument("--dtype", default="bfloat16")
