@@ -12,6 +12,7 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -216,31 +217,12 @@ def _trl(method: str, dtype: str, setting: Setting, *, best: bool) -> dict[str, 
 
 
 def _sample(side: str, work: Path, which: str) -> dict[str, Any]:
-    import torch
+    from transformers import AutoTokenizer
 
-    from trueup.config import Model, Sampling
-    from trueup.engine.device import tuned_process
-    from trueup.engine.generate import generate
-    from trueup.models.policy import open_policy
-
-    policy = open_policy(Model(name=str(work / which), dtype="bfloat16"))
+    tokenizer = AutoTokenizer.from_pretrained(work / which)
     texts = [json.loads(line)["prompt"] for line in (work / "prompts.jsonl").read_text().splitlines()[:SAMPLED_ROWS]]
-    prompts = [tuple(policy.tokenizer(text)["input_ids"][-PROMPT_TOKENS:]) for text in texts]
-    width = max(len(p) for p in prompts)
-
-    def peer() -> None:
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        length = {"min_new_tokens": SAMPLED_TOKENS, "max_new_tokens": SAMPLED_TOKENS}
-        options = {"do_sample": True, "top_k": 0, "pad_token_id": 0} | length
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            policy.model.generate(input_ids=ids, attention_mask=mask, **options)
-
-    def ours() -> None:
-        with tuned_process():
-            generate(policy, prompts, Sampling(max_new_tokens=SAMPLED_TOKENS), stop_ids=(), seed=0)
-
-    run = ours if side == "trueup" else peer
+    prompts = [tuple(tokenizer(text)["input_ids"][-PROMPT_TOKENS:]) for text in texts]
+    run = _trueup_sampling(work / which, prompts) if side == "trueup" else _peer_sampling(work / which, prompts)
     run()
     seconds = []
     for _ in range(3):
@@ -248,6 +230,40 @@ def _sample(side: str, work: Path, which: str) -> dict[str, Any]:
         run()
         seconds.append(time.perf_counter() - begin)
     return {"seconds": [0.0, *seconds], "losses": [], "once_seconds": 0.0}
+
+
+def _trueup_sampling(model: Path, prompts: list[tuple[int, ...]]) -> Callable[[], None]:
+    from trueup.config import Model, Sampling
+    from trueup.engine.device import tuned_process
+    from trueup.engine.generate import generate
+    from trueup.models.policy import open_policy
+
+    policy = open_policy(Model(name=str(model), dtype="bfloat16"), frozen=True)
+
+    def run() -> None:
+        with tuned_process():
+            generate(policy, prompts, Sampling(max_new_tokens=SAMPLED_TOKENS), stop_ids=(), seed=0)
+
+    return run
+
+
+def _peer_sampling(model: Path, prompts: list[tuple[int, ...]]) -> Callable[[], None]:
+    """``generate`` of the model as transformers opens it, under autocast as in a trainer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    width = max(len(p) for p in prompts)
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    length = {"min_new_tokens": SAMPLED_TOKENS, "max_new_tokens": SAMPLED_TOKENS}
+    options = {"do_sample": True, "top_k": 0, "pad_token_id": 0} | length
+
+    def run() -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            policy.generate(input_ids=ids, attention_mask=mask, **options)
+
+    return run
 
 
 def _trueup_rlhf(work: Path, which: str, _: bool) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "trueup"
 
 ROWS = {
-    **dict.fromkeys(["__init__", "types", "errors", "metrics", "config", "ledger", "progress", "seeds"], 0),
+    **dict.fromkeys(
+        ["__init__", "types", "errors", "metrics", "config", "ledger", "progress", "seeds", "allocator"], 0
+    ),
     **dict.fromkeys(["spec", "losses"], 1),
     **dict.fromkeys(["models", "data", "feedback"], 2),
     "engine": 3,
@@ -25,7 +27,7 @@ ROWS = {
     ),
     **dict.fromkeys("doctor trace reference __main__".split(), 6),
 }
-TORCH_FREE = "types errors metrics config ledger spec feedback reports web cli cli_feedback course".split()
+TORCH_FREE = "allocator types errors metrics config ledger spec feedback reports web cli cli_feedback course".split()
 
 
 def room(path: Path) -> str:

@@ -81,7 +81,7 @@ def evaluate(
     loaded = read_prompts(data, **(read or Reading()).options())
     prompts = loaded.items[:limit]
     batch = Batch(max_length=max_length)
-    policies = {n: open_policy(Model(name=p, device=device, dtype=dtype)) for n, p in paths.items()}
+    policies = {n: open_policy(Model(name=p, device=device, dtype=dtype), frozen=True) for n, p in paths.items()}
     judge = open_reward_model(Model(name=reward, device=device, dtype=dtype), new_head=False)
     shared = len({tuple(sorted(p.tokenizer.get_vocab().items())) for p in policies.values()}) == 1
     if not shared:

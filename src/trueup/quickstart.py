@@ -280,7 +280,9 @@ def evaluate(files: Mapping[str, str], runs: Mapping[str, Path], seed: int) -> l
     lines, _ = read_lines(Path(files["test_prompts"]))
     prompts = [chat(line["text"]) for line in lines]
     batch = Batch(max_length=_CONTEXT)
-    policies = {name: open_policy(Model(name=str(runs[name] / "final"))) for name in ("base", "sft", "dpo", "ppo")}
+    policies = {
+        name: open_policy(Model(name=str(runs[name] / "final")), frozen=True) for name in ("base", "sft", "dpo", "ppo")
+    }
     renderers = {name: Renderer.of(p.tokenizer, batch, context=p.context) for name, p in policies.items()}
     judge = open_reward_model(Model(name=str(runs["reward"] / "final")), new_head=False)
     return collect(

@@ -89,7 +89,7 @@ def as_prompt(text: str, renderer: Renderer) -> Prompt:
 
 
 def _open(name: str, device: str, dtype: str, template: str | None) -> _Speaker:
-    policy = open_policy(Model(name=name, device=device, dtype=dtype))
+    policy = open_policy(Model(name=name, device=device, dtype=dtype), frozen=True)
     renderer = Renderer.of(policy.tokenizer, Batch(max_length=_room(policy.context)), template=template)
     path = Path(name)
     label = path.parent.name if path.name == "final" else path.name

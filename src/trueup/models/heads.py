@@ -104,7 +104,7 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
     Args:
         config: Name or path, precision, device. ``tiny`` is refused: start from a trained (SFT) model.
         new_head: True to train one: the head is drawn from N(0, 1/(D+1)) (Stiennon et al. 2020).
-            False to use one: the directory must have been written by ``RewardModel.export``.
+            False to use one, which is then frozen: the directory must have been written by ``RewardModel.export``.
     """
     if config.name == "tiny":
         raise ModelError(
@@ -135,4 +135,6 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
     opened = RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
+    if not new_head:
+        opened.trunk.freeze()
     return opened

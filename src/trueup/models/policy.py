@@ -132,13 +132,14 @@ class Reference:
             yield self.policy
 
 
-def open_policy(config: Model, *, texts: list[str] | None = None, seed: int = 0) -> Policy:
-    """Open the model that will be trained.
+def open_policy(config: Model, *, texts: list[str] | None = None, seed: int = 0, frozen: bool = False) -> Policy:
+    """Open a model that will be trained, or ``frozen`` one that is only asked.
 
     Args:
         config: Name or path, precision, device, adapters.
         texts: Only for ``tiny``: the texts from which the tokenizer is learned.
         seed: Only for ``tiny`` and adapters: seeds the new weights.
+        frozen: No gradients, and less memory (``Trunk.freeze``).
     """
     device = resolve_device(config.device)
     if config.name == "tiny":
@@ -156,6 +157,8 @@ def open_policy(config: Model, *, texts: list[str] | None = None, seed: int = 0)
     policy = Policy(model, tokenizer, device, compute, source=config.name, adapters=config.lora is not None)
     if config.gradient_checkpointing:
         policy.trunk.checkpoint_blocks()
+    if frozen:
+        policy.trunk.freeze()
     return policy
 
 
@@ -182,8 +185,8 @@ def open_reference(config: Model, *, policy: Policy | None = None, pinned: str |
         reference = Reference(policy, adapters_off=True, fingerprint=fingerprint(base.items()))
     else:
         frozen = open_policy(config.model_copy(update={"lora": None, "gradient_checkpointing": False}))
-        frozen.model.requires_grad_(False)
         reference = Reference(frozen, adapters_off=False, fingerprint=frozen.fingerprint())
+        frozen.trunk.freeze()
     if pinned is not None and pinned != reference.fingerprint:
         raise ModelError(
             f"the reference changed: the run was started with {pinned}, {config.name} now is {reference.fingerprint}",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,25 @@ def quicken(model: Any) -> int:
             continue
         found += 1
     return found
+
+
+@torch.no_grad()
+def hold_narrow(model: Any, dtype: torch.dtype) -> int:
+    """Hold weights that only products in ``dtype`` read in that precision, in place. Returns how many.
+
+    For a model that learns no more and runs under autocast, which narrows them at every pass: not a number changes.
+    What others read too, such as a tied embedding, stays as precise as it is.
+    """
+    head, readers = model.get_output_embeddings(), Counter[int]()
+    for module in model.modules():
+        readers.update(id(parameter) for parameter in module.parameters(recurse=False))
+    narrowed = set()
+    for module in model.modules():
+        linear = isinstance(module, FastLinear | FastConv1D) or (module is head and type(module) is nn.Linear)
+        if linear and _fits(module.weight) and readers[id(module.weight)] == 1:
+            module.weight.data = module.weight.to(dtype)
+            narrowed.add(id(module.weight))
+    for parameter in model.parameters() if narrowed else ():
+        if id(parameter) not in narrowed:  # all may lie in the file that was mapped: none is to hold the rest of it
+            parameter.data = parameter.clone()
+    return len(narrowed)

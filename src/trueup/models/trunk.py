@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trueup.config import Batch
 from trueup.errors import ModelError
 from trueup.models.fuse import fuse_on_cpu
 from trueup.models.packing import SHARED_FROM, Stream, pack, packed, padded, remembered
-from trueup.models.products import has_amx, quicken
+from trueup.models.products import has_amx, hold_narrow, quicken
 
 log = logging.getLogger("trueup.models")
 
@@ -73,6 +74,16 @@ class Trunk:
         if self.compute is torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
+
+    def freeze(self) -> None:
+        """The model learns no more: no gradients, and on the CPU its linear weights as narrow as their products.
+
+        Not among several processes, where sharding wants all weights in one precision.
+        """
+        self.model.requires_grad_(False)
+        alone = not (distributed.is_available() and distributed.is_initialized())
+        if alone and self.device.type == "cpu" and self.compute is torch.bfloat16:
+            hold_narrow(self.model, self.compute)
 
     def checkpoint_blocks(self) -> None:
         """Turn gradient checkpointing on: blocks are recomputed in the backward pass, packed streams included.
