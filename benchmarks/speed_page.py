@@ -76,7 +76,8 @@ def _peers() -> str:
             f"(`tiny`), {work['source']} (mean prompt {work['mean_prompt_tokens']:.0f} tokens, chosen "
             f"{work['mean_chosen_tokens']:.0f}, rejected {work['mean_rejected_tokens']:.0f}), 8 pairs a step. "
             "Each side runs in processes of its own, in turn; medians of three or more. Training jobs must show the same losses step "
-            "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops.",
+            "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops. Ours start as the `trueup` command does, "
+            "with a heap that can use its holes ([decision 14](decisions/0014-memory-of-a-training-process.md)); TRL's start as Python does.",
             f"Kinds of machines ({packages}; TRL 1.12 for PPO). All runs of a row are of one machine and one session; the latest "
             "row of each kind is kept, and its last column names the commit that was measured:\n\n" + "\n".join(where),
             table(found),
@@ -92,17 +93,15 @@ def _peers() -> str:
             _utilisation(found),
             "### How much of the memory",
             "What training the 124M model must hold: weights, gradients and both moments of Adam in float32, 16 bytes a "
-            "parameter; RLHF also holds the reference's and the reward model's weights. Interpreter and libraries (about 0.4 "
-            "GB) and everything that a batch needs come on top. The least ratio is that of a program which needs nothing "
-            "on top. TRL's defaults recompute activations (gradient checkpointing), ours keep what is not "
+            "parameter; RLHF also holds the reference's and the reward model's weights, in bfloat16 what only products read. "
+            "Interpreter and libraries (about 0.4 GB) and everything that a batch needs come on top. The least ratio is that of "
+            "a program which needs nothing on top. TRL's defaults recompute activations (gradient checkpointing), ours keep what is not "
             "cheaply made again, TRL's best settings keep all: the ratio to those is of programs that run no block twice. "
             "`model.gradient_checkpointing=true` recomputes here too (*lean*): its memory and its throughput over TRL's default are the last columns.",
             _memory(found),
-            "Sampling from the 124M model holds its float32 weights ({:.2f} GB), a bfloat16 copy of them that is made once a "
-            "call ({:.2f} GB) and keys and values ({:.2f} GB). `generate` holds no copy: it casts the weights anew at every "
-            "token. With the interpreter (about 0.4 GB) these three alone come to what `generate` takes at its peak.".format(
-                *_sampling()
-            ),
+            "Sampling from the 124M model holds its weights, those of layers in bfloat16 ({:.2f} GB), a bfloat16 copy as the products "
+            "want it that is made once a call ({:.2f} GB) and keys and values ({:.2f} GB). `generate`, as a trainer calls it, holds "
+            "the float32 weights and narrow copies of them.".format(*_sampling()),
         ]
     )
 
@@ -171,16 +170,26 @@ def _states(job: str) -> float:
         return 0.0
     if job.startswith("sample"):
         return sum(_sampling())
-    parameters = sum(p.numel() for p in _gpt2().parameters())
-    return float(parameters * (24 if job.startswith("rlhf") else 16) / 1e9)
+    states = sum(p.numel() for p in _gpt2().parameters()) * 16 / 1e9
+    return states + (2 * _frozen() if job.startswith("rlhf") else 0)
 
 
 def _sampling() -> tuple[float, float, float]:
-    """GB of the 124M model's float32 weights, of their bfloat16 copy, and of the keys and values of 32 rows."""
+    """GB of the 124M model's weights where it only answers, of their copy, and of the keys and values of 32 rows."""
     model = _gpt2()
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "wpe" not in name)
     cache = 2 * model.config.n_layer * model.config.n_embd * SAMPLED_ROWS * (PROMPT_TOKENS + SAMPLED_TOKENS)
-    return sum(p.numel() for p in model.parameters()) * 4 / 1e9, matrices * 2 / 1e9, cache * 2 / 1e9
+    return _frozen(), matrices * 2 / 1e9, cache * 2 / 1e9
+
+
+def _frozen() -> float:
+    """GB of the 124M model's weights where it learns nothing: in bfloat16 what only products read, which no embedding is."""
+    narrow = sum(
+        p.numel()
+        for name, p in _gpt2().named_parameters()
+        if p.ndim == 2 and not name.endswith(("wte.weight", "wpe.weight"))
+    )
+    return float((sum(p.numel() for p in _gpt2().parameters()) * 4 - narrow * 2) / 1e9)
 
 
 @functools.cache
