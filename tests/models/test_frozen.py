@@ -62,6 +62,19 @@ def test_weights_stay_where_products_are_wide_or_sharding_wants_one_precision(re
     assert not any(p.requires_grad for p in policy.model.parameters())
 
 
+def test_a_model_whose_numbers_would_change_is_held_in_float32(caplog):
+    policy = policy_of("Llama", torch.float32, torch.bfloat16)
+    layer = policy.model.model.layers[0].mlp.up_proj
+    layer.register_forward_hook(lambda module, _, found: found.to(module.weight.dtype) / 3)
+    before = [p.clone() for p in policy.model.parameters()]
+    policy.trunk.freeze()
+    assert "narrow weights give other numbers" in caplog.text
+    assert all(
+        p.dtype is torch.float32 and torch.equal(p, q) for p, q in zip(policy.model.parameters(), before, strict=True)
+    )
+    assert not any(p.requires_grad for p in policy.model.parameters())
+
+
 def mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 

@@ -281,22 +281,22 @@ def quicken(model: Any) -> int:
 
 
 @torch.no_grad()
-def hold_narrow(model: Any, dtype: torch.dtype) -> int:
-    """Hold weights that only products in ``dtype`` read in that precision, in place. Returns how many.
+def hold_narrow(model: Any, dtype: torch.dtype) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Hold weights that only products in ``dtype`` read in that precision, in place.
 
-    For a model that learns no more and runs under autocast, which narrows them at every pass: not a number changes.
-    What others read too, such as a tied embedding, stays as precise as it is.
+    For a model that learns no more and runs under autocast, which narrows them at every pass. What others read too,
+    such as a tied embedding, stays as precise as it is.
+
+    Returns:
+        The parameters that were narrowed, each with its wide values.
     """
     head, readers = model.get_output_embeddings(), Counter[int]()
     for module in model.modules():
         readers.update(id(parameter) for parameter in module.parameters(recurse=False))
-    narrowed = set()
+    found = []
     for module in model.modules():
         linear = isinstance(module, FastLinear | FastConv1D) or (module is head and type(module) is nn.Linear)
         if linear and _fits(module.weight) and readers[id(module.weight)] == 1:
+            found.append((module.weight, module.weight.data))
             module.weight.data = module.weight.to(dtype)
-            narrowed.add(id(module.weight))
-    for parameter in model.parameters() if narrowed else ():
-        if id(parameter) not in narrowed:  # all may lie in the file that was mapped: none is to hold the rest of it
-            parameter.data = parameter.clone()
-    return len(narrowed)
+    return found

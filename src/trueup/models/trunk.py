@@ -75,15 +75,28 @@ class Trunk:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
 
+    @torch.no_grad()
     def freeze(self) -> None:
         """The model learns no more: no gradients, and on the CPU its linear weights as narrow as their products.
 
-        Not among several processes, where sharding wants all weights in one precision.
+        Not a number may change, which a few tokens show. Not among several processes, where sharding wants all weights
+        in one precision.
         """
         self.model.requires_grad_(False)
         alone = not (distributed.is_available() and distributed.is_initialized())
-        if alone and self.device.type == "cpu" and self.compute is torch.bfloat16:
-            hold_narrow(self.model, self.compute)
+        if not alone or self.device.type != "cpu" or self.compute is not torch.bfloat16:
+            return
+        probe_BT = torch.arange(min(8, int(self.model.config.get_text_config().vocab_size)))[None]
+        wanted = self.rows(probe_BT)
+        narrowed = hold_narrow(self.model, self.compute)
+        if not torch.equal(self.rows(probe_BT), wanted):
+            log.warning("%s: narrow weights give other numbers; it is held in float32", self.source)
+            for parameter, wide in narrowed:
+                parameter.data = wide
+            return
+        for parameter in self.model.parameters():
+            if parameter.dtype is not self.compute:  # it may lie in the file that was mapped and would hold all of it
+                parameter.data = parameter.clone()
 
     def checkpoint_blocks(self) -> None:
         """Turn gradient checkpointing on: blocks are recomputed in the backward pass, packed streams included.
