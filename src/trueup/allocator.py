@@ -15,7 +15,7 @@ import sys
 VARIABLE = "GLIBC_TUNABLES"
 SETTINGS = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 ONCE = "TRUEUP_RESTARTED"
-"""Set in a program that was started anew, which is not done twice whatever became of the settings."""
+"""Set in a program that was started anew, which is not done twice; who sets it beforehand turns that off."""
 
 
 def settled(variable: str | None) -> str:
