@@ -76,8 +76,9 @@ def _peers() -> str:
             f"(`tiny`), {work['source']} (mean prompt {work['mean_prompt_tokens']:.0f} tokens, chosen "
             f"{work['mean_chosen_tokens']:.0f}, rejected {work['mean_rejected_tokens']:.0f}), 8 pairs a step. "
             "Each side runs in processes of its own, in turn; medians of three or more. Training jobs must show the same losses step "
-            "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops. Ours start as the `trueup` command does, "
-            "with a heap that can use its holes ([decision 14](decisions/0014-memory-of-a-training-process.md)); TRL's start as Python does.",
+            "by step, RLHF jobs the same number of sampled tokens, or the benchmark stops. Ours start as the `trueup` command does: "
+            "from commit c204264 on with a heap that can use its holes ([decision 14](decisions/0014-memory-of-a-training-process.md)), "
+            "before it, like TRL's, as Python does.",
             f"Kinds of machines ({packages}; TRL 1.12 for PPO). All runs of a row are of one machine and one session; the latest "
             "row of each kind is kept, and its last column names the commit that was measured:\n\n" + "\n".join(where),
             table(found),

@@ -89,8 +89,8 @@ print(heap.arena - heap.uordblks - heap.keepcost)
 def test_training_leaves_fewer_holes() -> None:
     if _glibc() is None:
         pytest.skip("this glibc does not tell of its heap")
-    plain, settled = (int(run("-W", "ignore", "-c", HOLES, word)[-1]) for word in ("plain", "settled"))
-    assert settled < 0.8 * plain
+    before, after = (int(run("-W", "ignore", "-c", HOLES, word)[-1]) for word in ("plain", "settled"))
+    assert after < 0.8 * before
 
 
 @needs_glibc
