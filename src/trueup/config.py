@@ -99,7 +99,7 @@ class Model(Settings):
     tiny: Tiny = Tiny()
     """Shape of the new model when ``name`` is ``tiny``."""
     dtype: str = Field(default="float32", pattern="^(float32|bfloat16)$")
-    """Precision of matrix products; weights and optimizer state stay float32."""
+    """Precision of matrix products; weights that learn and optimizer state stay float32."""
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
     """``auto`` takes a GPU when there is one."""
     engine: str = Field(default="auto", pattern="^(auto|ddp|fsdp2)$")

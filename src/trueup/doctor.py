@@ -95,7 +95,7 @@ def advise(*, cores: int, threads: int, memory_gb: float | None, ratio: float, g
     elif ratio >= 1.5:
         said.append(
             f"bfloat16 products run {ratio:.1f} times as fast as float32 here: `--set model.dtype=bfloat16` pays from "
-            "about 10 million parameters on; weights stay in float32"
+            "about 10 million parameters on; weights that learn stay in float32"
         )
     else:
         said.append(f"bfloat16 runs at {ratio:.1f} times float32's rate here: leave model.dtype at float32")
