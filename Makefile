@@ -22,14 +22,16 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY)
 	$(BIN)/trueup quickstart
 
+# Tests keep to one thread each, so as many run side by side as there are cores to give them.
+JOBS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # DATA=path/to/preference/data makes the speed comparison use real dialogues instead of sandbox pairs.
 DATA ?=
@@ -51,7 +53,7 @@ bench-sandbox: $(READY)
 	$(BIN)/python -m benchmarks.page
 
 docs: $(READY)
-	$(BIN)/python -m trueup.reference docs/reference
+	$(BIN)/python -m trueup.commands.reference docs/reference
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

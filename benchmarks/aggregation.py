@@ -23,17 +23,18 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from trueup.collectors.sandbox_panel import Collected, JudgingBatch, chat, collect_judgments
 from trueup.config import Batch as Rendering
 from trueup.config import Model
-from trueup.crowd import Batch, Collected, chat, collect
 from trueup.data.render import Renderer
-from trueup.data.sandbox import World, gold, panel
 from trueup.data.write import write_jsonl
 from trueup.engine.score import rewards
-from trueup.feedback.quality.comparisons import Vote
+from trueup.feedback.quality.comparisons import PairVote
 from trueup.feedback.quality.consensus import aggregate, estimates
 from trueup.models.heads import open_reward_model
-from trueup.recipes.registry import RECIPES, execute
+from trueup.recipes.registry import execute
+from trueup.recipes.table import RECIPES
+from trueup.sandbox import World, gold_score, panel
 from trueup.types import prompt_json
 
 RESULTS = Path("benchmarks/results/aggregation.json")
@@ -56,7 +57,7 @@ def main() -> None:
     for seed in args.seeds:
         world = World(seed)
         test = [
-            (p.text, left, right, gold(p.text, left).total - gold(p.text, right).total)
+            (p.text, left, right, gold_score(p.text, left).total - gold_score(p.text, right).total)
             for p, left, right in world.candidate_pairs("test", TEST)
         ]
         for budget in BUDGETS:
@@ -64,7 +65,9 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             pairs = world.candidate_pairs("train", budget // VOTES)
             crowd = panel(seed, ANNOTATORS, spammers=SPAMMERS)
-            judged = collect(folder / "feedback.db", crowd, [Batch(pairs, "train", VOTES, seed)], seed=seed)
+            judged = collect_judgments(
+                folder / "feedback.db", crowd, [JudgingBatch(pairs, "train", VOTES, seed)], seed=seed
+            )
             for method in METHODS:
                 rows, told = labels(judged, method)
                 file = write_jsonl(folder / f"{method}.jsonl", rows)
@@ -83,13 +86,13 @@ def labels(collected: Collected, method: str) -> tuple[list[dict[str, Any]], dic
     for name, label in aggregate(collected.judged, how).items():
         item = collected.judged.items[name]
         texts = {r.id: r.text for r in item.responses}
-        p = label["p_first"]
+        p = label.p_first
         if abs(p - 0.5) < 1e-9:
             continue
-        chosen, rejected = (label["first"], label["second"]) if p > 0.5 else (label["second"], label["first"])
+        chosen, rejected = (label.first, label.second) if p > 0.5 else (label.second, label.first)
         strength = 1.0 if method == "majority" else max(p, 1 - p)
         question = item.prompt if isinstance(item.prompt, str) else item.prompt[-1].content
-        gap = gold(question, texts[chosen]).total - gold(question, texts[rejected]).total
+        gap = gold_score(question, texts[chosen]).total - gold_score(question, texts[rejected]).total
         wrong.append(0.5 if gap == 0 else float(gap < 0))
         if gap:
             surprise.append(_surprise(strength if gap > 0 else 1 - strength))
@@ -110,8 +113,8 @@ def honesty(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
-    def vote(item: Any, who: Any, sign: int, at: int) -> Vote:
-        return Vote(f"{item}/{at}", str(item), str(who), f"{item}/1", f"{item}/2", sign, 1.0, True, "")
+    def vote(item: Any, who: Any, sign: int, at: int) -> PairVote:
+        return PairVote(f"{item}/{at}", str(item), str(who), f"{item}/1", f"{item}/2", sign, 1.0, True, "")
 
     crowd = rows("crowd_labels_1000")  # "yes" stands first for everybody, so that a habit of saying it is a side
     truth = {str(row["item"]): bool(row["truth"]) for row in crowd}
@@ -129,7 +132,7 @@ def honesty(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return {name: {how: _honest(these, how) for how in HONEST} for name, these in found.items()}
 
 
-def _honest(cases: list[tuple[list[Vote], dict[str, bool]]], method: str) -> dict[str, float]:
+def _honest(cases: list[tuple[list[PairVote], dict[str, bool]]], method: str) -> dict[str, float]:
     told = [
         (one.p_first if truth[one.item] else 1 - one.p_first)
         for cast, truth in cases

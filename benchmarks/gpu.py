@@ -23,7 +23,7 @@ from transformers import AutoConfig
 
 from benchmarks.peers import run_job, same_losses
 from benchmarks.workload import prepare_large
-from trueup.doctor import installed_version
+from trueup.commands.machine import installed_version
 
 RESULTS = Path("benchmarks/results/gpu.json")
 SIDES = ("trueup", "trl", "trl-best")

@@ -14,12 +14,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from trueup.commands.pipeline import Stage, run_stages
 from trueup.data.read import read_pairs
 from trueup.data.write import write_pairs
 from trueup.evaluation.baselines import bag_of_words, length_only
 from trueup.evaluation.intervals import wilson
 from trueup.ledger import read_lines
-from trueup.pipeline import Stage, run_stages
 from trueup.types import prompt_text
 
 RESULTS = Path("benchmarks/results/human.json")

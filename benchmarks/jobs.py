@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     if args.side.startswith("trueup"):
-        from trueup.allocator import restart
+        from trueup.commands.restart import restart
 
-        restart()  # as the command does
+        restart(any_program=True)  # as the command does
     method, _, detail = args.job.partition("-")
     lean = args.side == "trueup-lean"
     if lean and method in ("rlhf", "sample"):
@@ -92,7 +92,8 @@ def _trueup(method: str, dtype: str, setting: Setting, *, lean: bool) -> dict[st
 
     from trueup.ledger import read_lines
     from trueup.recipes import dpo, reward
-    from trueup.recipes.registry import RECIPES, execute
+    from trueup.recipes.registry import execute
+    from trueup.recipes.table import RECIPES
 
     work = setting.work
     optim = {"learning_rate": LEARNING_RATE, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "eps": 1e-8}
@@ -270,7 +271,8 @@ def _trueup_rlhf(work: Path, which: str, _: bool) -> dict[str, Any]:
     import tempfile
 
     from trueup.ledger import read_lines
-    from trueup.recipes.registry import RECIPES, execute
+    from trueup.recipes.registry import execute
+    from trueup.recipes.table import RECIPES
 
     size = RLHF[which]
     settings: dict[str, Any] = {

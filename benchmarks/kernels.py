@@ -12,11 +12,11 @@ from torch.nn import functional
 from transformers.models.llama import modeling_llama
 
 from trueup.engine.device import tuned_process
-from trueup.models.attention import causal
-from trueup.models.decoder import _attend_by_pytorch, _attend_once, _Desk, _Product
-from trueup.models.elementwise import gelu, layer_norm, rms_norm, rotated
-from trueup.models.products import _onednn, _onednn_slope, rounded, weight_slope
-from trueup.models.remade import origin_of
+from trueup.kernels.attention import causal
+from trueup.kernels.decoder import PackedLinear, StagingBuffer, _attend_by_pytorch, _attend_once
+from trueup.kernels.elementwise import gelu, layer_norm, rms_norm, rope
+from trueup.kernels.products import _onednn, _onednn_weight_grad, rounded, weight_grad
+from trueup.kernels.recompute import recompute_of
 
 
 def best(run: Callable[[], Any], repeats: int = 12) -> float:
@@ -58,7 +58,7 @@ def products() -> list[str]:
     for dtype in (torch.bfloat16, torch.float32):
         for width, out in ((256, 768), (768, 2304), (3072, 768)):
             rows, weight = torch.randn(32, width, dtype=dtype), torch.randn(out, width, dtype=dtype)
-            packed = _Product([weight], None, _Desk(dtype, 32))
+            packed = PackedLinear([weight], None, StagingBuffer(dtype, 32))
             plain = best(lambda x=rows, w=weight: functional.linear(x, w), 200)  # type: ignore[misc]
             ours = best(lambda x=rows, p=packed: p(x), 200)  # type: ignore[misc]
             lines.append(f"| {str(dtype).removeprefix('torch.')} | {width} x {out} | {plain:.3f} | {ours:.3f} |")
@@ -77,7 +77,7 @@ def libraries() -> list[str]:
             best(lambda a=x, w=weight: functional.linear(a, w), 60),  # type: ignore[misc]
             best(lambda a=x, w=weight: _onednn(a, w, None), 60),  # type: ignore[misc]
             best(lambda a=x, g=grad: g.t() @ a, 60),  # type: ignore[misc]
-            best(lambda a=x, g=grad: _onednn_slope(g, a), 60),  # type: ignore[misc]
+            best(lambda a=x, g=grad: _onednn_weight_grad(g, a), 60),  # type: ignore[misc]
         ]
         rows = [torch.randn(tokens + k, width) for k in range(1, 41)]
         began = time.perf_counter()
@@ -98,7 +98,7 @@ def changing() -> list[str]:
         for tokens in sizes:
             x, grad = (torch.randn(tokens, width, dtype=torch.bfloat16) for width in (768, 3072))
             began = time.perf_counter()
-            weight_slope(grad, x)
+            weight_grad(grad, x)
             seconds += time.perf_counter() - began
         lines.append(f"| {name} | {2 * sum(sizes) * 768 * 3072 / seconds / 1e9:.0f} |")
     return lines
@@ -155,7 +155,7 @@ def fused() -> list[str]:
 
     def gelu_twice() -> None:
         found = gelu(wide)
-        origin = origin_of(found, narrow)
+        origin = recompute_of(found, narrow)
         assert origin is not None
         with torch.no_grad():
             origin.make(*origin.ingredients)
@@ -172,7 +172,7 @@ def fused() -> list[str]:
             return turned.to(narrow)
 
         theirs = best(lambda x=query, by=grad, run=peer: run(x).backward(by))  # type: ignore[misc]
-        ours = best(lambda x=query, by=grad, c=cos, s=sin: rotated(x, c, s, narrow).backward(by))  # type: ignore[misc]
+        ours = best(lambda x=query, by=grad, c=cos, s=sin: rope(x, c, s, narrow).backward(by))  # type: ignore[misc]
         lines.append(f"| rotary positions | {heads} x 64 | {theirs:.2f} | {ours:.2f} |")
     return lines
 

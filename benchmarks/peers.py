@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.jobs import SAMPLED_ROWS, SAMPLED_TOKENS
 from benchmarks.workload import BATCH, prepare
-from trueup.doctor import examine
+from trueup.commands.machine import inspect_machine
 
 RESULTS = Path("benchmarks/results/peers.json")
 TRAINING = ("trueup", "trueup-lean", "trl", "trl-best")
@@ -56,7 +56,7 @@ def main() -> None:
     work = args.out / "work"
     facts = prepare(work, args.data, steps=args.steps)
     print("workload:", facts, flush=True)
-    health = examine()
+    health = inspect_machine()
     workload = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
     machine = {
         "processor": health.processor,

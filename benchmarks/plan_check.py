@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trueup.allocator import restart
-from trueup.plan import measure
-from trueup.quickstart import Size, stages, write_world
+from trueup.commands.costs import measure
+from trueup.commands.restart import restart
+from trueup.commands.sandbox_recipe import Size, stages
+from trueup.commands.walkthrough import write_world
 
 RESULTS = Path("benchmarks/results/plan.json")
 SIZE = Size(corpus=30_000, demonstrations=3_000, pairs=6_000, held_out_pairs=800, ppo_steps=30)
@@ -24,12 +25,12 @@ SIZE = Size(corpus=30_000, demonstrations=3_000, pairs=6_000, held_out_pairs=800
 
 def main() -> None:
     """Plan, run, compare, write JSON."""
-    restart()  # as the command does
+    restart(any_program=True)  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/plan"))
     args = parser.parse_args()
-    world = write_world(args.out / "data", 0, SIZE)
-    recipe = stages(world["files"], 0, SIZE)
+    world = write_world(args.out / "data", 0, SIZE, from_scratch=True)
+    recipe = stages(world["files"], 0, SIZE, from_scratch=True)
     planned = measure(recipe, tell=print)
     done: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -37,7 +38,7 @@ def main() -> None:
         out = args.out / stage.name
         task = {"stage": asdict(stage), "done": done, "out": str(out), "steps": None}
         began = time.perf_counter()
-        code = "import sys; from trueup.plan import _child; _child(sys.stdin.read())"
+        code = "import sys; from trueup.commands.costs import _child; _child(sys.stdin.read())"
         ran = subprocess.run(
             [sys.executable, "-c", code], input=json.dumps(task), capture_output=True, text=True, check=False
         )

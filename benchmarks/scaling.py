@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from trueup.allocator import restart
+from trueup.commands.restart import restart
 
 RESULTS = Path("benchmarks/results/scaling.json")
 BASE = {"prompt": 128, "answer": 48, "pairs": 8, "vocabulary": 16_384, "width": 512}
@@ -32,7 +32,7 @@ LAYERS = 8
 
 def main() -> None:
     """Measure every point, or one (``--point``)."""
-    restart()  # as the command does
+    restart(any_program=True)  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--point", help="JSON of one point; prints its result")
     parser.add_argument("--dtype", default="bfloat16")
@@ -69,7 +69,7 @@ def measure(point: dict[str, int], dtype: str) -> dict[str, float]:
     from trueup.engine.step import Stepper
     from trueup.models.policy import Policy
     from trueup.recipes.dpo import pair_logps
-    from trueup.recipes.objectives import Dpo, PairLogps
+    from trueup.recipes.objectives import DpoObjective, PairLogps
 
     torch.manual_seed(0)
     width = point["width"]
@@ -100,7 +100,7 @@ def measure(point: dict[str, int], dtype: str) -> dict[str, float]:
         for i in range(point["pairs"])
     ]
     stepper = Stepper(policy.trainable(), Optim(), total=100)
-    objective, budget = Dpo(), policy.trunk.budget(Batch())
+    objective, budget = DpoObjective(), policy.trunk.budget(Batch())
     strength_B = torch.ones(1)
     seconds = []
     with tuned_process():

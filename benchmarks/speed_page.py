@@ -48,6 +48,7 @@ def page() -> str:
         _gpu(),
         _scaling(),
         _plan(),
+        _contention(),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -243,6 +244,32 @@ def _gpu() -> str:
             f"prompt {work['mean_prompt_tokens']:.0f} tokens, chosen {work['mean_chosen_tokens']:.0f}, rejected "
             f"{work['mean_rejected_tokens']:.0f}). MFU: useful operations over the measured ceiling.",
             gpu_table(found),
+        ]
+    )
+
+
+def _contention() -> str:
+    found = _load("contention")
+    if not found:
+        return ""
+    machine, rows = found["machine"], found["rows"]
+    alone = {row["side"]: row["milliseconds"] for row in rows if row["neighbours"] == 0}
+    lines = [
+        f"| alone, and beside {machine['cores']} busy programs on {machine['cores']} cores | alone | beside | times |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        if row["neighbours"]:
+            quiet, crowded = alone[row["side"]], row["milliseconds"]
+            lines.append(f"| {row['side']} | {quiet:.0f} ms | {crowded:.0f} ms | {crowded / quiet:.1f} |")
+    return "\n\n".join(
+        [
+            "## Beside busy programs",
+            f"`python -m benchmarks.contention` ({machine['processor']}): a step of SFT of a two-layer Llama, 24 rows; the mean step "
+            "of ten seconds, the median of three rounds in turn. Threads sleep while other programs want the cores and spin while "
+            "they are free ([decision 25](decisions/0025-threads-that-sleep-beside-busy-programs.md)); the second line is what "
+            "OpenMP does by itself.",
+            "\n".join(lines),
         ]
     )
 

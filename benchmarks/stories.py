@@ -15,15 +15,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trueup.commands.pipeline import Stage, run_stages
 from trueup.config import Batch, Model, Sampling
+from trueup.config.seeds import derive
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.engine.generate import generate
 from trueup.engine.score import sequence_logps
 from trueup.ledger import metric_rows
 from trueup.models.policy import Policy, open_policy, open_reference
-from trueup.pipeline import Stage, run_stages
-from trueup.seeds import derive
 
 GLAD = frozenset(
     "happy happily happier glad smile smiled smiling laugh laughed laughing love loved loves hug hugged fun "

@@ -185,7 +185,7 @@ def _operations(
 
 def _pairs(data: Path | None) -> list[PreferencePair]:
     if data is None:
-        from trueup.data.sandbox import World, label_pairs, panel
+        from trueup.sandbox import World, label_pairs, panel
 
         world = World(0)
         labelled = label_pairs(panel(0), world.candidate_pairs("train", 400), per_pair=1, seed=0)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import peers, speed_page
+from benchmarks import page, peers, sandbox, speed_page
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_gpu_comparison_runs_through_on_a_cpu(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", "--size", "tiny", "--device", "cpu", "--sides", "trueup"]
     command += ["--rounds", "1", "--steps", "2", "--batch", "4"]
@@ -73,3 +74,40 @@ def test_a_target_that_is_missed_is_called_so(monkeypatch):
     assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in line
     sides["trueup"] |= {"rate": 8.0, "rate_whole": 8.0, "peak_gb": 2.5}
     assert speed_page._verdict(found).endswith("| yes |")
+
+
+def test_goals_of_the_sandbox_are_known_reached_or_missed():
+    def span(estimate, low=None, high=None):
+        return {"estimate": estimate, "low": low, "high": high}
+
+    def row(words, learned=0.9, inside=True):
+        leads = {"length alone": span(0.2, 0.18, 0.22), "a bag of words": words}
+        skill = {
+            "accuracy": span(0.76),
+            "ceiling": span(0.8),
+            "learned": span(learned),
+            "baselines": {},
+            "leads": leads,
+        }
+        wins = dict.fromkeys(("ppo", "dpo"), span(0.8, 0.75, 0.85))
+        kl = {"mean": 6.05, "end": 8.0, "slope": None, "moving": True, "inside": inside}
+        gold = dict.fromkeys(("base", "sft", "ppo", "dpo"), span(0.5))
+        one = {"seed": 4, "skill": skill, "win_rate": wins, "kl": kl, "gold": gold}
+        return one | {"seconds": 1.0, "peak_memory_gb": 1.0}
+
+    good = row(span(0.03, 0.01, 0.05))
+    assert sandbox.goals(good) == dict.fromkeys(("learned share", "ahead of length and words", "win-rates", "KL"), True)
+    assert page._reached([good]) == "All reached."
+    close = row(span(0.01, -0.01, 0.03), learned=0.8, inside=False)
+    assert page._reached([close]) == "Missed: seed 4: learned share, ahead of length and words, KL."
+    old = row(span(0.01), inside=None)
+    assert page._reached([old]).startswith("Not known")
+    assert "+0.030 (+0.010 to +0.050)" in sandbox.table([good])
+    assert "6.05, 8.00, moving" in sandbox.table([good])
+
+
+def test_the_results_page_states_the_goals_of_the_stored_figures(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page._sandbox() in text
+    assert page._human() in text

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from trueup.recipes.registry import RECIPES
+from trueup.recipes.table import RECIPES
+from trueup.reports.verdict import SMOKE
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -36,27 +38,36 @@ def quickstart(tmp_path_factory):
     return out, trueup("quickstart", "--smoke", "--quiet", "--out", out)
 
 
+@pytest.mark.slow
 def test_quickstart_walks_the_whole_road(quickstart):
     out, ran = quickstart
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["comparison"]["models"]) == {"base", "sft", "dpo", "ppo"}
     assert [r["status"] for r in summary["runs"].values()] == ["done"] * 5
-    assert summary["reward_model"]["noise_ceiling"] == summary["facts"]["noise_ceiling"]
-    assert {"length_baseline", "words_baseline", "peak_memory_gb"} <= set(summary["facts"])
+    skill = summary["skill"]
+    assert skill["ceiling"]["estimate"] == pytest.approx(summary["facts"]["noise_ceiling"])
+    assert skill["accuracy"]["estimate"] == pytest.approx(summary["reward_model"]["heldout_accuracy"])
+    assert set(skill["leads"]) == {"length alone", "a bag of words"}
+    assert "peak_memory_gb" in summary["facts"]
     assert "report:" in ran.stdout
     html = (out / "report.html").read_text()
+    assert summary["smoke"]
+    assert summary["verdict"] == [SMOKE]
+    assert html.index(SMOKE) < html.index("Where the preferences come from")
     assert f'href="{summary["feedback"]["card"]}"' in html
     assert (out / summary["feedback"]["card"]).is_file()
     for word in ("Quality", "Before and after", "learning_rate", "KL to the reference", "95 %"):
         assert word in html
 
 
+@pytest.mark.slow
 def test_a_second_quickstart_trains_nothing(quickstart):
     out, _ = quickstart
     again = trueup("quickstart", "--smoke", "--quiet", "--out", out)
     assert again.stdout.count("unchanged, skipped") == 5
 
 
+@pytest.mark.slow
 def test_evaluate_compares_models_on_held_out_prompts(quickstart, tmp_path):
     out, _ = quickstart
     models = [f"sft={out}/sft/final", f"{out}/ppo/final"]
@@ -77,6 +88,7 @@ def test_evaluate_compares_models_on_held_out_prompts(quickstart, tmp_path):
     assert "did you mean 'sft'" in stranger.stderr
 
 
+@pytest.mark.slow
 def test_the_written_recipe_runs_and_a_changed_stage_is_named(quickstart):
     out, _ = quickstart
     again = trueup("run", out / "recipe.yaml", "--quiet")
@@ -148,10 +160,145 @@ def test_dry_run_prints_the_settings_and_writes_nothing(kind, tmp_path):
         (["ppo", "--model", "m", "--data", "d", "--reward", "r", "--set", "sampling.top_p=0.9"], 2, "first ratio"),
         (["report", "nowhere"], 2, "not a run directory"),
         (["run", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["resume", "nowhere"], 2, "not a run directory"),
+        (["resume", "nowhere", "--verify", "--from", "step-00000001"], 2, "--verify only looks"),
+        (["ppo", "--model", "m", "--data", "d", "--reward", "r", "--set", "init_kl_coef=1"], 2, "kl.beta"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_use_is_explained(words, code, says, tmp_path):
     found = trueup(*words, cwd=tmp_path, check=False)
     assert found.returncode == code
     assert says in found.stderr
     assert "Traceback" not in found.stderr
+
+
+TINY = ["model.tiny.hidden=16", "model.tiny.layers=1", "model.tiny.heads=1", "model.tiny.vocabulary=300",
+        "batch.size=4", "save_every=1", "epochs=3"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of three steps, and the words that made it."""
+    folder = tmp_path_factory.mktemp("trained")
+    lines = [json.dumps({"prompt": f"Say {n}.", "completion": f"Here is {n} for you."}) for n in range(4)]
+    (folder / "demos.jsonl").write_text("\n".join(lines) + "\n")
+    words = ["sft", "--data", folder / "demos.jsonl", "--quiet", *(w for one in TINY for w in ("--set", one))]
+    ran = trueup(*words, "--out", folder / "r", "--json")
+    return folder / "r", words, json.loads(ran.stdout)
+
+
+def call(capsys, *words):
+    """The command in this process: its exit code, and what it said."""
+    import sys
+
+    from trueup.commands.app import main
+
+    before, sys.argv = sys.argv, ["trueup", *map(str, words)]
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:
+        sys.argv = before
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_training_speaks_json_to_programs(trained):
+    run, _, said = trained
+    assert (said["status"], said["steps"], said["final"]) == ("done", 3, str(run / "final"))
+
+
+def test_resume_verifies_goes_on_and_falls_back_only_when_asked(trained, tmp_path, capsys):
+    import shutil
+
+    run, _, _ = trained
+    copy = tmp_path / "r"
+    shutil.copytree(run, copy)
+    code, out, _ = call(capsys, "resume", copy, "--verify")
+    assert (code, out.count("whole")) == (0, 2)
+    (copy / "checkpoints" / "step-00000003" / "manifest.json").write_text("{}")
+    code, out, err = call(capsys, "resume", copy, "--verify", "--json")
+    assert code == 1
+    assert json.loads(out)["latest"] == "step-00000003"
+    assert f"trueup resume {copy} --from step-00000002" in err
+    code, _, err = call(capsys, "resume", copy, "--quiet")
+    assert code == 1
+    assert "Traceback" not in err
+    code, out, _ = call(capsys, "resume", copy, "--from", "step-00000002", "--quiet")
+    assert (code, out.strip()) == (0, str(copy / "final"))
+    for name in ("metrics.jsonl", "final/model.safetensors"):
+        assert (copy / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_fresh_moves_the_old_run_aside_on_every_training_command(trained, tmp_path, capsys):
+    from typer.main import get_command
+
+    from trueup.commands.app import app
+
+    commands = get_command(app).commands
+    for kind in RECIPES:
+        assert "--fresh" in {flag for option in commands[kind].params for flag in option.opts}
+    _, words, _ = trained
+    assert call(capsys, *words, "--out", tmp_path / "r")[0] == 0
+    code, _, err = call(capsys, *words, "--out", tmp_path / "r", "--set", "seed=1")
+    assert code == 2
+    assert "--fresh" in err
+    code, _, err = call(capsys, *words, "--out", tmp_path / "r", "--set", "seed=1", "--fresh")
+    assert code == 0
+    assert "r.old-1" in err
+    assert (tmp_path / "r.old-1" / "final" / "model.safetensors").exists()
+
+
+def test_a_training_command_has_a_flag_for_each_input_of_its_recipe_and_its_own_directory():
+    from typer.main import get_command
+
+    from trueup.commands.app import app
+
+    shared = {"--out", "--set", "--no-resume", "--fresh", "--dry-run", "--quiet", "--json"}
+    inputs = {"model.name": "--model"}
+    for kind, recipe in RECIPES.items():
+        command = get_command(app).commands[kind]
+        flags = {flag for option in command.params if option.param_type_name == "option" for flag in option.opts}
+        wanted = {inputs.get(name, f"--{name}") for name in recipe.inputs}
+        assert flags == wanted | shared, kind
+        assert next(option.default for option in command.params if option.name == "out") == Path("runs") / kind
+        assert recipe.summary in command.help
+        assert f"`trueup {kind} " in command.help
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyError("x"), 1, "unexpected KeyError"),
+        (OSError(28, "No space left on device", "/x"), 1, "/x: the disk is full"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: no permission"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_no_error_ends_in_a_traceback_and_each_has_its_exit_code(error, code, says, monkeypatch, capsys):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("trueup.commands.machine.inspect_machine", fail)
+    ended, out, err = call(capsys, "doctor")
+    assert (ended, out) == (code, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_changed_or_damaged_stage_is_moved_aside_by_fresh(trained, tmp_path, capsys):
+    _, words, _ = trained
+    recipe = tmp_path / "recipe.yaml"
+    stage = {"name": "sft", "kind": "sft", "data": str(words[2]), "epochs": 1, "batch": {"size": 4}, "model": {}}
+    stage["model"] = {"name": "tiny", "tiny": {"hidden": 16, "layers": 1, "heads": 1, "vocabulary": 300}}
+    recipe.write_text(yaml.safe_dump({"out": str(tmp_path / "runs"), "stages": [stage]}))
+    assert call(capsys, "run", recipe, "--quiet")[0] == 0
+    (tmp_path / "runs" / "sft" / "run.json").write_text("[]")
+    assert call(capsys, "run", recipe, "--quiet")[0] == 1
+    code, out, _ = call(capsys, "run", recipe, "--quiet", "--fresh")
+    assert code == 0
+    assert "sft.old-1" in out

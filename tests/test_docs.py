@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from trueup.reference import PAGES
+from trueup.commands.reference import PAGES
 
 ROOT = Path(__file__).parents[1]
-PROSE = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
@@ -29,7 +32,7 @@ def test_links_and_pictures_lead_somewhere(page):
 def test_commands_in_the_docs_exist(page):
     from typer.main import get_command
 
-    from trueup.cli import app
+    from trueup.commands.app import app
 
     known = set(get_command(app).commands)
     used = re.findall(r"(?:^|`)trueup ([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)

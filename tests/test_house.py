@@ -11,76 +11,98 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "trueup"
+from tests.structure import (
+    MOST_ARROWS,
+    MOST_FILES,
+    MOST_ROOMS,
+    SOURCE,
+    arrows,
+    imported,
+    imports,
+    module_name,
+    modules,
+    path_of_a_pair,
+    room,
+)
 
 ROWS = {
-    **dict.fromkeys(
-        ["__init__", "types", "errors", "metrics", "config", "ledger", "progress", "seeds", "allocator"], 0
-    ),
-    **dict.fromkeys(["spec", "losses"], 1),
-    **dict.fromkeys(["models", "data", "feedback"], 2),
-    "engine": 3,
-    **dict.fromkeys(["recipes", "evaluation"], 4),
-    **dict.fromkeys(["reports", "web"], 5),
-    **dict.fromkeys(
-        "cli cli_curate cli_feedback pipeline course crowd demo quickstart sample evaluate plan".split(), 6
-    ),
-    **dict.fromkeys("doctor trace reference __main__".split(), 6),
+    room: row
+    for row, rooms in enumerate(
+        (
+            "types errors metrics config ledger __init__",
+            "spec losses kernels",
+            "models data sandbox",
+            "feedback",
+            "engine",
+            "collectors rewards",
+            "recipes evaluation",
+            "reports web",
+            "commands course __main__",
+        )
+    )
+    for room in rooms.split()
 }
-TORCH_FREE = "allocator types errors metrics config ledger spec feedback reports web cli cli_feedback course".split()
-
-
-def room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
-
-
-def imports(path: Path) -> list[tuple[str, int, bool]]:
-    """(imported trueup room, line, at module level)"""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = []
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trueup"):
-            parts = node.module.split(".")
-            names = [parts[1]] if len(parts) > 1 else [a.name for a in node.names]
-        elif isinstance(node, ast.Import):
-            names = [a.name.split(".")[1] for a in node.names if a.name.startswith("trueup.")]
-        found += [(name, node.lineno, node in tree.body) for name in names]
-    return found
+NOUNS, SURFACE = 0, max(ROWS.values())
+WITHIN = {
+    "web": ("shell", "annotate"),
+    "feedback": ("store", "quality", "workflow", "snapshot", "exchange"),
+}
+"""Rooms of rooms, lowest first."""
+TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
+LIGHT_COMMANDS = (
+    "app curate data demo doctor evaluate feedback options plan quickstart report restart resume run sample serve "
+    "trace training version"
+).split()
+"""Commands that load no torch, at least until they run."""
 
 
 def test_every_module_has_a_room():
     assert sorted({room(p) for p in modules()} - set(ROWS)) == []
 
 
+def test_the_structure_stays_small():
+    assert len({room(path) for path in modules()}) <= MOST_ROOMS
+    assert len(arrows()) <= MOST_ARROWS
+
+
+@pytest.mark.slow
+def test_a_pair_takes_few_forms_on_its_way_to_a_gradient():
+    path = path_of_a_pair()
+    forms = [form for _, form in path.values()]
+    assert [form for form in ("Line", "PreferencePair", "Rows", "Tensor") if form not in forms] == []
+    assert len(path) <= MOST_FILES
+
+
 def test_a_room_imports_only_from_rows_below():
     wrong = []
     for path in modules():
         own = room(path)
-        for other, line, _ in imports(path):
+        for other, line in imports(path):
             if other == own or other not in ROWS:
                 continue
-            same_row_allowed = ROWS[own] in (0, 6)  # row 0 is one desk; row 6 is the surface
+            same_row_allowed = ROWS[own] in (NOUNS, SURFACE)  # the nouns know each other, and so does the surface
             if ROWS[other] > ROWS[own] or (ROWS[other] == ROWS[own] and not same_row_allowed):
                 wrong.append(f"{path.relative_to(SOURCE)}:{line} imports {other}")
     assert wrong == []
 
 
-def existing(rooms):
-    return [r for r in rooms if (SOURCE / r).exists() or (SOURCE / f"{r}.py").exists()]
-
-
-@pytest.mark.parametrize("name", existing(TORCH_FREE))
-def test_torch_free_rooms_do_not_load_torch(name):
-    inside = [
-        ".".join(("trueup", *p.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
-        for p in modules()
-        if room(p) == name
+@pytest.mark.parametrize("name", WITHIN)
+def test_layers_hold_inside_a_room_of_rooms(name):
+    rows = {part: row for row, part in enumerate(WITHIN[name])}
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {parts[1]}"
+        for path in sorted((SOURCE / name).rglob("*.py"))
+        if (own := path.relative_to(SOURCE / name).parts[0]) in rows
+        for parts, line in imported(path)
+        if parts[0] == name and rows[parts[1]] > rows[own]
     ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", [*TORCH_FREE, *(f"commands.{command}" for command in LIGHT_COMMANDS)])
+def test_torch_free_rooms_do_not_load_torch(name):
+    inside = [module_name(p) for p in modules() if f"{module_name(p)}.".startswith(f"trueup.{name}.")]
+    assert inside
     code = f"import sys\nfor m in {inside!r}: __import__(m)\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, inside
 
@@ -97,7 +119,26 @@ def test_no_junk_drawers():
     assert [p for p in modules() if p.stem in banned or p.parent.name in banned] == []
 
 
-def test_public_functions_and_classes_are_documented():
+def test_kernels_know_nothing_of_trueup_but_its_errors():
+    inside = [path for path in modules() if room(path) == "kernels"]
+    assert {name for path in inside for name, _ in imports(path)} == {"kernels", "errors"}
+
+
+def test_every_kernel_can_be_named_in_the_settings_and_is_differentiated_once():
+    from trueup import config, kernels
+
+    assert tuple(kernels.KERNELS) == config.KERNELS
+    for path in modules():
+        if room(path) in ("spec", "course"):  # backward passes in NumPy
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == "backward":
+                marks = [mark.id for mark in node.decorator_list if isinstance(mark, ast.Name)]
+                assert "once_differentiable" in marks, f"{path.relative_to(SOURCE)}:{node.lineno}"
+            assert not (isinstance(node, ast.Attribute) and node.attr == "FunctionType"), path
+
+
+def test_public_functions_classes_and_methods_are_documented():
     missing = []
     for path in modules():
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -107,12 +148,19 @@ def test_public_functions_and_classes_are_documented():
             public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
             if public and ast.get_docstring(node) is None:
                 missing.append(f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}")
+            missing += [
+                f"{path.relative_to(SOURCE)}:{method.lineno} {node.name}.{method.name}"
+                for method in (node.body if isinstance(node, ast.ClassDef) and public else [])
+                if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and not method.name.startswith("_")
+                and ast.get_docstring(method) is None
+            ]
     assert missing == []
 
 
 def test_help_is_fast_because_it_loads_nothing_heavy():
     code = (
-        "import sys; sys.argv=['trueup','--help']\nfrom trueup.cli import main\n"
+        "import sys; sys.argv=['trueup','--help']\nfrom trueup.commands.app import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "heavy={'torch','transformers','datasets','peft','matplotlib','scipy','numpy','pydantic'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
@@ -123,65 +171,122 @@ def test_help_is_fast_because_it_loads_nothing_heavy():
 
 
 def recipe_configs():
-    from trueup.recipes.registry import RECIPES
+    from trueup.recipes.table import RECIPES
 
     return sorted(RECIPES)
 
 
 @pytest.mark.parametrize("kind", recipe_configs())
-def test_every_setting_is_documented_and_read(kind):
-    """A config field that no code reads is a lie to the user."""
-    from trueup.config import Settings, describe
-    from trueup.recipes.registry import RECIPES
+def test_every_setting_is_documented(kind):
+    from trueup.config import describe
+    from trueup.recipes.table import RECIPES
 
-    settings = RECIPES[kind].settings()
-    undocumented = [name for name, _, _, text in describe(settings) if not text]
-    assert undocumented == []
-    # In config.py itself only a block's own methods read a field: ``self.split``.
-    attributes = {
-        node.attr
-        for path in modules()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute)
-        and (room(path) != "config" or (isinstance(node.value, ast.Name) and node.value.id == "self"))
-    }
-
-    def fields(kind: type[Settings]) -> set[str]:
-        from trueup.config import _settings_in
-
-        names = set(kind.model_fields)
-        for info in kind.model_fields.values():
-            for inner in _settings_in(info.annotation):
-                names |= fields(inner)
-        return names
-
-    tag = {"kind"}  # the discriminator of a tagged union is read by pydantic
-    assert sorted(fields(settings) - attributes - tag) == []
+    assert [name for name, _, _, text in describe(RECIPES[kind].settings()) if not text] == []
 
 
 def test_training_cannot_read_the_truth():
     """Property 93: whatever trains has no road to gold."""
-    trains = {"losses", "models", "engine", "recipes"}
+    trains = {"losses", "models", "engine", "rewards", "recipes"}
     assert [
         str(path) for path in modules() if room(path) in trains and "sandbox" in path.read_text(encoding="utf-8")
     ] == []
 
 
+LONG_FILES = {
+    "data/render.py": "one noun: the renderer, for prompts, pairs, demonstrations and labels",
+    "spec/preference.py": "one formula and its gradient after the other",
+    "sandbox/facts.py": "a table of facts",
+}
+LONG_FUNCTIONS = {
+    "commands/comparison.py:compare_models": "one straight line from models to a report",
+    "commands/sandbox_recipe.py:stages": "a table of stages",
+    "feedback/store/reading.py:read_project": "one query for each table, side by side",
+    "feedback/snapshot/curate.py:curate": "one straight line from judgments to files, most of it arguments",
+    "reports/build.py:build_report": "one page, part by part",
+}
+MANY_PARAMETERS = {
+    "commands/curate.py": "an option of a command is a parameter",
+    "commands/evaluate.py": "an option of a command is a parameter",
+    "commands/comparison.py": "what the command was given",
+    "commands/sample.py": "an option of a command is a parameter",
+    "web/annotate/projects.py": "a field of a form is a parameter",
+    "spec/preference.py": "the symbols of the formula",
+    "losses/preference.py": "the symbols of the formula",
+    "data/read.py": "how a file is read: each setting of ``read:``",
+    "data/render.py": "how a row is rendered: each setting that acts on it",
+    "evaluation/collect.py": "what is measured of an answer",
+    "evaluation/intervals.py": "what a resampling needs",
+    "evaluation/winrate.py": "what a joint fit needs",
+    "feedback/snapshot/curate.py": "each filter of a snapshot",
+    "feedback/workflow/dashboard.py": "the columns of an export's record",
+    "feedback/workflow/judgments.py": "the fields of a judgment",
+    "ledger/run.py": "what a run records of itself",
+    "kernels/cache.py": "the shape of a cache",
+    "kernels/packing.py": "the signature is transformers' own",
+    "recipes/registry.py": "how a run is started",
+    "reports/build.py": "the parts of a page",
+    "web/annotate/serve.py": "an option of a command is a parameter",
+}
+MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS = 400, 60, 8
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def local(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
 def test_size_is_a_question_to_answer():
-    """Past 400 lines or 60-line functions a file must say why: the list is short and deliberate."""
-    answered: dict[str, str] = {
-        "recipes/ppo.py": "one method, read top to bottom",
-        "ledger.py": "one noun: the run directory",
-        "cli.py": "one function for each command",
-        "data/formats.py": "one short function for each layout of data",
-        "spec/preference.py": "one formula and its gradient after the other",
-        "data/sandbox/facts.py": "a table of facts",
-        "data/sandbox/talk.py": "a table of advice and small talk",
-    }
+    """Past 400 lines, a function past 60 or past eight parameters, the lists say why; they hold nothing that is not."""
+    files = {local(p) for p in modules() if len(p.read_text(encoding="utf-8").splitlines()) > MOST_LINES}
+    assert files == set(LONG_FILES)
     long = {
-        str(p.relative_to(SOURCE)): n for p in modules() if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400
+        f"{local(path)}:{node.name}"
+        for path in modules()
+        for node in functions(path)
+        if (node.end_lineno or 0) - node.lineno >= MOST_IN_FUNCTION
     }
-    assert sorted(set(long) - set(answered)) == []
+    assert long == set(LONG_FUNCTIONS)
+    many = {
+        local(path)
+        for path in modules()
+        for node in functions(path)
+        if len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) > MOST_PARAMETERS
+    }
+    assert many == set(MANY_PARAMETERS)
+
+
+def names_used(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {
+        node.attr for node in nodes if isinstance(node, ast.Attribute)
+    }
+
+
+UNCALLED = {
+    "rloo": "the baseline of RLOO, for the online method that comes next",
+    "group_advantages": "the advantages of GRPO, for the online method that comes next",
+    "reinforce": "the loss of REINFORCE, for the online method that comes next",
+    "k2": "the estimator between k1 and k3, for comparison",
+    "discounted_returns": "returns of an episode without a critic, for the online methods that come next",
+}
+"""Functions of ``losses/`` that no recipe calls, and why they are there."""
+
+
+def test_every_loss_is_called_by_a_recipe_or_says_why_not():
+    used = set().union(*(names_used(path) for path in modules() if room(path) not in ("losses", "spec", "course")))
+    inside = set().union(*(names_used(path) for path in modules() if room(path) == "losses"))
+    defined = {
+        node.name
+        for path in modules()
+        if room(path) == "losses"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+    assert defined - used - inside == set(UNCALLED)
 
 
 def test_metrics_table_is_complete():

@@ -1,16 +1,13 @@
-import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from trueup import ledger
-from trueup.errors import Interrupted, RunError, UsageError
-from trueup.ledger import Run, metric_rows, read_lines, read_run
+from trueup.errors import RunError, UsageError
+from trueup.ledger import Run, StreamError, metric_rows, move_aside, one_writer, read_lines, read_run, whole_folder
+from trueup.ledger import run as ledger
 
 
 def start(path, **changes):
@@ -106,91 +103,6 @@ def test_two_writers_are_refused_and_a_dead_one_is_recognised(tmp_path):
         assert run.path.exists()
 
 
-class Squares:
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, step):
-        return step * step
-
-
-def test_steps_resume_where_the_checkpoint_was_and_rewind_the_log(tmp_path):
-    saved = []
-
-    def save(done):
-        saved.append((done, run.positions()))
-
-    with start(tmp_path / "r") as run:
-        for step, value in run.steps(Squares(), save=save, save_every=2):
-            run.log(step, {"loss": value})
-            if step == 3:
-                break
-    assert [done for done, _ in saved] == [2]
-    with start(tmp_path / "r") as run:
-        run.rewind(*saved[0])
-        for step, value in run.steps(Squares(), save=save, save_every=2):
-            run.log(step, {"loss": value})
-    assert metric_rows(tmp_path / "r") == [{"step": s, "loss": float(s * s)} for s in range(5)]
-
-
-class Lengths(list):
-    @property
-    def longest(self):
-        return self.index(max(self))
-
-
-def test_a_probe_takes_spread_steps_and_the_longest_twice_and_the_last_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "PROBE_SECONDS", 0.0)
-    lengths = Lengths([5] * 7 + [50] + [5] * 32)
-    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=4) as run:
-        taken = [step for step, _ in run.steps(lengths, save=lambda done: None, save_every=100)]
-    assert taken == [0, 7, 13, 26, 0, 7, 13, 26, 39]
-
-
-@pytest.mark.parametrize(("count", "others"), [(9, [1, 2, 3, 4, 5, 6, 7]), (5, [1, 2, 3])])
-def test_a_probe_goes_on_with_other_steps_until_its_time_is_over(count, others, tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "PROBE_SECONDS", 100.0)
-    monkeypatch.setattr(time, "perf_counter", itertools.count().__next__)  # a second passes whenever it is asked for
-    taken = []
-    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=2) as run:
-        plan = Lengths([1] * count)
-        assert list(run.others(plan)) == others
-        for step, _ in run.steps(plan, save=lambda done: None, save_every=100):
-            taken.append(step)
-    endless = [0, 0, *[*others, 0] * 9]
-    assert taken[:-1] == endless[: len(taken) - 1]
-    assert len(taken) > 3
-    assert taken[-1] == count - 1
-
-
-def test_a_run_and_a_probe_of_all_steps_have_no_others(tmp_path):
-    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True) as run:
-        assert list(run.others(Squares())) == []
-    with Run.start(tmp_path / "p", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
-        assert list(run.others(Squares())) == []
-
-
-def test_a_probe_of_a_short_run_takes_all_of_it(tmp_path):
-    with Run.start(tmp_path / "r", kind="sft", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
-        assert list(run.indices(Squares())) == [0, 1, 2, 3, 4]
-
-
-def test_sigterm_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
-    saved = []
-
-    def train():
-        with start(tmp_path / "r") as run:
-            for step, _ in run.steps(Squares(), save=saved.append, save_every=100):
-                if step == 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    time.sleep(0.01)
-
-    with pytest.raises(Interrupted, match="after step 2 of 5"):
-        train()
-    assert saved == [2]
-    assert read_run(tmp_path / "r")["status"] == "interrupted"
-
-
 def test_a_full_disk_never_stops_a_step_and_loses_no_row(tmp_path, capsys):
     with start(tmp_path / "r") as run:
         run.log(0, {"loss": 1.0})
@@ -203,3 +115,301 @@ def test_a_full_disk_never_stops_a_step_and_loses_no_row(tmp_path, capsys):
         run.log(3, {"loss": 4.0})
     assert [row["step"] for row in metric_rows(tmp_path / "r")] == [0, 1, 2, 3]
     assert "cannot be written" in capsys.readouterr().err
+
+
+SMALL_DISK = """
+import resource, sys
+from trueup.ledger import Run
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+with Run.start(sys.argv[1], kind="dpo", config={}, inputs={}, quiet=True) as run:
+    for step in range(60):
+        if step == 5:  # the file may not grow any more, and the limit is in the middle of a line
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2999, hard))
+        if step == int(sys.argv[2]):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        run.log(step, {"loss": step / 7, "margin": -step / 3})
+        for number in range(3):
+            run.pair(step, f"pair-{number}" * 9, 0.25, 0.5)
+"""
+
+
+def on_a_small_disk(path, room_again_at):
+    command = [sys.executable, "-c", SMALL_DISK, str(path), str(room_again_at)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("room_again_at", [30, 59])
+def test_a_full_disk_that_has_room_again_holds_every_line_whole(tmp_path, room_again_at):
+    ran = on_a_small_disk(tmp_path / "r", room_again_at)
+    assert ran.returncode == 0, ran.stderr
+    assert [row["step"] for row in metric_rows(tmp_path / "r")] == list(range(60))
+    pairs = [json.loads(line) for line in (tmp_path / "r" / "pairs.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["pair_id"][:6]) for row in pairs] == [
+        (s, f"pair-{n}") for s in range(60) for n in range(3)
+    ]
+    assert ran.stderr.count("rows are kept in memory") == ran.stderr.count("is written again; no row was lost")
+    assert read_run(tmp_path / "r")["status"] == "done"
+
+
+def test_a_run_that_ends_with_rows_that_the_disk_refused_is_not_done(tmp_path):
+    ran = on_a_small_disk(tmp_path / "r", 99)
+    assert ran.returncode == 1
+    assert "rows of pairs.jsonl" in ran.stderr
+    assert read_run(tmp_path / "r")["status"] != "done"
+    for name in ("metrics", "pairs"):  # what is there is whole lines
+        assert (tmp_path / "r" / f"{name}.jsonl").read_bytes().endswith(b"}\n")
+
+
+def test_the_error_of_a_failed_run_is_not_hidden_by_a_full_disk(tmp_path, monkeypatch, capsys):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    def fail():
+        with start(tmp_path / "r"):
+            monkeypatch.setattr(ledger, "write_json", full)
+            raise RunError("the checkpoint of step 4 could not be written")
+
+    with pytest.raises(RunError, match="the checkpoint of step 4"):
+        fail()
+    assert "run.json does not say 'failed': the disk is full" in capsys.readouterr().err
+
+
+def test_a_run_cannot_end_as_done_when_run_json_cannot_say_so(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    run = start(tmp_path / "r")
+    monkeypatch.setattr(ledger, "write_json", full)
+    with pytest.raises(RunError, match=r"run\.json cannot be written: the disk is full"):
+        run.__exit__(None, None, None)
+
+
+def test_lines_that_another_program_cut_are_missed_and_nothing_is_glued(tmp_path, capsys):
+    with start(tmp_path / "r") as run:
+        run.log(0, {"loss": 1.0})
+        run.log(1, {"loss": 2.0})
+        os.truncate(run.path / "metrics.jsonl", 30)
+        run.log(2, {"loss": 3.0})
+    assert [row["step"] for row in metric_rows(tmp_path / "r")] == [0, 2]
+    assert "lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [0, 11, 40, -2])
+def test_a_changed_byte_of_a_log_is_found_when_the_run_goes_on(tmp_path, place):
+    with start(tmp_path / "r") as run:
+        for step in range(3):
+            run.log(step, {"loss": 0.5})
+        known = run.sync()
+    file = tmp_path / "r" / "metrics.jsonl"
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(bytes(data))
+    before = file.read_bytes()
+    with start(tmp_path / "r") as run:
+        with pytest.raises(StreamError, match=r"metrics\.jsonl"):
+            run.rewind(3, known)
+        assert file.read_bytes() == before
+
+
+def test_a_log_that_is_shorter_than_the_checkpoint_knew_stops_the_resume_before_anything_is_cut(tmp_path):
+    with start(tmp_path / "r") as run:
+        run.log(0, {"loss": 0.5})
+        run.pair(0, "p", 0.1, 0.2)
+        known = run.sync()
+        run.log(1, {"loss": 0.5})
+    os.truncate(tmp_path / "r" / "pairs.jsonl", 5)
+    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
+    with start(tmp_path / "r") as run:
+        with pytest.raises(StreamError, match=r"only 5 of \d+ bytes are left"):
+            run.rewind(1, known)
+        run.accept_damage = True
+        run.rewind(1, known)
+        assert (run.path / "pairs.jsonl").read_bytes() == b""  # half a line is no line
+        run.pair(1, "q", 0.1, 0.2)
+    assert (tmp_path / "r" / "metrics.jsonl").read_bytes() != before
+    assert "damage_accepted" in (tmp_path / "r" / "events.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"[1]", "not an object but list"),
+        (b'{"step": "one"}', "step is 'one'"),
+        (b'{"step": -1}', "step is -1"),
+        (b'{"step": 1', "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"step": ' + b"9" * 5000 + b"}", "4300"),
+        (b"[" * 100000, "nested too deep"),
+    ],
+)
+def test_a_damaged_line_is_named_or_left_out_by_wish(tmp_path, line, problem):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 2}\n{"ste')
+    with pytest.raises(RunError, match=problem) as caught:
+        read_lines(file)
+    assert f"{file}:2" in str(caught.value)
+    damaged = []
+    rows, _ = read_lines(file, damaged=damaged)
+    assert [row["step"] for row in rows] == [0, 2]
+    assert [d.line for d in damaged] == [2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"kind": "dp', b"[1]", b'{"name": "of another tool"}', b"\xff\x00", b'{"kind": 3}', b"[" * 100000,
+     b'{"kind": "dpo", "config": {}, "inputs": {"data": 3}, "status": "done"}'],
+)  # fmt: skip
+def test_a_damaged_or_foreign_run_json_is_refused_with_its_name(tmp_path, content):
+    start(tmp_path / "r").__exit__(RunError, RunError("x"), None)
+    (tmp_path / "r" / "run.json").write_bytes(content)
+    for attempt in (lambda: read_run(tmp_path / "r"), lambda: start(tmp_path / "r")):
+        with pytest.raises(RunError, match=r"(?s)run\.json.*--fresh"):
+            attempt()
+    assert move_aside(tmp_path / "r").name == "r.old-1"
+
+
+def test_a_run_without_its_run_json_is_not_taken_for_a_new_one(tmp_path):
+    with start(tmp_path / "r") as run:
+        run.log(0, {"loss": 1.0})
+    (tmp_path / "r" / "run.json").unlink()
+    with pytest.raises(RunError, match=r"run\.json is missing, though metrics\.jsonl"):
+        start(tmp_path / "r", config={"beta": 9})
+    (tmp_path / "r" / ".lock").unlink()
+    with pytest.raises(RunError, match=r"run\.json is missing"):
+        start(tmp_path / "r", config={"beta": 9})
+
+
+def test_a_run_that_failed_before_its_first_step_is_started_anew_with_other_settings(tmp_path, capsys):
+    start(tmp_path / "r").__exit__(RunError, RunError("prompts are too long"), None)
+    with start(tmp_path / "r", config={"beta": 0.3}) as run:
+        run.log(0, {"loss": 1.0})
+    assert read_run(tmp_path / "r")["config"] == {"beta": 0.3}
+    assert "never took a step; started anew: config.beta was 0.1, now 0.3" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--fresh"):
+        start(tmp_path / "r", config={"beta": 0.4})
+
+
+def test_a_setting_that_is_newer_than_the_run_is_no_change_while_it_has_its_default(tmp_path):
+    with start(tmp_path / "r") as run:
+        run.log(0, {"loss": 1.0})
+    new = {"config": {"beta": 0.1, "shape": {"a": 1}}, "defaults": {"shape": {"a": 1}}}
+    start(tmp_path / "r", **new).__exit__(None, None, None)
+    with pytest.raises(UsageError, match="shape"):
+        start(tmp_path / "r", **{**new, "config": {"beta": 0.1, "shape": {"a": 2}}})
+
+
+def test_going_on_under_other_versions_is_said_in_one_line(tmp_path, capsys):
+    start(tmp_path / "r").__exit__(RunError, RunError("x"), None)
+    file = tmp_path / "r" / "run.json"
+    record = json.loads(file.read_text())
+    record["versions"] |= {"torch": "1.0", "trueup": "0.0.1"}
+    file.write_text(json.dumps(record))
+    capsys.readouterr()
+    start(tmp_path / "r").__exit__(None, None, None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "trueup 0.0.1, now" in line
+    assert "torch 1.0, now" in line
+    capsys.readouterr()
+    start(tmp_path / "s").__exit__(RunError, RunError("x"), None)
+    start(tmp_path / "s").__exit__(None, None, None)
+    assert capsys.readouterr().err == ""
+
+
+def test_leftovers_of_killed_writes_go_and_nothing_else(tmp_path):
+    start(tmp_path / "r").__exit__(RunError, RunError("x"), None)
+    ours = [".run.json.7.tmp", "checkpoints/.latest.7.tmp", "checkpoints/.step-00000002.7.tmp/state.json",
+            "cache/reference-0af3.tmp", "final/.scale.json.7.tmp", ".final.7.tmp/config.json",
+            ".final.7.old.tmp/config.json"]  # fmt: skip
+    others = [".notes.tmp", "mine.tmp", "checkpoints/notes.tmp", ".report.html.7.tmp", "final/model.tmp"]
+    for name in (*ours, *others):
+        (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "r" / name).write_text("x")
+    with pytest.raises(UsageError):
+        start(tmp_path / "r", resume=False)
+    start(tmp_path / "r").__exit__(None, None, None)
+    assert [name for name in ours if (tmp_path / "r" / name).exists()] == []
+    assert [name for name in others if not (tmp_path / "r" / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", "checkpoints", "final", "cache", ".lock"])
+def test_a_file_where_a_directory_belongs_and_the_reverse_are_refused_at_the_start(tmp_path, name):
+    start(tmp_path / "r").__exit__(RunError, RunError("x"), None)
+    place = tmp_path / "r" / name
+    if place.is_file():
+        place.unlink()
+    if "." in name:
+        place.mkdir()
+    else:
+        place.write_text("x")
+    with pytest.raises(RunError, match=r"belongs|expected: a"):
+        start(tmp_path / "r")
+
+
+def test_a_file_in_the_way_of_the_directory_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        start(tmp_path / "file")
+    with pytest.raises(RunError, match="a part of the path is a file"):
+        start(tmp_path / "file" / "r")
+
+
+@pytest.mark.parametrize(("number", "says"), [(28, "the disk is full"), (30, "read-only"), (13, "no permission")])
+def test_a_disk_that_cannot_be_written_is_said_at_the_start(tmp_path, monkeypatch, number, says):
+    def refused(path, value):
+        raise OSError(number, "x", str(path))
+
+    monkeypatch.setattr(ledger, "write_json", refused)
+    with pytest.raises(RunError, match=says):
+        start(tmp_path / "r")
+
+
+def test_a_second_writer_is_refused_though_the_lock_file_was_deleted(tmp_path):
+    with start(tmp_path / "r") as run:
+        (run.path / ".lock").unlink()
+        with pytest.raises(RunError, match="another process"):
+            start(tmp_path / "r")
+        with pytest.raises(RunError, match="another process"):
+            move_aside(tmp_path / "r")
+    with one_writer(tmp_path / "r"):
+        pass
+
+
+def test_a_run_moved_aside_gets_a_new_name_whatever_the_clock_says(tmp_path):
+    for number in (1, 2):
+        start(tmp_path / "r").__exit__(None, None, None)
+        assert move_aside(tmp_path / "r") == tmp_path / f"r.old-{number}"
+    assert move_aside(tmp_path / "r") is None
+    assert read_run(tmp_path / "r.old-1")["status"] == "done"
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    with pytest.raises(UsageError, match="holds no run"):
+        move_aside(tmp_path / "thesis")
+
+
+def test_a_moved_aside_symbolic_link_keeps_pointing_to_the_large_disk(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "r").symlink_to(tmp_path / "large")
+    start(tmp_path / "r").__exit__(None, None, None)
+    assert move_aside(tmp_path / "r") == tmp_path / "large.old-1"
+    start(tmp_path / "r").__exit__(None, None, None)
+    assert (tmp_path / "large" / "run.json").exists()
+
+
+def test_a_folder_takes_its_name_when_it_is_whole_and_not_before(tmp_path):
+    place = tmp_path / "final"
+    with whole_folder(place) as folder:
+        (folder / "a").write_text("first")
+        assert not place.exists()
+
+    def half():
+        with whole_folder(place) as folder:
+            (folder / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert (place / "a").read_text() == "first"
+    with whole_folder(place) as folder:
+        (folder / "b").write_text("second")
+    assert [p.name for p in place.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["final"]

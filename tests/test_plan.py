@@ -5,14 +5,16 @@ import json
 import pytest
 
 from tests.test_commands import trueup
-from trueup.data.render import RenderedPair
+from trueup.commands.costs import Cost, _extrapolate, measure, table
+from trueup.commands.machine import advise
+from trueup.commands.pipeline import Stage
+from trueup.data.render import RenderedPair, pair_length
 from trueup.data.write import write_jsonl
-from trueup.doctor import advise
+from trueup.engine.probe import StepOrder
 from trueup.errors import RunError
 from trueup.ledger import Run, write_json
-from trueup.pipeline import Stage
-from trueup.plan import Cost, _extrapolate, duration, measure, table
-from trueup.recipes.dpo import needed
+from trueup.ledger.progress import duration
+from trueup.recipes.reference import needed
 
 
 @pytest.fixture
@@ -43,6 +45,7 @@ def stages(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_few_steps_tell_the_steps_and_the_memory_of_the_whole(stages):
     probed, whole = measure(stages, steps=4), measure(stages, steps=10**6)
     assert [c.stage for c in probed] == ["sft", "dpo"]
@@ -57,15 +60,18 @@ def test_a_probe_has_the_reference_of_every_step_it_may_take(tmp_path):
     pairs = [RenderedPair(str(i), (1,), (2,) * (9 if i == 7 else 2), (3,), 1.0) for i in range(40)]
     steps = [[pair] for pair in pairs]
     with Run.start(tmp_path / "r", kind="dpo", config={"a": 1}, inputs={}, quiet=True, probe=3) as run:
-        found = {int(pair.pair_id) for pair in needed(run, steps, pairs, 10)}
-        assert found >= {*run.indices(steps), *run.others(steps), 7}
+        found = {int(pair.pair_id) for pair in needed(run, steps, pairs, pair_length, 10)}
+        order = StepOrder(steps, run.first_step, run.probe)
+        assert found >= {*order.steps, *order.others, 7}
         assert found < set(range(40))
 
 
 def test_each_cost_of_a_run_is_told_apart_and_counted_as_often_as_it_will_occur(tmp_path):
     """101 steps of 2 s, 11 held-out passes of 3 s, 6 checkpoints of 1 s, kernels 10 s, reference 40 s, start 5 s."""
     config = {"validation": "held-out.jsonl", "evaluate_every": 10, "save_every": 20}
-    write_json(tmp_path / "run.json", {"facts": {"steps": 101, "reference_tokens": 4_000}, "config": config})
+    facts = {"steps": 101, "reference_tokens": 4_000}
+    record = {"kind": "dpo", "config": config, "inputs": {}, "status": "done", "facts": facts}
+    write_json(tmp_path / "run.json", record)
     taken = [0, 20, 33, 40, 60, 80, 0, 20, 33, 40, 60, 80, 100]
     rows, seen = [], set()
     for step in taken:
@@ -83,6 +89,7 @@ def test_each_cost_of_a_run_is_told_apart_and_counted_as_often_as_it_will_occur(
     assert found.once_seconds == pytest.approx(5 + 11 * 3 + 6 * 1 + 10 + 40)
 
 
+@pytest.mark.slow
 def test_a_stage_that_cannot_run_is_found_now(stages):
     broken = Stage("dpo", "dpo", stages[1].settings | {"data": "absent.jsonl"})
     with pytest.raises(RunError, match=r"(?s)stage dpo.*absent\.jsonl"):
@@ -96,6 +103,7 @@ def test_the_table_sums_times_and_takes_the_highest_memory():
     assert duration(249.6) == "4:10"
 
 
+@pytest.mark.slow
 def test_doctor_measures_and_advises():
     found = json.loads(trueup("doctor", "--json").stdout)
     assert found["float32_gflops"] > 0.1

@@ -1,15 +1,6 @@
 """The ``trueup`` command, which is also ``python -m trueup``."""
 
-from trueup.allocator import restart
-
-
-def main() -> None:
-    """Settle the heap, then run the command."""
-    restart()
-    from trueup.cli import main as run
-
-    run()
-
+from trueup.commands.app import main
 
 if __name__ == "__main__":
     main()

@@ -56,6 +56,10 @@ class UsageError(TrueupError, ValueError):
     exit_code = 2
 
 
+class NotAllowed(UsageError):
+    """The call is right in itself, and not for this person."""
+
+
 class ConfigError(TrueupError, ValueError):
     """A setting is unknown, of the wrong type, out of range or in conflict with another."""
 

@@ -25,30 +25,37 @@ def _m(meaning: str, estimator: str, unit: str, better: Literal["up", "down", "n
 
 METRICS: dict[str, Metric] = {
     # every method
-    "loss": _m("Training objective of the step", "sum over the batch / global count", "nats", "down"),
+    "loss": _m("Training objective of the step", "sum over the batch / global count, by weight", "nats", "down"),
     "learning_rate": _m("AdamW's learning rate at this step", "schedule", "1", "none"),
     "grad_norm": _m("Global L2 norm of the gradient before clipping", "exact", "1", "none"),
     "skipped_steps": _m("Updates skipped so far because loss or gradient was not finite", "count", "steps", "down"),
     "tokens": _m("Tokens that carried loss in this step", "count", "tokens", "none"),
     "epoch": _m("Passes over the training data at this step", "steps / steps per epoch", "epochs", "none"),
     # SFT
-    "nll": _m("Negative log-likelihood of completion tokens", "token mean", "nats/token", "down"),
-    "token_accuracy": _m("Share of completion tokens that are the arg-max", "token mean", "share", "up"),
-    "heldout_nll": _m("Negative log-likelihood on held-out data", "token mean", "nats/token", "down"),
+    "nll": _m("Negative log-likelihood of completion tokens", "token mean, by weight", "nats/token", "down"),
+    "token_accuracy": _m("Share of completion tokens that are the arg-max", "token mean, by weight", "share", "up"),
+    "heldout_nll": _m("Negative log-likelihood on held-out data", "token mean, by weight", "nats/token", "down"),
     # preferences (reward model and DPO family)
-    "accuracy": _m("Share of pairs with chosen above rejected, ties half", "mean over pairs", "share", "up"),
-    "strict_accuracy": _m("Share of pairs with chosen strictly above rejected", "mean over pairs", "share", "up"),
-    "margin": _m("Chosen minus rejected reward (implicit reward for DPO)", "mean over pairs", "reward", "up"),
-    "chosen_reward": _m("Reward of the chosen response", "mean over pairs", "reward", "up"),
-    "rejected_reward": _m("Reward of the rejected response", "mean over pairs", "reward", "down"),
-    "chosen_logratio": _m("log policy - log reference of chosen; falling means displacement", "mean", "nats", "up"),
-    "rejected_logratio": _m("log policy - log reference of rejected", "mean", "nats", "down"),
-    "heldout_loss": _m("Objective on held-out pairs", "mean over pairs", "nats", "down"),
-    "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs", "share", "up"),
-    "heldout_margin": _m("Held-out margin", "mean over pairs", "reward", "up"),
+    "accuracy": _m("Share of pairs with chosen above rejected, ties half", "mean over pairs, by weight", "share", "up"),
+    "strict_accuracy": _m(
+        "Share of pairs with chosen strictly above rejected", "mean over pairs, by weight", "share", "up"
+    ),
+    "margin": _m(
+        "Chosen minus rejected reward (implicit reward for DPO)", "mean over pairs, by weight", "reward", "up"
+    ),
+    "chosen_reward": _m("Reward of the chosen response", "mean over pairs, by weight", "reward", "up"),
+    "rejected_reward": _m("Reward of the rejected response", "mean over pairs, by weight", "reward", "down"),
+    "chosen_logratio": _m(
+        "log policy - log reference of chosen; falling means displacement", "mean, by weight", "nats", "up"
+    ),
+    "rejected_logratio": _m("log policy - log reference of rejected", "mean, by weight", "nats", "down"),
+    "heldout_loss": _m("Objective on held-out pairs", "mean over pairs, by weight", "nats", "down"),
+    "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs, by weight", "share", "up"),
+    "heldout_margin": _m("Held-out margin", "mean over pairs, by weight", "reward", "up"),
     "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
     # PPO
-    "score": _m("Reward model score of sampled completions, before penalties", "mean over rollouts", "reward", "up"),
+    "score": _m("Score of sampled completions by the reward, before penalties", "mean over rollouts", "reward", "up"),
+    "score_cut": _m("Share of completions of which the reward could only read the beginning", "exact", "share", "down"),
     "reward": _m("Score minus all penalties minus beta * sequence KL", "mean over rollouts", "reward", "up"),
     "kl": _m("Sequence KL(policy || reference)", "k1, sum over tokens, mean over rollouts", "nats", "none"),
     "kl_k3": _m("The same KL with lower variance near zero", "k3, sum over tokens", "nats", "none"),
@@ -67,3 +74,16 @@ METRICS: dict[str, Metric] = {
     "advantage_std": _m("Standard deviation of advantages before whitening", "valid tokens", "reward", "none"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
 }
+
+
+def define_metric(
+    name: str, meaning: str, *, estimator: str, unit: str, better: Literal["up", "down", "none"] = "none"
+) -> None:
+    """Add a quantity that a recipe of your own logs; saying the same again changes nothing.
+
+    Raises:
+        ValueError: The name means something else already.
+    """
+    metric = Metric(meaning, estimator, unit, better)
+    if METRICS.setdefault(name, metric) != metric:
+        raise ValueError(f"metric {name!r} means something else: {METRICS[name].meaning}; take another name")

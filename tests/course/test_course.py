@@ -85,7 +85,8 @@ def test_dataset_and_batch():
         course.create_preference_dataset(["p", "q"], ["c"], ["r"])
     batch = course.create_preference_batch(PAIRS, Words())
     assert batch["prompt_ids"].shape == (2, 3)
-    assert batch["chosen_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert list(batch) == ["prompt_ids", "chosen_ids", "rejected_ids"]
+    assert batch.lengths["chosen"].tolist() == [3, 1]
     assert course.create_preference_batch(PAIRS, Words().encode)["rejected_ids"].shape == (2, 2)
     with pytest.raises(DataError, match="no pairs"):
         course.create_preference_batch([], Words())
@@ -164,7 +165,9 @@ def test_audit_7_two_forward_passes_are_never_confused():
         return course.reward_model_loss(twin.forward(chosen), twin.forward(rejected))[0]
 
     np.testing.assert_allclose(model.grads["W1"], finite(total, model.W1), atol=1e-7)
-    assert set(model.gradients()) == set(model.parameters()) == {"W1", "b1", "W2", "b2"}
+    named = [model.W1, model.b1, model.W2, model.b2]
+    assert all(one is other for one, other in zip(model.parameters(), named, strict=True))
+    assert all(g is model.grads[name] for g, name in zip(model.gradients(), ("W1", "b1", "W2", "b2"), strict=True))
     model.W2[:] = 0
     assert (model.forward(chosen) == model.b2).all()
     with pytest.raises(UsageError, match="no forward pass"):
@@ -296,7 +299,8 @@ def test_trainer_mistakes_are_named():
             course.DPOTrainer(**bad)
 
 
-def test_property_94_hacking():
+def test_reward_that_rises_while_quality_falls_is_called_hacking():
+    """Property 94."""
     reward = [float(i) for i in range(20)]
     quality = [min(i, 20 - i) / 10 for i in range(20)]
     found = course.analyze_reward_hacking(reward, quality)
@@ -310,7 +314,8 @@ def test_property_94_hacking():
         course.analyze_reward_hacking([1.0, 2.0], [1.0])
 
 
-def test_property_104_critic():
+def test_the_critic_names_the_violated_principles_and_revises_the_answer():
+    """Property 104."""
     asked = []
 
     def model(text):
@@ -338,6 +343,7 @@ def test_comparison_of_methods():
     assert found["DPO"]["models_needed"] < found["RLHF (PPO)"]["models_needed"]
 
 
+@pytest.mark.slow
 def test_demo_prints_the_sections_and_needs_no_torch():
     code = "import sys; from trueup.course import demo; demo(); assert 'torch' not in sys.modules"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,6 +35,7 @@ def run(code: str, names: dict):
     return None if last is None else eval(compile(ast.Expression(last.value), "docs/course.md", "eval"), names)
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_happens():
     names: dict = {}
     checked = 0

@@ -140,11 +140,13 @@ def test_a_pair_without_tokens_is_no_tie(pair, message):
         trainer.train([pair])
 
 
-def test_a_batch_without_masks_is_refused():
+def test_a_batch_that_does_not_say_where_its_rows_end_is_refused():
     trainer = course.DPOTrainer(course.BigramModel(5), None, Words())
     ids = np.ones((1, 2), dtype=np.int64)
-    with pytest.raises(DataError, match="no prompt_mask"):
+    with pytest.raises(DataError, match="nothing says where the rows of prompt_ids end"):
         trainer.train_step({"prompt_ids": ids, "chosen_ids": ids, "rejected_ids": ids})
+    with pytest.raises(DataError, match="no rejected_ids"):
+        trainer.train_step({"prompt_ids": ids, "chosen_ids": ids, "prompt_mask": ids, "chosen_mask": ids})
     with pytest.raises(DataError, match="no pairs"):
         trainer.train([])
 

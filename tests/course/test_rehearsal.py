@@ -1,4 +1,4 @@
-"""RLHF in miniature: it reaches the closed form, the controller reaches its target, hacking is found and leashed."""
+"""RLHF in miniature: the closed form and the target are reached, hacking is detected and held back by the KL."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from trueup.course.rehearsal import LENGTH, Rehearsal
 from trueup.spec import logprob
 
 
-def test_property_90_ppo_reaches_the_tilted_reference():
-    """The reward is additive over words, so the optimum is p_ref e^(r / beta) / Z at the last position."""
+@pytest.mark.slow
+def test_ppo_reaches_the_tilted_reference():
+    """Property 90. The reward is additive over words, so the optimum is p_ref e^(r / beta) / Z at the last position."""
     run = Rehearsal(seed=0, kl_coef=0.5)
     for _ in range(120):
         run.update(rollouts=128)
@@ -37,7 +38,8 @@ def test_transitions_are_stored_as_sampled():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_property_92_without_a_leash_the_reward_is_gamed(seed):
+def test_without_a_kl_penalty_the_reward_is_gamed(seed):
+    """Property 92."""
     found = {}
     for coefficient in (0.0, 0.5):
         run = Rehearsal(seed, coefficient)
@@ -52,7 +54,8 @@ def test_property_92_without_a_leash_the_reward_is_gamed(seed):
     assert found[0.5]["quality_change"] > 0
 
 
-def test_property_86_the_controller_holds_the_kl_near_its_target():
+def test_the_controller_holds_the_kl_near_its_target():
+    """Property 86."""
     run = Rehearsal(0, AdaptiveKLController(0.5, target=1.0, horizon=1000))
     drifts = [run.update().kl for _ in range(150)]
     assert np.mean(drifts[-40:]) == pytest.approx(1.0, abs=0.15)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from trueup.data.read import (
+    Reading,
     read_demonstrations,
     read_labelled,
     read_pairs,
@@ -154,6 +155,7 @@ def test_json_array_lines_count_the_lines_of_the_file(tmp_path):
 
 CHAT = (USER,)
 SYSTEM = {"role": "system", "content": "Be kind"}
+PARTS = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
 PAIR_ROWS = {
     "text": (PAIR, "Hi"),
     "messages as prompt": ({"prompt": [ASK], "chosen": "good", "rejected": "bad"}, CHAT),
@@ -185,11 +187,11 @@ PAIR_ROWS = {
     "instruction": ({"instruction": "Hi", "input": "", "chosen": "good", "rejected": "bad"}, CHAT),
     "text parts": (
         {
-            "prompt": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+            "prompt": [PARTS],
             "chosen": "good",
             "rejected": "bad",
         },
-        CHAT,
+        (Message.of("user", "Hi", PARTS),),
     ),
     "llmbar 1": ({"input": "Hi", "output_1": "good", "output_2": "bad", "label": 1}, CHAT),
     "llmbar 2": ({"input": "Hi", "output_1": "bad", "output_2": "good", "label": 2}, CHAT),
@@ -430,7 +432,7 @@ def test_columns_can_be_named(file):
     loaded = read_pairs(file(row), columns={"prompt": "question_text", "chosen": "win", "rejected": "loss"})
     assert loaded.items == (PreferencePair("q", "good", "bad"),)
     assert loaded.report.to_dict()["columns"] == {"prompt": "question_text", "chosen": "win", "rejected": "loss"}
-    assert loaded.report.unused_columns == ()
+    assert loaded.report.unused_columns == ("prompt (the file's own)",)  # what gave way is said
 
 
 def test_the_chosen_side_can_be_read_as_a_demonstration(file):
@@ -514,8 +516,8 @@ BAD_LINES = {
     "no turns": (changed(prompt=[]), "prompt is not a conversation", "prompt"),
     "image": (
         changed(prompt=[ASK | {"content": [{"type": "image"}]}]),
-        "prompt[0].content is not text",
-        "prompt[0].content",
+        "a turn holds a part that is no text (image)",
+        "prompt[0].content[0]",
     ),
     "deep": (b"[" * 100_000, "not valid JSON", None),
 }
@@ -704,3 +706,351 @@ def test_a_csv_cell_that_is_no_list_is_named(tmp_path):
     file.write_text('prompt,responses,ranks\nWhich?,"[fair, good","[1, 0]"\n', encoding="utf-8")
     with pytest.raises(DataError, match="expected: a list"):
         read_pairs(file)
+
+
+# Ids ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("conv-1", "conv-1"), (7, "7"), (0, "0"), (-3, "-3"), (10**30, str(10**30)), ("0", "0"), (" a ", " a ")],
+)
+def test_an_id_is_text_or_a_whole_number(file, given, name):
+    (pair,) = read_pairs(file(PAIR | {"pair_id": given, "origin": [given, "b"]})).items
+    assert (pair.pair_id, pair.origin) == (name, (name, "b"))
+    assert pair.key == PreferencePair("Hi", "good", "bad").key
+
+
+@pytest.mark.parametrize("given", [None, "", "  "])
+def test_no_id_is_the_key(file, given):
+    (pair,) = read_pairs(file(PAIR | {"pair_id": given, "origin": given})).items
+    assert pair.pair_id == pair.key
+    assert pair.origin == ()
+
+
+@pytest.mark.parametrize("given", [1.0, 0.5, True, False, [], ["a"], {}, {"a": 1}, float("nan"), "half \ud83d"])
+def test_other_ids_are_refused_alike(file, given):
+    with pytest.raises(DataError, match=r"half a character|is ") as caught:
+        read_pairs(file(PAIR | {"pair_id": given}))
+    assert "field 'pair_id'" in caught.value.where
+    assert len(read_pairs(file(PAIR | {"pair_id": given}, PAIR), on_bad="skip").items) == 1
+
+
+def test_ids_are_the_same_from_every_container(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row | {"pair_id": n} for n, row in enumerate(numbered(3))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for path in (*containers(tmp_path, rows), tmp_path / "a.parquet"):
+        assert [p.pair_id for p in read_pairs(path).items] == ["0", "1", "2"], path
+
+
+def test_repeated_ids_are_said(file):
+    said = []
+    rows = [PAIR | {"pair_id": "x"}, PAIR | {"pair_id": "x"}, PAIR | {"pair_id": "x", "chosen": "other"}]
+    report = read_pairs(file(*rows), tell=said.append).report
+    assert report.repeated_ids.lines == [3]  # the second row is the same pair once more
+    assert report.duplicates.lines == [2]
+    assert "pair_id repeats with other content: 1 (line 3)" in said[0]
+
+
+# Columns that are not used, and those that were not ------------------------------------------------------------------
+
+BEFORE = (Message("user", "q"), Message("assistant", "a"))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [["q", "a"]],
+        [("q", "a")],
+        '[["q", "a"]]',
+        "[['q', 'a']]",
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+        [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    ],
+)
+@pytest.mark.parametrize("column", ["instruction", "question"])
+def test_earlier_turns_come_before_the_question(file, history, column):
+    more = {column: "and?", "system": "Be kind.", "history": history, "input": "of this"}
+    turns = (Message("system", "Be kind."), *BEFORE, Message("user", "and?\n\nof this"))
+    for read, row in (
+        (read_pairs, {"chosen": "good", "rejected": "bad"}),
+        (read_demonstrations, {"response": "o"}),
+        (read_prompts, {}),
+        (read_labelled, {"completion": "c", "label": True}),
+        (read_ranked, {"responses": ["x", "y"], "ranks": [1, 2]}),
+        (read_pairs, {"output_1": "x", "output_2": "y", "label": 2}),
+    ):
+        loaded = read(file(more | row))
+        item = loaded.items[0]
+        assert (item if read is read_prompts else item.prompt) == turns
+        assert loaded.report.unused_columns == ()
+
+
+@pytest.mark.parametrize("history", [None, [], "", "[]"])
+def test_no_earlier_turns(file, history):
+    loaded = read_prompts(file({"instruction": "and?", "history": history}))
+    assert loaded.items == ((Message("user", "and?"),),)
+    assert loaded.report.unused_text == {}
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([["q"]], "is no list of earlier turns|is"),
+        ([["q", 3]], "is 3, a number"),
+        (["q", "a"], "is"),
+        ([["q", ""]], "is empty"),
+        ([{"role": "user", "content": "q"}], "ends with a turn by user"),
+        ([{"role": ["user"], "content": "q"}], "is"),
+    ],
+)
+def test_earlier_turns_that_are_none_are_refused(file, history, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_prompts(file({"instruction": "and?", "history": history}))
+    assert "field 'history" in caught.value.where
+
+
+def test_text_and_lists_that_are_not_used_are_told(file):
+    said = []
+    rows = [
+        PAIR
+        | {"system": "Be kind.", "history": [["q", "a"]], "notes": "", "grade": 3, "conv_id": "c", "split": "train"},
+        PAIR | {"system": "", "history": [], "notes": "read me", "grade": 4, "chosen": "other"},
+    ]
+    loaded = read_pairs(file(*rows), tell=said.append)
+    # A prompt that is text is used as it stands: there is no turn that a system text could stand before.
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "column 'system' is not used; it holds text or lists in 1 of 2 rows, from line 1 on",
+        "column 'history' is not used; it holds text or lists in 1 of 2 rows, from line 1 on",
+        "column 'notes' is not used; it holds text or lists in 1 of 2 rows, from line 2 on",
+    ]
+    assert set(loaded.report.unused_columns) == {"system", "history", "notes", "grade", "conv_id", "split"}
+
+
+def test_a_context_that_is_no_text_is_told(file):
+    said = []
+    row = {"question": "q", "answer": "a", "context": {"title": ["x"]}}
+    assert read_demonstrations(file(row), tell=said.append).items == (Demonstration((Message("user", "q"),), "a"),)
+    assert "column 'context' is not used" in said[0]
+
+
+# Ratings, trees, numbers ----------------------------------------------------------------------------------------------
+
+
+def test_ultrafeedback_as_it_is_published(file):
+    def said(text, overall, **axes):
+        ratings = {axis: {"Rating": str(v), "Rationale": "because"} for axis, v in axes.items()}
+        return {"response": text, "model": "m", "overall_score": overall, "annotations": ratings, "critique": "c"}
+
+    row = {
+        "source": "s",
+        "instruction": "Hi",
+        "models": ["m"],
+        "completions": [said("x", 7.5, a=1), said("y", 8.0, a=1)],
+    }
+    (pair,) = read_pairs(file(row)).items
+    assert (pair.chosen, pair.rejected) == ("y", "x")
+    without = row | {"completions": [one | {"overall_score": None} for one in row["completions"]]}
+    assert read_pairs(file(without, row)).report.left_out["a tie"].lines == [1]  # both have 1 on the axis
+
+
+@pytest.mark.parametrize(
+    ("rows", "left_out"),
+    [
+        ([{"completion": "x", "rating": {"a": 1, "b": 9}}, {"completion": "y", "rating": {"a": 2}}], {}),
+        ([{"response": "x", "score": "1"}, {"response": "y", "score": 2.5}], {}),
+        ([{"answer": "x", "scores": {"a": "N/A", "b": 2}}, {"answer": "y", "scores": {"b": 3}}], {}),
+        (
+            [{"answer": "x", "scores": {"a": 2}}, {"answer": "y", "scores": {"b": 3}}, {"answer": "z", "scores": {}}],
+            {"responses that were rated on different axes": 1, "a response without a rating": 1},
+        ),
+    ],
+)
+def test_one_rated_response_a_row(file, rows, left_out):
+    path = file(*({"prompt": "p"} | row for row in rows))
+    if left_out:
+        with pytest.raises(DataError, match="none of its 3 rows gives preference pairs"):
+            read_pairs(path)
+        return
+    loaded = read_pairs(path)
+    assert [(p.chosen, p.rejected) for p in loaded.items] == [("y", "x")]
+
+
+@pytest.mark.parametrize("array", [False, True])
+@pytest.mark.parametrize("hold", [1, 7, 1000])
+def test_ratings_that_are_gathered_in_portions_are_the_same(file, tmp_path, hold, array):
+    rows = [{"prompt": f"p{n % 7}", "completion": f"text {n}", "rating": n % 3} for n in range(60)]
+    rows = [*rows, {"prompt": "p0", "completion": "", "rating": 1}, {"prompt": "p0", "other": 2}, *rows[:5]]
+    path = tmp_path / "array.json" if array else file(*rows)
+    if array:
+        path.write_text(json.dumps(rows))  # on one line
+    whole = read_pairs(path, on_bad="skip")
+    portions = Reading(path, "preference pairs", on_bad="skip", hold=hold)
+    found = list(portions.each())
+    assert sorted((line, item.key) for line, item in found) == sorted(
+        (line, item.key) for line, item in zip(whole.lines, whole.items, strict=True)
+    )
+    for counts in ("rows", "items", "skipped"):
+        assert getattr(portions.report, counts) == getattr(whole.report, counts)
+    assert portions.report.left_out["a tie"].count == whole.report.left_out["a tie"].count
+
+
+def test_single_ratings_say_what_they_can_train(file):
+    with pytest.raises(DataError, match="a prompt with one rated response: 2") as caught:
+        read_pairs(file(*({"prompt": p, "completion": "c", "rating": 3} for p in "pq")))
+    assert "trueup kto" in caught.value.fix
+
+
+def test_ratings_under_other_names_are_asked_for(file):
+    row = {"prompt": "p", "response": "x", "helpfulness": 4, "correctness": 3}
+    with pytest.raises(DataError, match="no known format") as caught:
+        read_pairs(file(row))
+    assert 'columns={"rating": "<your column>"}' in caught.value.fix
+    other = row | {"response": "y", "helpfulness": 1}
+    (pair,) = read_pairs(file(row, other), columns={"rating": "helpfulness"}).items
+    assert (pair.chosen, pair.rejected) == ("x", "y")
+
+
+def test_prompts_of_other_data_name_what_is_not_used_in_one_line(file):
+    said = []
+    read_prompts(file(PAIR | {"notes": "n"}), tell=said.append)
+    assert [line.split(": ", 1)[1] for line in said] == ["columns not used for prompts: 'chosen', 'rejected', 'notes'"]
+
+
+def test_unranked_responses_are_left_out(file):
+    loaded = read_ranked(file({"prompt": "p", "responses": ["x", "y", "z"], "ranks": [2, None, 1]}))
+    assert loaded.items == (Ranked("p", ("x", "z"), (1, 0)),)
+    assert loaded.report.left_out["a response without a rank"].count == 1
+
+
+LEAF = {"role": "assistant", "text": "a", "rank": 0, "replies": []}
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ({"role": ["prompter"], "text": "t"}, r"is \['prompter'\]"),
+        ({"role": "judge", "text": "t"}, "is 'judge'"),
+        ({"role": "prompter", "text": "t", "replies": 3}, "is 3"),
+        ({"role": "prompter", "text": "t", "replies": {"a": 1}}, "is {"),
+        ({"role": "prompter", "text": "t", "replies": [LEAF, "b"]}, "is "),
+        ({"role": "prompter", "text": None, "replies": [LEAF, LEAF]}, "is None"),
+        ({"role": "prompter", "text": "t", "replies": [LEAF, LEAF | {"rank": [1]}]}, r"is \[1\]"),
+        ({"role": "prompter", "text": "t", "replies": [LEAF, LEAF | {"rank": 10**400}]}, "is 1000"),
+        ({"role": "prompter", "text": "t", "replies": [LEAF, LEAF | {"role": {"x": 1}, "replies": [LEAF]}]}, "is {"),
+        ("no tree", "is 'no tree'"),
+    ],
+)
+def test_odd_message_trees_are_errors_with_their_line(file, root, message):
+    sound = {"prompt": {"role": "prompter", "text": "t", "replies": [LEAF, LEAF | {"text": "b", "rank": 1}]}}
+    path = file(sound, sound, {"prompt": root})
+    with pytest.raises(DataError, match=message) as caught:
+        read_pairs(path)
+    assert caught.value.where.startswith(f"{path}:3: field ")
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e999, "1e999", float("nan"), "ten", True, [1], None])
+def test_numbers_that_are_none_are_errors_with_their_line(file, number):
+    for row in (
+        {"prompt": "p", "responses": ["a", "b"], "ratings": [number, 2]},
+        {"prompt": "p", "responses": ["a", "b"], "ranks": [1, [number]]},
+        PAIR | {"strength": number if number is not None else "none"},
+    ):
+        path = file(row)
+        with pytest.raises(DataError) as caught:
+            read_pairs(path)
+        if number is not None or "ratings" not in row:
+            assert caught.value.where.startswith(f"{path}:1: field ")
+
+
+def test_the_name_of_a_field_may_not_hold_half_a_character(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "p", "chosen": "a", "rejected": "b", "x\\ud83d": 1}\n')
+    with pytest.raises(DataError, match="half a character in its name") as caught:
+        read_pairs(path)
+    assert caught.value.where == f"{path}:1"
+
+
+# Arrays that are read in pieces ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_many_pieces_is_read_as_its_lines_are(tmp_path, indent, monkeypatch):
+    monkeypatch.setattr("trueup.data.containers._CHUNK", 7)  # cuts numbers, escapes and characters of several bytes
+    rows = [
+        PAIR | {"chosen": 'né \u2028 \\ "q" \U0001f600' * n, "strength": 0.75, "pair_id": 123456789} for n in (1, 9)
+    ]
+    rows += [PAIR | {"more": [1.25e-7, -0.5, True, None, {"a": [{}]}]}]
+    path = tmp_path / "a.json"
+    for ascii_only in (True, False):
+        path.write_text("\n " + json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + " \n", encoding="utf-8")
+        loaded = read_pairs(path)
+        assert loaded.items == read_pairs(jsonl(tmp_path / "b.jsonl", rows)).items
+        if indent:
+            whole = path.read_text(encoding="utf-8").split("\n")
+            assert [whole[line - 1].strip() for line in loaded.lines] == ["{"] * 3
+
+
+@pytest.mark.parametrize("chunk", range(1, 9))
+def test_a_number_is_not_cut_between_two_pieces(tmp_path, chunk, monkeypatch):
+    monkeypatch.setattr("trueup.data.containers._CHUNK", chunk)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([PAIR, 12345, -1.5e10, PAIR | {"chosen": "other"}]))
+    report = read_pairs(path, on_bad="skip").report
+    assert (report.rows, report.items, report.skipped["not a JSON object"].count) == (4, 2, 2)
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 3))
+def test_an_array_that_is_cut_anywhere_is_an_error(tmp_path, cut):
+    whole = json.dumps([PAIR, PAIR | {"strength": 0.75}], indent=1)
+    path = tmp_path / "a.json"
+    path.write_text(whole[:-cut])
+    with pytest.raises(DataError, match=r"not valid JSON|not closed") as caught:
+        read_pairs(path)
+    assert caught.value.where.startswith(f"{path}:")
+
+
+def test_a_bad_byte_in_an_array_names_its_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'[\n{"prompt": "p"},\n{"prompt": "caf\xe9"}\n]')
+    with pytest.raises(DataError, match="byte 0xe9 at byte 16 of the line") as caught:
+        read_prompts(path)
+    assert caught.value.where == f"{path}:3"
+
+
+def test_a_pipe_is_refused(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        read_pairs(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-320])
+def test_weights_whose_sums_are_no_numbers_are_refused_by_line(file, weight):
+    row = {"prompt": "Hi", "chosen": "a", "rejected": "b"}
+    with pytest.raises(DataError, match=r"between 1e-09 and 1e.09") as caught:
+        read_pairs(file(row, row | {"weight": weight}))
+    assert caught.value.where.endswith(":2: field 'weight'")
+
+
+@pytest.mark.parametrize(("spelled", "says"), [("prompt;chosen;rejected\na;b;c\n", "';' in it"),
+                                               ("prompt\tchosen\trejected\na\tb\tc\n", "named .tsv")])  # fmt: skip
+def test_a_table_with_other_marks_between_its_cells_is_told_apart(tmp_path, spelled, says):
+    path = tmp_path / "rows.csv"
+    path.write_text(spelled)
+    with pytest.raises(DataError, match="the header is one cell") as caught:
+        read_pairs(path)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [["data"], ["train", "test"]])
+def test_rows_inside_of_one_object_are_pointed_to(tmp_path, names):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({name: [{"prompt": "Hi", "chosen": "a", "rejected": "b"}] for name in names}))
+    with pytest.raises(DataError, match="the whole file is one object") as caught:
+        read_pairs(path)
+    assert f"jq '.{names[0]}'" in caught.value.fix

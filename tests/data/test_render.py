@@ -301,7 +301,9 @@ def test_empty_and_one_token_completions(name):
 def test_a_completion_that_ran_out_of_length_gets_no_end(name):
     r = renderer(name)
     whole, cut = r.render(chat("Hello"), "a b c"), r.render(chat("Hello"), "a b c", ended=False)
-    assert cut.completion_ids == whole.completion_ids[:-1]
+    size = len(cut.completion_ids)
+    assert cut.completion_ids == whole.completion_ids[:size]
+    assert decode(r, whole.completion_ids[size:-1]).strip() == r.chat.closing.strip()
     assert cut.truncated
     assert not whole.truncated
 
@@ -328,8 +330,8 @@ def test_templates_that_pad_trim_or_open_the_answer():
     )
     thinking = renderer("thinking")
     one = thinking.render(chat("Hello"), "there")
-    assert decode(thinking, one.prompt_ids).endswith("<|im_start|>assistant\n<think>\n\n</think>")
-    assert decode(thinking, one.completion_ids) == "\n\nthere<|im_end|>"
+    assert decode(thinking, one.prompt_ids).endswith("<|im_start|>assistant\n")
+    assert decode(thinking, one.completion_ids) == "<think>\n\n</think>\n\nthere<|im_end|>"
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "llama2", "thinking", "tiny"])

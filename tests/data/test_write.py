@@ -66,3 +66,11 @@ def test_a_failing_source_of_rows_leaves_the_old_file(tmp_path):
 def test_a_pair_without_its_fields_is_refused():
     with pytest.raises(DataError, match="fields are missing: rejected"):
         pair_from_json({"prompt": "p", "chosen": "c"})
+
+
+@pytest.mark.parametrize(("given", "name"), [(None, None), ("", None), ("x", "x"), (0, "0")])
+def test_a_pair_from_json_has_the_name_that_a_reader_would_give_it(given, name):
+    pair = pair_from_json({"prompt": "p", "chosen": "c", "rejected": "r", "pair_id": given})
+    assert pair.pair_id == (name or pair.key)
+    with pytest.raises(DataError, match=r"is 1\.5, a number"):
+        pair_from_json({"prompt": "p", "chosen": "c", "rejected": "r", "pair_id": 1.5})

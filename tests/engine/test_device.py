@@ -67,9 +67,9 @@ with tuned_process():
     kept = [torch.ones(500_000) for _ in range(200)][::2]
     with_holes = held()
     heap = Heap()
-    first = heap.settle()
+    first = heap.trim()
     device.LEAST_WAIT = device.WAIT_PER_GIB = 0.0
-    second = heap.settle()
+    second = heap.trim()
     print(first, second, with_holes - held(), float(sum(t.sum() for t in kept)))
 """
 

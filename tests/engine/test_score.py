@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from trueup.config import Sampling
 from trueup.data.batch import Rows
-from trueup.engine import head
 from trueup.engine.generate import generate
+from trueup.engine.head import token_scores
 from trueup.engine.score import rewards, score, sequence_logps
+from trueup.kernels import head
+from trueup.kernels.head import linear_scores
 from trueup.models.heads import ValueHead, open_reward_model
 
 SEQUENCES = [
@@ -29,7 +31,8 @@ def plain_logps(policy, prompt, completion):
     return torch.stack([logps[len(prompt) - 1 + t, token] for t, token in enumerate(completion)])
 
 
-def test_property_9_and_11_alignment_against_the_plain_forward(policy64):
+def test_scores_are_those_of_the_plain_forward_pass(policy64):
+    """Properties 9 and 11."""
     with torch.no_grad():
         scores = score(policy64, Rows.of(SEQUENCES))
         for row, (prompt, completion) in enumerate(SEQUENCES):
@@ -51,7 +54,8 @@ def test_property_9_and_11_alignment_against_the_plain_forward(policy64):
     ),
     st.integers(20, 200),
 )
-def test_property_19_and_33_batch_invariance(policy64, drawn, budget):
+def test_a_sequence_scores_the_same_in_every_batch(policy64, drawn, budget):
+    """Properties 19 and 33."""
     sequences = [(tuple(p), tuple(c)) for p, c in drawn]
     together = sequence_logps(policy64, sequences, budget=budget)
     for (prompt, completion), found in zip(sequences, together, strict=True):
@@ -59,7 +63,9 @@ def test_property_19_and_33_batch_invariance(policy64, drawn, budget):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_property_23_chunked_head_gives_the_same_values_and_gradients(policy64, monkeypatch):
+def test_the_chunked_head_gives_the_same_values_and_gradients(policy64, monkeypatch):
+    """Property 23."""
+
     def loss_and_gradient():
         policy64.model.zero_grad()
         total = (score(policy64, Rows.of(SEQUENCES)).logps_BC ** 2).sum()
@@ -85,9 +91,9 @@ def test_idle_rows_of_the_head_add_nothing_to_any_gradient(count, between):
     for ours in (True, False):
         given_ = [tensor.clone().requires_grad_() for tensor in (hidden_ND, weight_VD, bias_V)]
         if ours:
-            logps_N, _, _ = head._LinearScores.apply(*given_, target_N, False, False)
+            logps_N, _, _ = linear_scores(*given_, target_N)
             if between:  # another pass writes its logits where those of this one stood
-                head._LinearScores.apply(*(-tensor for tensor in given_), target_N, False, False)
+                linear_scores(*(-tensor for tensor in given_), target_N)
         else:
             logits_NV = torch.nn.functional.linear(*given_)
             logps_N = torch.log_softmax(logits_NV, -1).gather(-1, target_N[:, None]).squeeze(-1)
@@ -119,8 +125,8 @@ def test_the_weight_of_the_head_is_narrowed_again_only_if_another_stands_in_its_
 
 def apart(hidden_ND, weight_VD, bias_V, target_N, **more):
     """Scores by the head that runs apart from its model, in the precision of the states."""
-    policy = SimpleNamespace(plain_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype)
-    return head.token_scores(policy, hidden_ND, target_N, **more)
+    policy = SimpleNamespace(linear_head=SimpleNamespace(weight=weight_VD, bias=bias_V), compute=hidden_ND.dtype)
+    return token_scores(policy, hidden_ND, target_N, **more)
 
 
 @settings(max_examples=25, deadline=None)
@@ -179,7 +185,7 @@ def test_impossible_tokens_and_broken_rows_stay_what_they_are():
         [[0.0, float("-inf"), 0.0, 0.0], [0.0, float("inf"), 0.0, 0.0], [float("nan"), 0.0, 0.0, 0.0]]
     )
     logits_NV = hidden_ND.clone()
-    logps_N, normaliser_N, entropy_N, _ = head._read_apart(logits_NV, torch.tensor([0, 0, 1]), True, False)
+    logps_N, normaliser_N, entropy_N, _ = head._read_without_gradient(logits_NV, torch.tensor([0, 0, 1]), True, False)
     assert torch.equal(torch.nan_to_num(logits_NV, 7.0), torch.nan_to_num(hidden_ND, 7.0))
     torch.testing.assert_close(logps_N[0], -torch.tensor(3.0).log())
     torch.testing.assert_close(entropy_N[0], torch.tensor(3.0).log())
@@ -194,7 +200,8 @@ def test_head_that_cannot_run_apart_falls_back_to_full_logits(policy64):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1.3])
-def test_property_24_and_28_sampled_logps_are_the_scored_ones(policy, temperature):
+def test_sampled_logps_are_the_scored_ones(policy, temperature):
+    """Properties 24 and 28."""
     prompts = [p for p, _ in SEQUENCES]
     drawn = generate(
         policy, prompts, Sampling(max_new_tokens=12, temperature=temperature), stop_ids=frozenset([1]), seed=3
@@ -206,12 +213,14 @@ def test_property_24_and_28_sampled_logps_are_the_scored_ones(policy, temperatur
         torch.testing.assert_close(completion.logps, scored[row, : len(completion.ids)], rtol=1e-5, atol=1e-5)
 
 
-def test_property_27_two_passes_are_bit_identical(policy):
+def test_two_passes_are_bit_identical(policy):
+    """Property 27."""
     rows = Rows.of(SEQUENCES)
     assert torch.equal(score(policy, rows).logps_BC, score(policy, rows).logps_BC)
 
 
-def test_property_87_entropy_of_a_uniform_model_is_log_v(policy64):
+def test_entropy_of_a_uniform_model_is_log_v(policy64):
+    """Property 87."""
     with torch.no_grad():
         policy64.model.get_output_embeddings().weight.zero_()
         found = score(policy64, Rows.of(SEQUENCES), entropy=True)
@@ -220,7 +229,8 @@ def test_property_87_entropy_of_a_uniform_model_is_log_v(policy64):
     torch.testing.assert_close(found.logps_BC[0, 0], -expected)
 
 
-def test_property_81_value_reads_the_state_before_its_token(policy64):
+def test_the_value_reads_the_state_before_its_token(policy64):
+    """Property 81."""
     head = ValueHead(32).double()
     torch.nn.init.normal_(head.linear.weight)
     with torch.no_grad():
@@ -242,7 +252,8 @@ def test_an_empty_prompt_conditions_on_its_first_token(policy64):
     torch.testing.assert_close(found[0], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_property_42_and_43_reward_is_read_at_the_last_real_token(saved_policy):
+def test_the_reward_is_read_at_the_last_real_token(saved_policy):
+    """Properties 42 and 43."""
     model = open_reward_model(tiny_path(saved_policy), new_head=True, seed=1)
     alone = torch.cat([rewards(model, [s]) for s in SEQUENCES])
     together = rewards(model, SEQUENCES)

@@ -25,7 +25,9 @@ Y = torch.randn(10, generator=torch.Generator().manual_seed(2), dtype=torch.floa
 
 
 @pytest.mark.parametrize("cuts", [[10], [5, 5], [1, 2, 7], [1] * 10])
-def test_property_32_33_34_any_cut_gives_the_same_update(cuts):
+def test_any_cut_gives_the_same_update(cuts):
+    """Properties 32, 33 and 34."""
+
     def run(cut):
         net = model()
         stepper = Stepper(dict(net.named_parameters()), Optim(learning_rate=0.01, max_grad_norm=0.05), total=3)

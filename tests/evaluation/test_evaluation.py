@@ -15,7 +15,7 @@ from trueup.evaluation.hacking import canary, hacking_rate
 from trueup.evaluation.intervals import holm, mean_interval, paired_difference, wilson
 from trueup.evaluation.judge import judge_pair, score_judge
 from trueup.evaluation.overoptimization import fit_gao, rl_form, turning_point
-from trueup.evaluation.rows import read_rows, same_prompts, series, write_rows
+from trueup.evaluation.rows import column, read_rows, same_prompts, write_rows
 from trueup.evaluation.winrate import length_controlled, win_rate
 from trueup.types import Outcome, PreferencePair
 
@@ -39,7 +39,8 @@ def rows(model, golds, tokens=None, **more):
     ]
 
 
-def test_property_99_prompts_are_resampled_and_coverage_holds():
+def test_prompts_are_resampled_and_coverage_holds():
+    """Property 99."""
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
@@ -69,7 +70,8 @@ def test_paired_difference_is_narrower_than_the_two_means():
     assert found.high - found.low < 0.1
 
 
-def test_property_97_win_rate_is_antisymmetric_and_a_model_against_itself_ties():
+def test_win_rate_is_antisymmetric_and_a_model_against_itself_ties():
+    """Property 97."""
     rng = np.random.default_rng(2)
     both = rows("a", rng.random(60)) + rows("b", rng.random(60))
     ab, ba = win_rate(both, "a", "b"), win_rate(both, "b", "a")
@@ -79,7 +81,8 @@ def test_property_97_win_rate_is_antisymmetric_and_a_model_against_itself_ties()
     assert (tied.rate.estimate, tied.ties) == (0.5, 30)
 
 
-def test_property_98_length_control_takes_out_a_pure_length_effect():
+def test_length_control_takes_out_a_pure_length_effect():
+    """Property 98."""
     rng = np.random.default_rng(3)
     lengths_a, lengths_b = rng.integers(20, 60, 400), rng.integers(10, 50, 400)
     both = rows("a", lengths_a / 100.0, lengths_a) + rows("b", lengths_b / 100.0, lengths_b)
@@ -96,7 +99,7 @@ def test_comparisons_need_the_same_prompts_and_no_gaps():
     torn = rows("a", [1.0, 2.0])
     torn[1]["gold"] = None
     with pytest.raises(DataError, match="missing in 1 of 2"):
-        series(torn, "gold")
+        column(torn, "gold")
     with pytest.raises(UsageError, match="no rows of model"):
         compare(rows("a", [1.0, 2.0]), "sft")
 
@@ -110,7 +113,8 @@ def test_rows_round_trip(tmp_path):
         read_rows(tmp_path / "bad.jsonl")
 
 
-def test_property_94_turning_point_is_found_and_constants_have_no_correlation():
+def test_the_turning_point_is_found_and_constants_have_no_correlation():
+    """Property 94."""
     at = np.arange(30.0)
     rng = np.random.default_rng(4)
     gold = np.where(at < 15, at, 30 - at) / 15 + rng.normal(0, 0.02, 30)
@@ -123,7 +127,8 @@ def test_property_94_turning_point_is_found_and_constants_have_no_correlation():
         turning_point(at, gold[:-1])
 
 
-def test_property_95_gao_fit_recovers_what_was_put_in():
+def test_the_gao_fit_recovers_what_was_put_in():
+    """Property 95."""
     d = np.linspace(0.2, 6, 40)
     gain = rl_form(d, 1.2, 0.5) + np.random.default_rng(5).normal(0, 0.02, 40)
     fit = fit_gao(d, gain, "rl", resamples=300)
@@ -143,14 +148,16 @@ def test_best_of_n_weights_and_bound():
     assert kl_bound(4) == pytest.approx(math.log(4) - 3 / 4)
 
 
-def test_property_97_a_judge_that_likes_the_first_answer_ties_everything():
+def test_a_judge_that_likes_the_first_answer_ties_everything():
+    """Property 97."""
     verdict = judge_pair(lambda prompt, first, second: Outcome.A, "q", "x", "y")
     assert verdict.outcome is Outcome.TIE
     honest = score_judge(lambda prompt, response: float(len(response)))
     assert judge_pair(honest, "q", "longer", "short").outcome is Outcome.A
 
 
-def test_property_91_a_flipped_reward_is_seen():
+def test_a_flipped_reward_is_seen():
+    """Property 91."""
     good, bad = np.arange(50) / 50 + 1, np.arange(50) / 50
     assert not canary(good, bad).flipped
     assert canary(-good, -bad).flipped
@@ -159,7 +166,8 @@ def test_property_91_a_flipped_reward_is_seen():
         canary([1.0], [])
 
 
-def test_property_92_hacking_rate():
+def test_the_hacking_rate_counts_gains_in_reward_that_gold_does_not_share():
+    """Property 92."""
     before = rows("sft", [0.5] * 20, reward=[0.0] * 20)
     gamed = rows("ppo", [0.1] * 20, reward=list(range(20)))
     assert hacking_rate(gamed, before) == 1.0

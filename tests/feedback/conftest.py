@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trueup.feedback.store import Store
+from trueup.feedback.store.database import Store
 
 SERVER = os.environ.get("TRUEUP_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 
@@ -29,7 +29,7 @@ def _server():
     psycopg = pytest.importorskip("psycopg")
     address = SERVER.replace("postgresql+psycopg", "postgresql")
     try:
-        return psycopg.connect(address, autocommit=True, connect_timeout=3)
+        return psycopg.connect(address, autocommit=True, connect_timeout=30)
     except psycopg.OperationalError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -10,8 +10,8 @@ from argon2 import PasswordHasher
 from sqlalchemy import select, text
 
 from trueup.errors import UsageError
-from trueup.feedback import accounts, audit
-from trueup.feedback.accounts import (
+from trueup.feedback.store import accounts, audit
+from trueup.feedback.store.accounts import (
     by_session,
     by_token,
     change_person,
@@ -24,9 +24,10 @@ from trueup.feedback.accounts import (
     sign_out,
     tokens_of,
 )
-from trueup.feedback.projects import add_person, create_project
-from trueup.feedback.schema import api_token, person, session
-from trueup.feedback.store import Store
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.opening import VERSIONS
+from trueup.feedback.store.projects import add_person, create_project
+from trueup.feedback.store.schema import api_token, person, session
 
 PASSWORD = "correct horse battery"
 
@@ -74,14 +75,14 @@ def test_no_secret_is_stored_as_it_is(store, ann):
     for secret in (PASSWORD, cookie, token.text, accounts.csrf_of(cookie)):
         assert secret not in held
     assert "$argon2id$" in held
-    assert all("sha256" not in row for row in tokens_of(store, ann.id))
+    assert all("sha256" not in row.to_dict() for row in tokens_of(store, ann.id))
 
 
 def test_tokens_end_are_revoked_and_say_when_they_were_used(store, clock, ann):
     token = make_token(store, ann, "trainer", ["read", "ingest"], 2)
     assert by_token(store, token.text).scopes == {"read", "ingest"}
     assert by_token(store, token.text + "x") is None
-    assert tokens_of(store, ann.id)[0]["last_used"] is not None
+    assert tokens_of(store, ann.id)[0].last_used is not None
     other = make_token(store, ann, "other", ["read"], 30)
     bob = add_person(store, "bob", password_hash=hash_password(PASSWORD))
     stranger, _ = sign_in(store, "bob", PASSWORD)
@@ -115,7 +116,7 @@ def test_a_changed_account_must_sign_in_again(store):
     assert sign_in(store, "ann", PASSWORD) is None
     assert sign_in(store, "ann", "another long password") is not None
     with store.read() as connection:
-        assert audit.verify(connection) is None
+        assert audit.first_fault(connection) is None
 
 
 def test_somebody_is_always_left_to_administer(store):
@@ -155,7 +156,7 @@ def test_a_database_of_the_first_version_is_brought_up(tmp_path):
     with Store(path) as made:
         create_project(made, "kept")
     raw = sqlite3.connect(path)
-    for table in ("export", "adjudication", "api_token", "session"):
+    for table in ("audit_proof", "export", "adjudication", "api_token", "session"):
         raw.execute(f"DROP TABLE {table}")
     raw.execute("UPDATE alembic_version SET version_num = '0001'")
     raw.commit()
@@ -163,10 +164,10 @@ def test_a_database_of_the_first_version_is_brought_up(tmp_path):
     with Store(path) as opened, opened.read() as connection:
         assert connection.execute(text("SELECT name FROM project")).scalar_one() == "kept"
         assert connection.execute(text("SELECT count(*) FROM session")).scalar_one() == 0
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0002"
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0003"
 
 
 def test_versions_follow_one_another():
     config = Config()
     config.set_main_option("script_location", str(Path(accounts.__file__).parent / "migrations"))
-    assert [v.revision for v in ScriptDirectory.from_config(config).walk_revisions()] == ["0002", "0001"]
+    assert [v.revision for v in ScriptDirectory.from_config(config).walk_revisions()] == [*reversed(VERSIONS)]

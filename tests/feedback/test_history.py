@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import func, select
 
 from trueup.errors import DataError
-from trueup.feedback import audit
-from trueup.feedback.history import Vote, import_judged
-from trueup.feedback.projects import NewItem, add_person, add_template, create_project
-from trueup.feedback.reading import read_project
-from trueup.feedback.schema import item, judgment, prompt
+from trueup.feedback.store import audit
+from trueup.feedback.store.history import ImportedVote, import_judged
+from trueup.feedback.store.projects import NewItem, add_person, add_template, create_project
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import item, judgment, prompt
 
 AT = "2026-01-05T09:00:00.000000Z"
 
@@ -28,9 +28,9 @@ def rows(count=3):
 def test_what_went_in_comes_out(store, room):
     project, template, (one, two) = room
     votes = [
-        Vote(0, one, {"preferred": 0, "strength": 2}, (1, 0), AT, 900, "clearer"),
-        Vote(0, two, {"preferred": 1, "strength": 1}, (0, 1), AT),
-        Vote(2, one, {"strength": 0}, (0, 1), AT),
+        ImportedVote(0, one, {"preferred": 0, "strength": 2}, (1, 0), AT, 900, "clearer"),
+        ImportedVote(0, two, {"preferred": 1, "strength": 1}, (0, 1), AT),
+        ImportedVote(2, one, {"strength": 0}, (0, 1), AT),
     ]
     made = import_judged(store, template, rows(), votes)
     judged = read_project(store, project)
@@ -46,14 +46,14 @@ def test_what_went_in_comes_out(store, room):
     with store.read() as connection:
         states = dict(connection.execute(select(item.c.id, item.c.state)).all())
         assert [states[name] for name in made] == ["satisfied", "open", "satisfied"]
-        assert audit.verify(connection) is None
+        assert audit.first_fault(connection) is None
         assert connection.execute(select(func.count()).select_from(prompt)).scalar_one() == 2
 
 
 def test_a_second_file_shares_prompts_and_responses_with_the_first(store, room):
     project, template, (one, _) = room
     import_judged(store, template, rows(), [])
-    import_judged(store, template, rows(), [Vote(0, one, {"preferred": 0, "strength": 1}, (0, 1), AT)])
+    import_judged(store, template, rows(), [ImportedVote(0, one, {"preferred": 0, "strength": 1}, (0, 1), AT)])
     judged = read_project(store, project)
     assert len(judged.items) == 6
     assert len({r.id for i in judged.items.values() for r in i.responses}) == 6
@@ -62,15 +62,15 @@ def test_a_second_file_shares_prompts_and_responses_with_the_first(store, room):
 @pytest.mark.parametrize(
     ("vote", "found"),
     [
-        (Vote(9, "", {"strength": 0}, (0, 1), AT), "item 9"),
-        (Vote(0, "nobody", {"strength": 0}, (0, 1), AT), "nobody"),
-        (Vote(1, "", {"preferred": 0, "strength": 0}, (0, 1), AT), "row 1"),
+        (ImportedVote(9, "", {"strength": 0}, (0, 1), AT), "item 9"),
+        (ImportedVote(0, "nobody", {"strength": 0}, (0, 1), AT), "nobody"),
+        (ImportedVote(1, "", {"preferred": 0, "strength": 0}, (0, 1), AT), "row 1"),
     ],
 )
 def test_one_wrong_vote_leaves_nothing_behind(store, room, vote, found):
     _, template, (one, _) = room
-    wrong = Vote(vote.item, vote.person or one, vote.answer, vote.shown, vote.made_at)
-    good = Vote(0, one, {"preferred": 0, "strength": 1}, (0, 1), AT)
+    wrong = ImportedVote(vote.item, vote.person or one, vote.answer, vote.shown, vote.made_at)
+    good = ImportedVote(0, one, {"preferred": 0, "strength": 1}, (0, 1), AT)
     with pytest.raises(DataError, match=found):
         import_judged(store, template, rows(), [good, wrong])
     with store.read() as connection:
@@ -86,7 +86,7 @@ def test_a_wrong_row_is_named(store, room):
 
 def test_what_was_computed_of_a_project_is_not_taken_for_a_part_of_it(store, room):
     project, template, (one, two) = room
-    votes = [Vote(0, who, {"preferred": 0, "strength": 1}, (0, 1), AT) for who in (one, two)]
+    votes = [ImportedVote(0, who, {"preferred": 0, "strength": 1}, (0, 1), AT) for who in (one, two)]
     import_judged(store, template, rows(), votes)
     judged = read_project(store, project)
     assert judged.once("count", lambda: len(judged.judgments)) == 2

@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from trueup.collectors.active import choose_pairs, openness
 from trueup.errors import ShapeError, UsageError
-from trueup.feedback.active import choose_pairs, openness
-from trueup.feedback.assignment import Nothing, Seat, acknowledge, next_seat
-from trueup.feedback.judgments import submit
-from trueup.feedback.projects import NewItem, add_guideline, add_person, add_template, create_project, import_items
-from trueup.feedback.reading import read_project
-from trueup.feedback.schema import item
-from trueup.feedback.schema import template as template_table
+from trueup.feedback.store.projects import (
+    NewItem,
+    add_guideline,
+    add_person,
+    add_template,
+    create_project,
+    import_items,
+)
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import item
+from trueup.feedback.store.schema import template as template_table
+from trueup.feedback.workflow.assignment import Assignment, Nothing, acknowledge, next_seat
+from trueup.feedback.workflow.judgments import submit
 
 RIGHT = {"preferred": 0, "strength": 2}
 
@@ -35,7 +42,7 @@ def work(store, project, person, count, choose=lambda texts, shown: shown[0]):
     done = []
     for _ in range(count):
         seat = next_seat(store, project, person)
-        assert isinstance(seat, Seat), seat
+        assert isinstance(seat, Assignment), seat
         held = read_project(store, project).items[seat.item]
         texts = {r.id: r.text for r in held.responses}
         answer = {"preferred": choose(texts, seat.shown), "strength": 1}

@@ -1,5 +1,6 @@
 """The store keeps every judgment once: seats, leases, late work, retries, corrections, the audit chain."""
 
+import json
 import threading
 
 import pytest
@@ -11,14 +12,34 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DatabaseError
 
 from trueup.errors import DataError, UsageError
-from trueup.feedback import audit
-from trueup.feedback.answers import parse_answer, preferences
-from trueup.feedback.assignment import Nothing, Seat, acknowledge, heartbeat, next_seat, release, save_draft
-from trueup.feedback.judgments import ReusedKey, flag_item, submit, supersede
-from trueup.feedback.projects import NewItem, add_guideline, add_person, add_template, create_project, import_items
-from trueup.feedback.reading import read_project
-from trueup.feedback.schema import item, item_response, judgment, metadata, new_id, seat
-from trueup.feedback.store import Store
+from trueup.feedback.quality.people import annotator_report
+from trueup.feedback.snapshot.candidates import SnapshotSettings
+from trueup.feedback.snapshot.curate import curate
+from trueup.feedback.snapshot.selection import select_rows
+from trueup.feedback.store import audit
+from trueup.feedback.store.answers import parse_answer, preferences
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.judgments import current_answers
+from trueup.feedback.store.projects import (
+    NewItem,
+    add_guideline,
+    add_person,
+    add_template,
+    create_project,
+    import_items,
+)
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import item, item_response, judgment, metadata, new_id, seat
+from trueup.feedback.workflow.assignment import (
+    Assignment,
+    Nothing,
+    acknowledge,
+    heartbeat,
+    next_seat,
+    release,
+    save_draft,
+)
+from trueup.feedback.workflow.judgments import NotAssigned, ReusedKey, flag_item, submit, supersede
 
 
 @pytest.fixture
@@ -50,7 +71,7 @@ def test_the_migrations_make_the_schema(store):
 def test_asking_twice_gives_the_same_seat_and_submitting_moves_on(store, room):
     project, _, _, (one, *_) = room
     first = next_seat(store, project, one)
-    assert isinstance(first, Seat)
+    assert isinstance(first, Assignment)
     assert next_seat(store, project, one) == first
     submit(store, first.item, one, "k1", answer=prefer(first))
     second = next_seat(store, project, one)
@@ -100,7 +121,7 @@ def test_a_heartbeat_keeps_the_seat_and_release_frees_it(store, room, clock):
     for _ in range(4):
         clock.forward(minutes=6)
         heartbeat(store, here.id, here.token)
-    assert next_seat(store, project, one) == Seat(
+    assert next_seat(store, project, one) == Assignment(
         here.id,
         here.item,
         here.kind,
@@ -115,8 +136,8 @@ def test_a_heartbeat_keeps_the_seat_and_release_frees_it(store, room, clock):
     release(store, here.id, here.token)
     with store.read() as connection:
         assert connection.execute(select(func.count()).select_from(seat)).scalar_one() == 0
-    assert isinstance(next_seat(store, project, two), Seat)
-    assert isinstance(next_seat(store, project, three), Seat)
+    assert isinstance(next_seat(store, project, two), Assignment)
+    assert isinstance(next_seat(store, project, three), Assignment)
 
 
 def test_retries_are_replayed_and_a_reused_key_is_refused(store, room):
@@ -186,15 +207,15 @@ def test_the_audit_chain_finds_tampering(store, room):
     here = next_seat(store, project, one)
     submit(store, here.item, one, "a", answer=prefer(here))
     with store.read() as connection:
-        assert audit.verify(connection) is None
-        events, _ = audit.head(connection)
+        assert audit.first_fault(connection) is None
+        events, _ = audit.end_of_log(connection)
     assert events >= 7
     off = "DROP TRIGGER audit_event_no_update" + (" ON audit_event" if store.dialect == "postgresql" else "")
     with store.write() as connection:  # somebody with full rights on the database
         connection.execute(text(off))
         connection.execute(text("UPDATE audit_event SET actor = 'nobody' WHERE seq = 3"))
     with store.read() as connection:
-        assert audit.verify(connection).seq == 3
+        assert audit.first_fault(connection).seq == 3
 
 
 def test_guidelines_are_acknowledged_version_by_version(store, room):
@@ -223,9 +244,9 @@ def test_calibration_answers_with_the_right_one_and_work_does_not(store):
     found = submit(store, here.item, one, "k", answer=prefer(here)).feedback
     judged = read_project(store, project)
     right = judged.items[here.item].responses[1].id
-    assert found["correct"] is (here.shown[0] == right)
-    assert found["expected"]["preferred"] == right
-    assert found["explanation"] == "y answers the question"
+    assert found.correct is (here.shown[0] == right)
+    assert found.expected["preferred"] == right
+    assert found.explanation == "y answers the question"
 
 
 @pytest.mark.parametrize(
@@ -273,9 +294,13 @@ def test_a_repeat_shows_the_other_order_to_the_same_person(store, room):
     assert repeat.shown == tuple(reversed(here.shown))
 
 
-def test_flags_and_people(store, room):
+def test_a_flag_is_stored_once_and_taken_names_and_unknown_roles_are_refused(store, room):
     _, _, items, (one, *_) = room
-    assert flag_item(store, items[0], one, "broken", "no question")
+    assert flag_item(store, items[0], one, "broken", "no question")[0]
+    made, again = (flag_item(store, items[0], one, "broken", key="report 1") for _ in range(2))
+    assert (made[0], made[1], again[1]) == (again[0], False, True)
+    with pytest.raises(ReusedKey, match="another report"):
+        flag_item(store, items[1], one, "broken", key="report 1")
     with pytest.raises(UsageError, match="already"):
         add_person(store, "worker 0")
     with pytest.raises(UsageError, match="did you mean 'annotator'"):
@@ -321,7 +346,7 @@ def test_threads_lose_and_double_nothing(where):
         per_item = [[j.annotator for j in judged.judgments if j.item == i] for i in judged.items]
         assert all(len(a) == len(set(a)) == 3 for a in per_item)
         with store.read() as connection:
-            assert audit.verify(connection) is None
+            assert audit.first_fault(connection) is None
 
 
 def test_a_backup_of_a_store_in_use_opens(store, room, tmp_path):
@@ -331,7 +356,7 @@ def test_a_backup_of_a_store_in_use_opens(store, room, tmp_path):
         return
     copy = store.backup(tmp_path / "copy.db")
     with Store(copy) as other, other.read() as connection:
-        assert audit.verify(connection) is None
+        assert audit.first_fault(connection) is None
     with pytest.raises(UsageError, match="exists"):
         store.backup(copy)
 
@@ -361,3 +386,44 @@ def test_the_order_shown_never_changes_what_an_answer_means(shown, strength):
     for a, b, outcome, weight in found:
         assert weight == 0.5
         assert outcome == (1 if a == shown[0] else -1 if b == shown[0] else 0)
+
+
+def test_only_who_was_given_an_item_may_judge_it_and_late_work_is_no_vote(store, clock, tmp_path):
+    project = create_project(store, "p")
+    template = add_template(store, project, "pairwise", "t")
+    (item,) = import_items(store, template, [NewItem("Q?", ("good", "bad"))], overlap=1).items
+    slow, quick, stranger = (add_person(store, name) for name in ("slow", "quick", "stranger"))
+    old = next_seat(store, project, slow)
+    for skip in (None, "other"):
+        answer = prefer(old) if skip is None else None
+        with pytest.raises(NotAssigned, match="not given to you"):
+            submit(store, item, stranger, "k", answer=answer, skip_reason=skip, shown=old.shown)
+    clock.forward(minutes=11)
+    fresh = next_seat(store, project, quick)
+    assert submit(store, item, slow, "late", answer=prefer(old), shown=old.shown).surplus
+    submit(store, item, quick, "q", answer=prefer(old))  # the same side, so that both make a row
+    with pytest.raises(DataError, match="already"):
+        submit(store, item, slow, "again", answer=prefer(old))
+    with pytest.raises(NotAssigned):
+        submit(store, item, stranger, "k", answer=prefer(old))
+    done = curate(store, project, tmp_path / "a", method="majority")
+    (row,) = [json.loads(line) for path in done.files.values() for line in path.read_text().splitlines()]
+    assert row["n_votes"] == 1
+    assert "1 surplus judgments" in " ".join(done.manifest["notes"])
+    with store.read() as connection:
+        assert len(current_answers(connection, item, "pairwise", fresh.shown)) == 1
+    judged = read_project(store, project)
+    assert (judged.surplus, len(judged.without_surplus().judgments)) == (1, 1)
+    by_default = annotator_report(judged).annotators
+    counted = annotator_report(judged, surplus=True).annotators
+    assert sorted((row.judgments, row.surplus) for row in by_default) == [(1, 0), (1, 1)]
+    late = next(n for n, row in enumerate(by_default) if row.surplus)
+    assert by_default[late].ability.value is None
+    assert counted[late].ability.value is not None
+    with pytest.raises(DataError, match="the items are pairwise") as refused:
+        curate(judged, None, tmp_path / "b", format="kto")
+    assert "binary or rating" in refused.value.expected
+    assert "--format preference" in refused.value.fix
+    asked = select_rows(judged, SnapshotSettings(method="majority", surplus=True))
+    assert not any("surplus" in note for note in asked.notes)
+    assert [row["n_votes"] for rows in asked.rows.values() for row in rows] == [2]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from tests.models.test_decoder import FAST, draw, policy_of
-from tests.models.test_packing import FAMILIES, VOCABULARY
+from tests.kernels.test_decoder import FAST, draw, packs_bfloat16, policy_of
+from tests.kernels.test_packing import FAMILIES, VOCABULARY
 from trueup.config import Model
 from trueup.engine.score import sequence_logps
+from trueup.kernels.linears import FastConv1D, FastLinear
 from trueup.models.heads import open_reward_model
 from trueup.models.policy import open_policy, open_reference
-from trueup.models.products import FastConv1D, FastLinear
 
 SEQUENCES = [((3, 4, 5, 6, 7, 8, 9, 10, 11), (5, 6)), ((3, 4, 5, 6, 7, 8, 9, 10, 11), (7,)), ((8,), (9, 10, 11))]
 
@@ -36,17 +36,17 @@ def test_not_a_number_changes(family):
         assert all(torch.equal(one, other) for one, other in pairs)
     if family in FAST:
         drawn = zip(draw(frozen), draw(policy), strict=True)
-        assert frozen.decodes is policy.decodes is True
+        assert frozen.decodes is policy.decodes is packs_bfloat16()
         assert all(one.ids == other.ids and torch.equal(one.logps, other.logps) for one, other in drawn)
 
 
 def test_what_others_read_too_stays_precise():
     tied, untied = (policy_of(family, torch.float32, torch.bfloat16) for family in ("GPT2", "Llama"))
-    assert tied.plain_head.weight is tied.model.transformer.wte.weight
+    assert tied.linear_head.weight is tied.model.transformer.wte.weight
     tied.trunk.freeze()
-    assert tied.plain_head.weight.dtype is torch.float32
+    assert tied.linear_head.weight.dtype is torch.float32
     untied.trunk.freeze()
-    assert untied.plain_head.weight.dtype is torch.bfloat16
+    assert untied.linear_head.weight.dtype is torch.bfloat16
     assert untied.model.model.embed_tokens.weight.dtype is torch.float32
     norms = [m.weight for m in untied.model.modules() if type(m).__name__.endswith("Norm")]
     assert {w.dtype for w in norms} == {torch.float32}
@@ -68,7 +68,7 @@ def test_a_model_whose_numbers_would_change_is_held_in_float32(caplog):
     layer.register_forward_hook(lambda module, _, found: found.to(module.weight.dtype) / 3)
     before = [p.clone() for p in policy.model.parameters()]
     policy.trunk.freeze()
-    assert "narrow weights give other numbers" in caplog.text
+    assert "frozen_weights: gives other numbers; weights are held in float32" in caplog.text
     assert all(
         p.dtype is torch.float32 and torch.equal(p, q) for p, q in zip(policy.model.parameters(), before, strict=True)
     )

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.models.test_packing import build, kept_by
-from trueup.models import packing
-from trueup.models.packing import SHARED_FROM, pack
+from tests.kernels.test_packing import build, kept_by
+from trueup.kernels import packing
+from trueup.kernels.packing import SHARED_FROM, pack
 from trueup.models.trunk import Trunk
 
 SHARED = tuple(range(1, 2 + SHARED_FROM))

@@ -1,37 +1,33 @@
 """Small real inputs for recipe tests: chat data, a saved policy and a saved reward model."""
 
 import json
+import os
 
 import pytest
 import torch
 
 from tests.conftest import tiny_model
+from tests.golden import rows
 from trueup.config import Model
+from trueup.kernels import door
 from trueup.models.heads import open_reward_model
 from trueup.models.policy import open_policy
 
-ANIMALS = ["cat", "dog", "owl", "fox", "bee", "hen", "ant", "bat", "cow", "elk", "pig", "rat"]
+KERNELS = os.environ.get("TRUEUP_TEST_KERNELS", "auto")
+"""``plain`` runs these tests once more without our kernels, as continuous integration does."""
 
 
-def prompt(animal):
-    return [{"role": "user", "content": f"What does the {animal} like?"}]
-
-
-def rows(kind):
-    for i, animal in enumerate(ANIMALS):
-        good, bad = f"The {animal} likes warm milk and a nap.", f"No idea, go away {animal}."
-        if kind == "pairs":
-            yield {"prompt": prompt(animal), "chosen": good, "rejected": bad, "strength": 0.9 if i % 3 else 1.0}
-        elif kind == "labelled":
-            yield {"prompt": prompt(animal), "completion": good if i % 2 else bad, "label": bool(i % 2)}
-        elif kind == "demonstrations":
-            yield {"prompt": prompt(animal), "completion": good}
-        else:
-            yield {"prompt": prompt(animal)}
+@pytest.fixture(scope="session", autouse=True)
+def _kernels():
+    """Where a test says nothing of kernels, the variable does."""
+    honest = door.selected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "selected", lambda value: honest(KERNELS if value == "auto" else value))
+        yield
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory):
+def material(tmp_path_factory, _kernels):
     """Files by name, and directories of a tiny policy and reward model that fit them."""
     folder = tmp_path_factory.mktemp("material")
     found = {}

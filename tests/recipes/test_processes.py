@@ -29,7 +29,8 @@ import torch
 torch.set_num_threads(1)
 from trueup.engine.processes import joined, rank
 from trueup.ledger import Run
-from trueup.recipes.registry import RECIPES, execute
+from trueup.recipes.registry import execute
+from trueup.recipes.table import RECIPES
 jobs, dies = json.loads(open(sys.argv[1]).read())
 if dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
     log = Run.log
@@ -78,6 +79,7 @@ JOBS = {
     "kto ddp": ("kto", {}),
     "ppo ddp": ("ppo", {}),
     "ppo fsdp2": ("ppo", SHARDED),
+    "ppo python": ("ppo", {}),
 }
 
 
@@ -86,12 +88,16 @@ def done(material, tmp_path_factory):
     """Every job by two processes, all in one launch, and how it was configured."""
     folder = tmp_path_factory.mktemp("two")
     configs = {name: config_of(kind, material, **changes) for name, (kind, changes) in JOBS.items()}
+    # Its scores would differ between the processes; only the first one may call it.
+    python = {"reward": "tests.rewards.scorers:by_process"}
+    configs["ppo python"] = configs["ppo python"].model_copy(update=python)
     jobs = [(JOBS[name][0], config, folder / name) for name, config in configs.items()]
     launch(folder, [*jobs, ("generate", material["policy"], folder / "drawn")])
     return folder, configs
 
 
 @pytest.mark.parametrize("name", JOBS)
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(name, done, tmp_path):
     folder, configs = done
     execute(JOBS[name][0], configs[name], tmp_path / "one", quiet=True)
@@ -162,6 +168,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(name, done, tmp_path):
     assert resumed[-1]["loss"] == pytest.approx(straight[-1]["loss"], rel=1e-2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_restarted_and_the_run_ends_with_the_same_bytes(done, material, tmp_path):
     folder, configs = done
     jobs = [("dpo", configs["dpo fsdp2"], tmp_path / "dpo")]

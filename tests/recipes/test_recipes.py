@@ -1,5 +1,6 @@
 """Every recipe on a tiny model: it learns, its golden run repeats, and a killed run resumes to the same bytes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,8 @@ from safetensors.torch import load_file
 
 from trueup.errors import ConfigError, DataError, ModelError, NonFiniteError, RunError, UsageError
 from trueup.ledger import metric_rows, read_run
-from trueup.recipes.registry import RECIPES, execute, resolve
+from trueup.recipes.registry import execute, resolve
+from trueup.recipes.table import RECIPES
 
 
 def sets(**values):
@@ -22,7 +24,8 @@ def sets(**values):
 
 
 def config_of(kind, material, **changes):
-    common = {"batch__size": 4, "batch__max_length": 64, "save_every": 2, "seed": 5, "optim__learning_rate": 1e-2}
+    common = {"model__kernels": os.environ.get("TRUEUP_TEST_KERNELS", "auto")}
+    common |= {"batch__size": 4, "batch__max_length": 64, "save_every": 2, "seed": 5, "optim__learning_rate": 1e-2}
     flags = {
         "sft": {"data": material["demonstrations"], "validation": material["demonstrations"], "model.name": "tiny"},
         "reward": {"data": material["pairs"], "validation": material["pairs"], "model.name": material["policy"]},
@@ -67,7 +70,8 @@ sys.path.insert(0, {root!r})
 import torch; torch.set_num_threads(1)
 from trueup.engine import checkpoint
 from trueup.ledger import Run
-from trueup.recipes.registry import execute, RECIPES
+from trueup.recipes.registry import execute
+from trueup.recipes.table import RECIPES
 import json
 config = RECIPES[{kind!r}].settings().model_validate(json.loads({config!r}))
 log = Run.log
@@ -135,7 +139,8 @@ def test_sft_learns_and_evaluates(material, tmp_path):
     assert rows[-1]["heldout_nll"] < 0.5 * rows[0]["nll"]
 
 
-def test_property_36_overfits_four_samples(material, tmp_path):
+def test_sft_overfits_four_samples(material, tmp_path):
+    """Property 36."""
     four = tmp_path / "four.jsonl"
     four.write_text("".join(Path(material["demonstrations"]).read_text().splitlines(keepends=True)[:4]))
     config = config_of("sft", material | {"demonstrations": str(four)}, epochs=150)
@@ -195,7 +200,8 @@ def test_a_knob_of_another_objective_is_refused(material):
         config_of("dpo", material, objective__kind="ipo", objective__label_smoothing=0.1)
 
 
-def test_property_67_first_ratio_is_one_and_lr_zero_keeps_it(material, tmp_path):
+def test_the_first_ratio_is_one_and_a_learning_rate_near_zero_keeps_it(material, tmp_path):
+    """Property 67."""
     rows = metric_rows(execute("ppo", config_of("ppo", material), tmp_path / "r", quiet=True))
     assert all(row["first_ratio_error"] < 1e-5 for row in rows)
     assert abs(rows[0]["kl"]) < 1e-5
@@ -210,23 +216,23 @@ def test_ppo_raises_the_score_it_is_given(material, tmp_path):
     config = config_of(
         "ppo",
         material,
-        steps=25,
+        steps=50,
         kl__kind="fixed",
         kl__beta=0.0,
         batch__size=12,
-        optim__learning_rate=3e-3,
+        optim__learning_rate=2e-3,
         missing_eos_penalty=0.0,
     )
     rows = metric_rows(execute("ppo", config, tmp_path / "r", quiet=True))
-    before = sum(r["score"] for r in rows[:5]) / 5
-    after = sum(r["score"] for r in rows[-5:]) / 5
-    assert after > before + 0.1
+    before = sum(r["score"] for r in rows[:10]) / 10
+    after = sum(r["score"] for r in rows[-10:]) / 10
+    assert after > before + 0.15  # the mean of ten steps strays by .06
     assert rows[-1]["kl"] > 0.1
 
 
-@pytest.mark.parametrize("lever", ["top_p=0.9", "top_k=5", "repetition_penalty=1.2", "temperature=0"])
-def test_levers_that_bend_rollouts_are_refused(lever, material):
-    name, value = lever.split("=")
+@pytest.mark.parametrize("setting", ["top_p=0.9", "top_k=5", "repetition_penalty=1.2", "temperature=0"])
+def test_sampling_filters_that_modify_rollouts_are_refused(setting, material):
+    name, value = setting.split("=")
     with pytest.raises(ConfigError, match=name):
         config_of("ppo", material, **{f"sampling__{name}": float(value)})
 
@@ -265,12 +271,12 @@ def test_resume_with_a_changed_reference_is_refused(material, tmp_path):
 
 
 def test_a_poisoned_reward_stops_ppo_and_names_the_prompt(material, tmp_path, monkeypatch):
-    from trueup.recipes import ppo
+    from trueup.rewards import model
 
     def poisoned(*_, **__):
         return torch.tensor([1.0, float("nan"), 0.0, 0.0])
 
-    monkeypatch.setattr(ppo, "rewards", poisoned)
+    monkeypatch.setattr(model, "rewards", poisoned)
     with pytest.raises(NonFiniteError, match="What does the"):
         execute("ppo", config_of("ppo", material), tmp_path / "r", quiet=True)
     assert read_run(tmp_path / "r")["status"] == "failed"
@@ -327,3 +333,22 @@ def test_columns_and_bad_rows_are_settings_of_every_method(material, tmp_path):
     out = execute("dpo", lenient, tmp_path / "lenient", quiet=True)
     read = read_run(out)["facts"]["read"]
     assert (read["rows"], read["items"]) == (13, 12)
+
+
+def test_a_model_that_cannot_be_written_leaves_no_half_one(material, tmp_path, monkeypatch):
+    """The disk fills up while ``final/`` is written; once there is room, the same command writes it."""
+    config = config_of("dpo", material, epochs=1)
+
+    def full(self, path, rendering=None):
+        (path / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trueup.models.policy.Policy.export", full)
+        with pytest.raises(RunError, match="the model cannot be written: the disk is full"):
+            execute("dpo", config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "final").exists()
+    assert [p.name for p in (tmp_path / "run").iterdir() if p.name.endswith(".tmp")] == []
+    execute("dpo", config, tmp_path / "run", quiet=True)
+    whole = execute("dpo", config, tmp_path / "other", quiet=True)
+    assert digest(tmp_path / "run") == digest(whole)

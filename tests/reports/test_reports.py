@@ -12,7 +12,7 @@ from trueup.errors import UsageError
 from trueup.ledger import Run
 from trueup.reports.build import build_report, number, oneline, report_run
 from trueup.reports.figures import panels, smooth
-from trueup.reports.verdict import verdict
+from trueup.reports.verdict import SMOKE, verdict
 
 
 class Page(HTMLParser):
@@ -43,12 +43,11 @@ class Page(HTMLParser):
 @pytest.fixture
 def runs(tmp_path):
     config = {"kl": {"kind": "adaptive", "target": 6.0}, "seed": 0, "optim": {"learning_rate": 0.1}}
-    with Run.start(tmp_path / "ppo", kind="ppo", config=config, inputs={"data": "abc"}, quiet=True) as run:
-        for step in run.steps(range(20), save=lambda step: None, save_every=100):
-            run.log(
-                step[0], {"score": 0.1 * step[0], "kl": 5.9 + 0.01 * step[0], "beta": 0.1, "completion_length": 9.0}
-            )
-            run.time(step[0])
+    given = {"config": config, "defaults": config | {"seed": 1}, "inputs": {"data": "abc"}}
+    with Run.start(tmp_path / "ppo", kind="ppo", quiet=True, **given) as run:
+        for step in range(20):
+            run.log(step, {"score": 0.1 * step, "kl": 5.9 + 0.01 * step, "beta": 0.1, "completion_length": 9.0})
+            run.time(step, 0.5)
     return {"ppo": tmp_path / "ppo"}
 
 
@@ -58,11 +57,11 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 def written(runs, out, **more):
     evaluation = rows("sft", [0.2, 0.4] * 10) + rows("ppo", [0.8, 0.9] * 10)
     evaluation[0]["completion"] = HOSTILE
-    return build_report(runs, evaluation, out, title="A & B", facts={"noise_ceiling": 0.8}, **more)
+    return build_report(runs, evaluation, out, title="A & B", facts={"seed": 1}, **more)
 
 
 def test_html_is_whole_self_contained_and_escapes_model_text(runs, tmp_path):
-    report = written(runs, tmp_path / "out", defaults={"ppo": {"seed": 1}}, commands=["trueup x"])
+    report = written(runs, tmp_path / "out", commands=["trueup x"])
     text = report.html.read_text()
     page = Page(text)
     assert page.stack == []
@@ -111,9 +110,158 @@ def test_verdict_says_worse_and_undecided_and_hacked():
     assert "b is not distinguishable" in said
     assert "from step 12 on the proxy rises while gold falls" in said
     assert "not finished" in said
+    judged = {"score": "reward", "baseline": "sft", "models": {"a": entry(0.6, 0.8)}}
+    assert "a is better than sft by the reward's score" in next(verdict({"comparison": judged}))
+
+
+def share(estimate, low=None, high=None):
+    return {"estimate": estimate, "low": low, "high": high, "n": 100}
+
+
+def skill(**leads):
+    return {
+        "accuracy": share(0.76, 0.74, 0.78),
+        "ceiling": share(0.8, 0.78, 0.82),
+        "learned": share(0.867, 0.8, 0.93),
+        "baselines": {name: share(0.7) for name in leads},
+        "leads": leads,
+    }
+
+
+def test_verdict_on_the_reward_model_is_corrected_for_chance_and_names_who_beats_whom():
+    found = skill(length=share(0.2, 0.18, 0.22), words=share(0.01, -0.01, 0.03), better=share(-0.04, -0.06, -0.02))
+    said = list(verdict({"skill": found}))
+    assert "agrees with 76.0% (95 % interval 74.0% to 78.0%)" in said[0]
+    assert "a coin would with 50 %" in said[0]
+    assert "Of what can be learned between the two it has 86.7% (95 % interval 80.0% to 93.0%)" in said[0]
+    assert not any("95.0%" in line for line in said)  # accuracy over the ceiling flatters
+    assert said[1].startswith("The reward model beats length")
+    assert said[2].startswith("The reward model does not beat words")
+    assert said[3].startswith("The reward model is beaten by better")
+    unknown = skill(words=share(0.1)) | {"learned": None}
+    said = list(verdict({"skill": unknown}))
+    assert "may be no more than a coin" in said[0]
+    assert "too little to say whether that is more than chance" in said[1]
+    assert "noise" not in next(verdict({"skill": skill() | {"ceiling": None, "learned": None}}))
+
+
+def test_verdict_on_the_kl_says_where_it_ended_and_whether_it_moves():
+    def band(**more):
+        found = {"low": 4.8, "high": 7.2, "steps": 32, "mean": 6.05, "end": 8.0, "moving": True, "inside": False}
+        return {"runs": {"ppo": {"status": "done", "kl_band": found | {"slope": share(0.1, 0.08, 0.12)} | more}}}
+
+    (said,) = verdict(band())
+    assert "the KL ended at 8.00 nats and still rises (+1.00 nats in ten steps, 95 % interval +0.80 to +1.20)" in said
+    assert "not inside the target band of 4.8 to 7.2" in said
+    (said,) = verdict(band(end=6.0, moving=False, inside=True))
+    assert "no longer moves beyond its noise" in said
+    assert "That is inside the target band" in said
+    (said,) = verdict(band(end=7.0))
+    assert "at this pace it does not stay there" in said
+    (said,) = verdict(band(end=5.0, mean=9.0, slope=share(-0.1, -0.12, -0.08)))
+    assert "still falls (-1.00" in said
+    assert "its mean was not" in said
+    (said,) = verdict(band(end=6.0, slope=None, moving=None, inside=True))
+    assert "too few steps to say whether it still moves" in said
+
+
+def test_a_smoke_run_says_so_first_and_claims_nothing(runs, tmp_path):
+    report = written(runs, tmp_path / "out", smoke=True, skill=skill(words=share(0.1, 0.05, 0.2)))
+    assert report.verdict == (SMOKE,)
+    html, plain = report.html.read_text(), report.markdown.read_text()
+    assert "<h1>Smoke run: A &amp; B</h1>" in html
+    assert html.index(SMOKE) < html.index("<h2>")
+    assert f"**{SMOKE}**" in plain
+    for claim in ("is better than", "The reward model", "target band", "Over-optimisation"):
+        assert claim not in html
+        assert claim not in plain
+
+
+def test_the_page_shows_learned_share_baselines_and_a_coin(runs, tmp_path):
+    report = written(runs, tmp_path / "out", skill=skill(words=share(0.01, -0.01, 0.03)))
+    for text in (report.html.read_text(), report.markdown.read_text()):
+        assert "0.800 to 0.930" in text
+        assert "-0.010 to 0.030" in text
+        assert "None" not in text
+    assert "a coin" in report.html.read_text()
+
+
+def test_all_ties_show_an_interval_and_one_prompt_a_dash(runs, tmp_path):
+    tied = rows("sft", [0.5] * 16) + rows("ppo", [0.5] * 16)
+    report = build_report(runs, tied, tmp_path / "tied", title="t")
+    assert "0.397 to 0.603" in report.html.read_text()
+    assert any("not distinguishable" in line for line in report.verdict)
+    one = build_report(runs, rows("sft", [0.5]) + rows("ppo", [0.9]), tmp_path / "one", title="t")
+    assert any("too few to tell" in line for line in one.verdict)
 
 
 def test_figures_skip_what_was_not_logged_and_gaps():
     assert panels("x", "t", "c", [{"step": 0, "kl": "nan"}], [("kl", "KL")]) is None
     assert smooth([1.0] * 30) == [1.0] * 30
     assert (number(None), number(0.12345), number(3), oneline("a\n|b|")) == ("–", "0.123", "3", r"a \|b\|")
+
+
+@pytest.mark.parametrize("stream", ["metrics", "timing", "eval"])
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"step": 3, "lo', "not JSON"),
+        (b"[1, 2]", "not an object"),
+        (b'{"step": "x", "score": 1}', "step is 'x'"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_damaged_lines_of_a_run_are_named_and_left_out(runs, tmp_path, stream, line, problem):
+    file = runs["ppo"] / f"{stream}.jsonl"
+    lines = file.read_bytes().splitlines() if file.exists() else [b'{"step": 0}', b'{"step": 1}']
+    file.write_bytes(b"\n".join([*lines[:1], line, *lines[1:]]) + b"\n")
+    report = written(runs, tmp_path / "out")
+    (said,) = report.problems
+    assert f"{file}:2" in said
+    assert problem in said
+    assert "the line is left out" in report.html.read_text()
+    assert json.loads(report.summary.read_text())["problems"] == [said]
+
+
+@pytest.mark.parametrize("row", [{"score": {"a": 1}}, {"score": True}, {"score": "high"}, {"score": None}, {}])
+def test_rows_that_hold_no_numbers_are_counted_and_left_out(runs, tmp_path, row):
+    with (runs["ppo"] / "metrics.jsonl").open("a") as handle:
+        handle.write(json.dumps(row if not row else {"step": 20, **row}) + "\n")
+    (said,) = written(runs, tmp_path / "out").problems
+    assert "1 lines hold something else than numbers" in said
+
+
+def test_a_log_that_is_not_what_the_checkpoint_knew_is_said(runs, tmp_path):
+    folder = runs["ppo"] / "checkpoints" / "step-00000020"
+    folder.mkdir(parents=True)
+    (folder.parent / "latest").write_text(folder.name)
+    with Run.start(tmp_path / "other", kind="ppo", config={}, inputs={}, quiet=True) as run:
+        nothing = {name: position.to_json() for name, position in run.sync().items()}
+    known = nothing | {"metrics": {"bytes": 10, "sha256": "0" * 64}}
+    (folder / "state.json").write_text(json.dumps({"positions": known}))
+    (said,) = written(runs, tmp_path / "out").problems
+    assert "is not what checkpoint step-00000020 knew" in said
+    (folder / "state.json").write_text("[]")  # no state to compare with is no reason to stop
+    assert written(runs, tmp_path / "out").problems == ()
+
+
+def test_settings_that_differ_from_the_defaults_are_shown_whole_blocks_and_kinds_too(tmp_path):
+    from trueup.config import default_values
+    from trueup.recipes.registry import resolve
+    from trueup.recipes.table import RECIPES
+
+    sets = ["optim.learning_rate=3e-4", "objective.kind=ipo", "objective.tau=0.3", "model.lora.rank=4", "epochs=2"]
+    config = resolve("dpo", None, {"data": "d", "model.name": "m"}, sets)
+    given = {"config": config.model_dump(mode="json"), "defaults": default_values(RECIPES["dpo"].settings())}
+    Run.start(tmp_path / "r", kind="dpo", inputs={}, quiet=True, **given).__exit__(None, None, None)
+    text = report_run(tmp_path / "r").markdown.read_text()
+    for shown in (
+        "optim.learning_rate=0.0003",
+        "objective.kind=ipo",
+        "objective.tau=0.3",
+        "model.lora.rank=4",
+        "epochs=2.0",
+    ):
+        assert f"`{shown}`" in text
+    for same in ("optim.warmup", "batch.size", "seed"):
+        assert f"`{same}=" not in text

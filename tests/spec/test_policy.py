@@ -18,7 +18,8 @@ from trueup.spec import advantage, kl, logprob, mlp, policy
 from trueup.spec.shapes import Array
 
 
-def test_property_11_and_13_sum_over_the_mask_and_empty_rows() -> None:
+def test_sequence_logps_sum_over_the_mask_and_empty_rows_are_zero() -> None:
+    """Properties 11 and 13."""
     rng = np.random.default_rng(0)
     logits, tokens = rng.standard_normal((2, 5, 7)), rng.integers(0, 7, (2, 5))
     mask = np.array([[True] * 3 + [False] * 2, [False] * 5])
@@ -29,7 +30,8 @@ def test_property_11_and_13_sum_over_the_mask_and_empty_rows() -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_property_12_masked_positions_cannot_poison(poison: float) -> None:
+def test_masked_positions_cannot_poison(poison: float) -> None:
+    """Property 12."""
     logits = torch.randn(1, 3, 4, dtype=torch.float64)
     logits[0, 2] = poison
     logits.requires_grad_(True)
@@ -41,14 +43,16 @@ def test_property_12_masked_positions_cannot_poison(poison: float) -> None:
     assert grad[0, 2].abs().sum() == 0
 
 
-def test_property_9_aligned_logits() -> None:
+def test_logits_are_scored_against_the_tokens_beside_them() -> None:
+    """Property 9."""
     logits = np.full((1, 2, 3), -50.0)
     logits[0, 0, 1] = logits[0, 1, 2] = 50.0
     assert logprob.sequence_logps(logits, np.array([[1, 2]]))[0] == pytest.approx(0.0, abs=1e-30)
     assert logprob.sequence_logps(logits, np.array([[2, 1]]))[0] == pytest.approx(-200.0)
 
 
-def test_property_29_bf16_logits_are_scored_in_float32() -> None:
+def test_bf16_logits_are_scored_in_float32() -> None:
+    """Property 29."""
     logits = torch.randn(1, 2, 50_000)
     tokens = torch.tensor([[3, 4]])
     rounded = logits.bfloat16()
@@ -58,7 +62,8 @@ def test_property_29_bf16_logits_are_scored_in_float32() -> None:
 
 @pytest.mark.parametrize("advantage_sign", [1.0, -1.0])
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.5])
-def test_property_69_gradient_in_all_six_cells(advantage_sign: float, ratio: float) -> None:
+def test_the_clipped_gradient_is_right_in_all_six_cells(advantage_sign: float, ratio: float) -> None:
+    """Property 69."""
     new, old, gain = (np.array([[v]]) for v in (math.log(ratio), 0.0, advantage_sign))
     stopped = (advantage_sign > 0 and ratio > 1.2) or (advantage_sign < 0 and ratio < 0.8)
     expected = 0.0 if stopped else -ratio * advantage_sign
@@ -71,14 +76,16 @@ def test_property_69_gradient_in_all_six_cells(advantage_sign: float, ratio: flo
     assert auto.item() == pytest.approx(expected)
 
 
-def test_property_68_first_pass_is_the_plain_policy_gradient() -> None:
+def test_the_first_pass_is_the_plain_policy_gradient() -> None:
+    """Property 68."""
     rng = np.random.default_rng(0)
     logp, gain = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
     np.testing.assert_allclose(policy.ppo_clip_grad(logp, logp, gain, 0.2)[0], policy.reinforce_grad(logp, gain)[0])
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3))
-def test_property_70_pessimistic(logratio: float, gain: float) -> None:
+def test_the_clipped_loss_is_never_below_the_unclipped_one(logratio: float, gain: float) -> None:
+    """Property 70."""
     new, old, a = (np.array([[v]]) for v in (logratio, 0.0, gain))
     assert policy.ppo_clip(new, old, a, 0.2)[0, 0] >= -math.exp(logratio) * gain - 1e-12
 
@@ -89,7 +96,8 @@ def _mask(*lengths: int, width: int = 5) -> np.ndarray:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_property_72_and_73_gae_limits_and_brute_force(seed: int) -> None:
+def test_gae_has_its_limits_and_equals_the_sum_by_brute_force(seed: int) -> None:
+    """Properties 72 and 73."""
     rng = np.random.default_rng(seed)
     rewards, values = rng.standard_normal((1, 5)), rng.standard_normal((1, 5))
     mask = _mask(5)
@@ -105,7 +113,8 @@ def test_property_72_and_73_gae_limits_and_brute_force(seed: int) -> None:
     np.testing.assert_allclose(advantage.discounted_returns(rewards, mask, 1.0), to_go, atol=1e-12)
 
 
-def test_property_72_concatenated_episodes_are_separate() -> None:
+def test_concatenated_episodes_are_separate() -> None:
+    """Property 72."""
     rng = np.random.default_rng(1)
     r, v = rng.standard_normal((1, 5)), rng.standard_normal((1, 5))
     dones = np.array([[False, True, False, False, True]])
@@ -115,7 +124,8 @@ def test_property_72_concatenated_episodes_are_separate() -> None:
     np.testing.assert_allclose(whole, np.concatenate([first, second], axis=1))
 
 
-def test_property_74_termination_and_truncation_differ() -> None:
+def test_termination_and_truncation_differ() -> None:
+    """Property 74."""
     r, v, mask = np.zeros((1, 5)), np.zeros((1, 5)), _mask(3)
     ended = advantage.gae(r, v, mask, 1.0, 0.95)
     cut = advantage.gae(r, v, mask, 1.0, 0.95, bootstrap_B=np.array([2.0]))
@@ -123,20 +133,23 @@ def test_property_74_termination_and_truncation_differ() -> None:
     np.testing.assert_allclose(cut[0, :3], [2 * 0.95**2, 2 * 0.95, 2.0])
 
 
-def test_property_75_padding_values_change_nothing() -> None:
+def test_padding_values_change_nothing() -> None:
+    """Property 75."""
     r, mask = np.ones((1, 5)), _mask(2)
     clean, dirty = np.zeros((1, 5)), np.where(mask, 0.0, 1e6)
     np.testing.assert_array_equal(advantage.gae(r, clean, mask, 1, 0.95), advantage.gae(r, dirty, mask, 1, 0.95))
 
 
-def test_property_76_score_lands_once_on_the_last_valid_token() -> None:
+def test_the_score_lands_once_on_the_last_valid_token() -> None:
+    """Property 76."""
     score, gap = np.array([3.0, -1.0, 5.0]), np.full((3, 5), 0.5)
     found = advantage.shaped_rewards(score, gap, _mask(2, 5, 0), 0.1)
     np.testing.assert_allclose(found[0], [-0.05, 2.95, 0, 0, 0])
     np.testing.assert_allclose(found.sum(-1), [3.0 - 0.1, -1.0 - 0.25, 0.0])
 
 
-def test_property_78_whitening() -> None:
+def test_whitening_standardises_the_mask_alone_and_survives_constants() -> None:
+    """Property 78."""
     rng = np.random.default_rng(0)
     x, mask = rng.standard_normal((3, 5)) * 4 + 7, _mask(5, 2, 0)
     white = advantage.whiten(np.where(mask, x, 1e9), mask)
@@ -150,7 +163,8 @@ def test_property_78_whitening() -> None:
     assert not torch_advantage.whiten(torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.bool)).any()
 
 
-def test_property_80_value_clip() -> None:
+def test_the_value_clip_is_pessimistic_and_a_range_of_zero_is_refused() -> None:
+    """Property 80."""
     v, old, ret = (np.array([[x]]) for x in (1.0, 0.0, 2.0))
     assert policy.clipped_value(v, old, ret, 0.2)[0, 0] == pytest.approx(0.5 * 1.8**2)
     assert policy.clipped_value_grad(v, old, ret, 0.2)[0][0, 0] == 0
@@ -166,7 +180,8 @@ def _pair(seed: int, size: int = 6) -> tuple[Array, Array]:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_property_82_and_83_estimators_in_expectation(seed: int) -> None:
+def test_kl_estimators_have_the_right_expectation(seed: int) -> None:
+    """Properties 82 and 83."""
     logp, logq = _pair(seed)
     p = np.exp(logp)
     truth = kl.exact(logp[None, None], logq[None, None])[0, 0]
@@ -190,7 +205,8 @@ def test_exact_kl_of_impossible_tokens_is_zero_times_zero() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
-def test_property_84_where_an_estimator_stands_decides_what_it_minimises(seed: int) -> None:
+def test_where_an_estimator_stands_decides_what_it_minimises(seed: int) -> None:
+    """Property 84."""
     theta, logq = _pair(seed)
     logp = theta - np.logaddexp.reduce(theta)
     p, q = np.exp(logp), np.exp(logq)
@@ -205,7 +221,10 @@ def test_property_84_where_an_estimator_stands_decides_what_it_minimises(seed: i
 
 
 @given(st.floats(0.001, 100), st.floats(-5, 1000), st.integers(1, 100_000))
-def test_property_86_adaptive_controller(beta: float, measured: float, n: int) -> None:
+def test_the_adaptive_controller_moves_towards_its_target_by_bounded_steps(
+    beta: float, measured: float, n: int
+) -> None:
+    """Property 86."""
     control = kl.AdaptiveController(0.1, target=6.0, horizon=10_000)
     after = control.update(beta, measured, n)
     assert after > 0
@@ -229,13 +248,15 @@ def test_a_kl_that_is_no_number_never_moves_beta(measured: float) -> None:
         kl.AdaptiveController(0.1, 6.0, 100.0).update(0.1, measured, 10)
 
 
-def test_property_87_entropy() -> None:
+def test_entropy_of_equal_logits_is_the_log_of_their_number() -> None:
+    """Property 87."""
     assert policy.entropy(np.zeros((1, 1, 8)))[0, 0] == pytest.approx(math.log(8))
     forbidden = torch.tensor([[[0.0, 0.0, -math.inf]]])
     assert torch_policy.entropy(forbidden).item() == pytest.approx(math.log(2))
 
 
-def test_property_88_rloo() -> None:
+def test_rloo_advantages_sum_to_zero_and_one_sample_is_refused() -> None:
+    """Property 88."""
     scores = np.random.default_rng(0).standard_normal((3, 4))
     found = advantage.rloo(scores)
     np.testing.assert_allclose(found.sum(-1), 0, atol=1e-12)
@@ -245,13 +266,15 @@ def test_property_88_rloo() -> None:
             side(scores[:, :1])
 
 
-def test_property_89_group_advantages() -> None:
+def test_group_advantages_are_centred_and_scaled_within_the_group() -> None:
+    """Property 89."""
     scores = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
     np.testing.assert_allclose(advantage.group_advantages(scores), [[0, 0, 0], [-1, 0, 1]])
     np.testing.assert_allclose(advantage.group_advantages(scores * 5, scale=False), [[0, 0, 0], [-5, 0, 5]])
 
 
-def test_property_41_gradient_of_the_whole_mlp() -> None:
+def test_the_gradient_of_the_whole_mlp_is_the_numerical_one() -> None:
+    """Property 41."""
     rng = np.random.default_rng(0)
     parameters = mlp.init(3, 4, rng)
     x, weight = rng.standard_normal((5, 3)), rng.standard_normal((5, 1))

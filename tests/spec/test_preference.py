@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def one(*values: float) -> list[Array]:
     return [np.array([v]) for v in values]
 
 
-def test_property_37_equal_rewards() -> None:
+def test_equal_rewards_cost_log_two_and_pull_by_a_half() -> None:
+    """Property 37."""
     r = np.zeros(4)
     np.testing.assert_allclose(spec.bradley_terry(r, r), math.log(2))
     chosen, rejected = spec.bradley_terry_grad(r, r)
@@ -32,7 +34,10 @@ def test_property_37_equal_rewards() -> None:
 
 
 @given(floats, floats, floats)
-def test_property_38_and_39_shift_and_swap(a: float, b: float, c: float) -> None:
+def test_a_shift_of_both_rewards_changes_nothing_and_a_swap_changes_the_loss_by_the_margin(
+    a: float, b: float, c: float
+) -> None:
+    """Properties 38 and 39."""
     loss = spec.bradley_terry(*one(a, b))[0]
     assert spec.bradley_terry(*one(a + c, b + c))[0] == pytest.approx(loss, abs=1e-9)
     assert loss - spec.bradley_terry(*one(b, a))[0] == pytest.approx(-(a - b), abs=1e-9)
@@ -41,7 +46,8 @@ def test_property_38_and_39_shift_and_swap(a: float, b: float, c: float) -> None
 
 
 @pytest.mark.parametrize("d", [-1000.0, -800.0, -30.0, 0.0, 30.0, 800.0, 1000.0])
-def test_property_40_exact_at_extreme_margins(d: float) -> None:
+def test_bradley_terry_is_exact_at_extreme_margins(d: float) -> None:
+    """Property 40."""
     chosen = torch.tensor([d], dtype=torch.float64, requires_grad=True)
     loss = losses.bradley_terry(chosen, torch.zeros(1, dtype=torch.float64))
     (grad,) = torch.autograd.grad(loss.sum(), chosen)
@@ -53,7 +59,8 @@ def test_property_40_exact_at_extreme_margins(d: float) -> None:
 
 
 @given(floats, st.floats(0.5, 1.0))
-def test_property_44_soft_labels_and_margins(d: float, p: float) -> None:
+def test_the_gradient_of_a_soft_label_is_sigma_minus_the_label_and_no_margin_is_margin_zero(d: float, p: float) -> None:
+    """Property 44."""
     chosen, zero = one(d, 0.0)
     grad, _ = spec.bradley_terry_grad(chosen, zero, strength_B=np.array([p]))
     assert grad[0] == pytest.approx(sigmoid(chosen)[0] - p, abs=1e-12)
@@ -64,13 +71,15 @@ def test_property_44_soft_labels_and_margins(d: float, p: float) -> None:
 
 
 @given(st.lists(st.floats(-20, 20), min_size=2, max_size=2))
-def test_property_45_plackett_luce_of_two_is_bradley_terry(scores: list[float]) -> None:
+def test_plackett_luce_of_two_is_bradley_terry(scores: list[float]) -> None:
+    """Property 45."""
     pair = np.array([scores])
     expected = spec.bradley_terry(*one(*scores))[0]
     assert spec.plackett_luce(pair, np.array([[0, 1]]))[0] == pytest.approx(expected, abs=1e-10)
 
 
-def test_property_45_order_of_candidates_and_ties_do_not_matter() -> None:
+def test_order_of_candidates_and_ties_do_not_matter() -> None:
+    """Property 45."""
     rng = np.random.default_rng(0)
     scores = rng.standard_normal(4)
     ranks = np.array([0, 1, 1, 3])
@@ -87,7 +96,8 @@ def test_property_45_order_of_candidates_and_ties_do_not_matter() -> None:
     assert total == pytest.approx(1.0)
 
 
-def test_property_48_recovers_known_scores_and_probabilities() -> None:
+def test_bradley_terry_recovers_known_scores() -> None:
+    """Property 48."""
     truth = np.array([0.0, 0.7, -0.4, 1.5])
     fitted = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     pairs = list(itertools.combinations(range(4), 2))
@@ -110,7 +120,8 @@ four = st.tuples(floats, floats, floats, floats)
 
 
 @given(floats, floats)
-def test_property_49_identical_policies(a: float, b: float) -> None:
+def test_dpo_of_identical_policies_costs_log_two_and_pulls_by_half_of_beta(a: float, b: float) -> None:
+    """Property 49."""
     sides = one(a, b, a, b)
     assert spec.dpo(*sides, 0.1)[0] == pytest.approx(math.log(2))
     chosen, rejected = spec.dpo_grad(*sides, 0.1)
@@ -118,7 +129,8 @@ def test_property_49_identical_policies(a: float, b: float) -> None:
 
 
 @given(four, floats)
-def test_property_50_constants_cancel(values: tuple[float, ...], c: float) -> None:
+def test_a_constant_on_both_sides_cancels_in_dpo(values: tuple[float, ...], c: float) -> None:
+    """Property 50."""
     pc, pr, rc, rr = values
     loss = spec.dpo(*one(pc, pr, rc, rr), 0.1)[0]
     assert spec.dpo(*one(pc + c, pr + c, rc, rr), 0.1)[0] == pytest.approx(loss, abs=1e-8)
@@ -126,13 +138,15 @@ def test_property_50_constants_cancel(values: tuple[float, ...], c: float) -> No
 
 
 @given(four)
-def test_property_51_pull_is_up_for_chosen_down_for_rejected(values: tuple[float, ...]) -> None:
+def test_dpo_pulls_the_chosen_up_and_the_rejected_down(values: tuple[float, ...]) -> None:
+    """Property 51."""
     chosen, rejected = spec.dpo_grad(*one(*values), 0.1)
     assert chosen[0] < 0 < rejected[0]
     assert chosen[0] == -rejected[0]
 
 
-def test_property_52_and_65_reference_and_identical_sides_get_no_gradient() -> None:
+def test_reference_and_identical_sides_get_no_gradient() -> None:
+    """Properties 52 and 65."""
     policy = torch.randn(3, dtype=torch.float64, requires_grad=True)
     loss = losses.dpo(policy, policy, torch.zeros(3).double(), torch.zeros(3).double(), 0.1).sum()
     (grad,) = torch.autograd.grad(loss, policy)
@@ -140,13 +154,15 @@ def test_property_52_and_65_reference_and_identical_sides_get_no_gradient() -> N
 
 
 @given(four)
-def test_property_53_beta_and_ratios_scale(values: tuple[float, ...]) -> None:
+def test_halved_ratios_and_doubled_beta_cancel(values: tuple[float, ...]) -> None:
+    """Property 53."""
     half = one(*(v / 2 for v in values))
     assert spec.dpo(*half, 0.4)[0] == pytest.approx(spec.dpo(*one(*values), 0.2)[0], abs=1e-9)
 
 
 @given(floats, st.floats(0.01, 0.49))
-def test_property_54_smoothing(m: float, e: float) -> None:
+def test_label_smoothing_mixes_both_labels_and_rests_at_its_log_odds(m: float, e: float) -> None:
+    """Property 54."""
     assert spec.dpo(*one(m, 0, 0, 0), 1.0, 0.0)[0] == spec.dpo(*one(m, 0, 0, 0), 1.0)[0]
     stationary, _ = spec.dpo_grad(*one(math.log((1 - e) / e), 0, 0, 0), 1.0, e)
     assert stationary[0] == pytest.approx(0, abs=1e-12)
@@ -155,33 +171,38 @@ def test_property_54_smoothing(m: float, e: float) -> None:
 
 
 @given(floats, st.floats(0.0, 0.45))
-def test_property_55_robust_dpo_is_unbiased(m: float, e: float) -> None:
+def test_robust_dpo_is_unbiased(m: float, e: float) -> None:
+    """Property 55."""
     clean = spec.dpo(*one(m, 0, 0, 0), 1.0)[0]
     mean = (1 - e) * spec.robust_dpo(*one(m, 0, 0, 0), 1.0, e)[0] + e * spec.robust_dpo(*one(-m, 0, 0, 0), 1.0, e)[0]
     assert mean == pytest.approx(clean, rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("side", [spec, losses])
-def test_property_55_flip_rate_of_a_half_is_refused(side: object) -> None:
+def test_a_flip_rate_of_a_half_is_refused(side: object) -> None:
+    """Property 55."""
     arguments = one(0, 0, 0, 0) if side is spec else [torch.zeros(1)] * 4
     with pytest.raises(ConfigError, match="flip_rate"):
         side.robust_dpo(*arguments, 0.1, 0.5)  # type: ignore[attr-defined]
 
 
-def test_property_56_ipo_minimum() -> None:
+def test_ipo_is_zero_at_its_margin_and_a_parabola_beside_it() -> None:
+    """Property 56."""
     h = 1 / (2 * 0.1)
     assert spec.ipo(*one(h, 0, 0, 0), 0.1)[0] == 0
     assert spec.ipo_grad(*one(h + 1, 0, 0, 0), 0.1)[0][0] == pytest.approx(2.0)
 
 
-def test_property_57_hinge_rests_beyond_its_margin() -> None:
+def test_hinge_rests_beyond_its_margin() -> None:
+    """Property 57."""
     assert spec.hinge(*one(11, 0, 0, 0), 0.1)[0] == 0
     assert spec.hinge_grad(*one(11, 0, 0, 0), 0.1)[0][0] == 0
     assert spec.hinge_grad(*one(9, 0, 0, 0), 0.1)[0][0] == -0.1
 
 
 @given(floats, floats, st.integers(1, 40))
-def test_property_58_simpo_is_blind_to_length(a: float, b: float, n: int) -> None:
+def test_simpo_is_blind_to_length(a: float, b: float, n: int) -> None:
+    """Property 58."""
     once = spec.simpo(*one(a, b, n, n), 2.0, 0.5)[0]
     twice = spec.simpo(*one(2 * a, b, 2 * n, n), 2.0, 0.5)[0]
     assert twice == pytest.approx(once, abs=1e-9)
@@ -190,13 +211,15 @@ def test_property_58_simpo_is_blind_to_length(a: float, b: float, n: int) -> Non
 
 
 @given(four, st.integers(1, 40))
-def test_property_59_length_normalised_dpo_at_equal_lengths(values: tuple[float, ...], n: int) -> None:
+def test_length_normalised_dpo_is_dpo_at_equal_lengths(values: tuple[float, ...], n: int) -> None:
+    """Property 59."""
     scaled = spec.length_normalised_dpo(*one(*values), *one(n, n), 0.1 * n)[0]
     assert scaled == pytest.approx(spec.dpo(*one(*values), 0.1)[0], abs=1e-9)
 
 
 @pytest.mark.parametrize("p", [0.0, -1e-300, -1e-12, -1e-3, -5.0, -700.0])
-def test_property_60_orpo_is_finite_for_certain_tokens(p: float) -> None:
+def test_orpo_is_finite_for_certain_tokens(p: float) -> None:
+    """Property 60."""
     for other in (-0.5, p):
         value = spec.orpo(*one(p, other, 1, 1), 0.1)
         grads = spec.orpo_grad(*one(p, other, 1, 1), 0.1)
@@ -211,7 +234,8 @@ def test_property_60_orpo_is_finite_for_certain_tokens(p: float) -> None:
     assert spec.orpo(*one(-2.0, -3.0, 4, 5), 0.0)[0] == pytest.approx(0.5)
 
 
-def test_property_61_kto() -> None:
+def test_kto_starts_at_half_the_weight_pulls_by_the_label_and_refuses_a_negative_z0() -> None:
+    """Property 61."""
     at_reference = spec.kto(*one(-5.0, -5.0), np.array([True]), 0.0, 0.1, 1.3)
     assert at_reference[0] == pytest.approx(0.65)
     assert spec.kto_grad(*one(-5.0, -6.0), np.array([True]), 0.2, 0.1)[0][0] < 0
@@ -222,7 +246,8 @@ def test_property_61_kto() -> None:
 
 
 @given(four, st.integers(1, 30))
-def test_property_62_dpo_with_nll(values: tuple[float, ...], n: int) -> None:
+def test_dpo_nll_adds_the_mean_nll_of_the_chosen_answer(values: tuple[float, ...], n: int) -> None:
+    """Property 62."""
     plain = spec.dpo(*one(*values), 0.1)[0]
     assert spec.dpo_nll(*one(*values), *one(n), 0.1, 0.0)[0] == plain
     added = spec.dpo_nll(*one(*values), *one(n), 0.1, 0.2)[0] - plain
@@ -237,8 +262,8 @@ def _optimum(reference: Array, reward: Array, beta: float) -> Array:
 
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 1000))
-def test_properties_64_and_90_dpo_and_rl_reach_the_same_closed_form(seed: int) -> None:
-    """Population DPO on exact Bradley-Terry labels, and exact KL-regularised policy gradient, by two descents."""
+def test_dpo_and_rl_reach_the_same_closed_form(seed: int) -> None:
+    """Properties 64 and 90, by two descents: population DPO on exact Bradley-Terry labels, and exact RL under a KL."""
     rng = np.random.default_rng(seed)
     size, beta = 5, 0.7
     reference = rng.dirichlet(np.full(size, 3.0))
@@ -293,3 +318,76 @@ def test_shapes_that_would_broadcast_are_refused(side: object) -> None:
         side.dpo(*wide, *wide, 0.1)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="label_smoothing"):
         side.dpo(*[wide[1]] * 4, 0.1, 0.7)  # type: ignore[attr-defined]
+
+
+def _objectives(side: Any) -> dict[str, Any]:
+    """Every loss on a pair, as a function of the four log-probs and the strength; sides of four tokens each."""
+    n = np.full(1, 4.0) if side is spec else torch.full((1,), 4.0, dtype=torch.float64)
+    return {
+        "dpo": lambda pc, pr, rc, rr, p: side.dpo(pc, pr, rc, rr, 0.3, strength_B=p),
+        "robust-dpo": lambda pc, pr, rc, rr, p: side.robust_dpo(pc, pr, rc, rr, 0.3, 0.1, strength_B=p),
+        "ipo": lambda pc, pr, rc, rr, p: side.ipo(pc, pr, rc, rr, 0.4, strength_B=p),
+        "hinge": lambda pc, pr, rc, rr, p: side.hinge(pc, pr, rc, rr, 0.3, strength_B=p),
+        "length-normalised-dpo": lambda pc, pr, rc, rr, p: side.length_normalised_dpo(
+            pc, pr, rc, rr, n, n, 2.0, strength_B=p
+        ),
+        "simpo": lambda pc, pr, rc, rr, p: side.simpo(pc, pr, n, n, 2.0, 0.5, strength_B=p),
+        "reward with margin": lambda pc, pr, rc, rr, p: side.bradley_terry(pc, pr, p, 0 * n + 0.7),
+    }
+
+
+@pytest.mark.parametrize("name", _objectives(spec))
+@given(four, st.floats(0.5, 1.0))
+def test_a_strength_is_the_expectation_over_the_label(name: str, values: tuple[float, ...], p: float) -> None:
+    """p times the loss of the label and 1 - p times that of the label turned round; in spec and in torch."""
+    pc, pr, rc, rr = one(*values)
+    hard, soft = np.ones(1), np.array([p])
+    loss = _objectives(spec)[name]
+    expected = p * loss(pc, pr, rc, rr, hard) + (1 - p) * loss(pr, pc, rr, rc, hard)
+    np.testing.assert_allclose(loss(pc, pr, rc, rr, soft), expected, rtol=1e-9, atol=1e-9)
+    tensors = [torch.tensor(x) for x in (pc, pr, rc, rr, soft)]
+    np.testing.assert_allclose(_objectives(losses)[name](*tensors).numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_ipo_with_a_strength_is_least_where_the_population_loss_is() -> None:
+    """Azar et al. 2023, eq. 10: the gap of log-ratios is (p - 1/2) / tau."""
+    tau, p = 0.2, np.array([0.8])
+    best = (p - 0.5) / tau
+    assert spec.ipo_grad(best, np.zeros(1), np.zeros(1), np.zeros(1), tau, p)[0][0] == pytest.approx(0, abs=1e-12)
+
+
+def test_robust_dpo_with_a_strength_is_least_at_the_clean_probability() -> None:
+    """p = clean (1 - e) + (1 - clean) e, so the margin that fits is the log-odds of (p - e) / (1 - 2 e)."""
+    e, clean = 0.1, 0.85
+    p = clean * (1 - e) + (1 - clean) * e
+    margin = np.array([math.log(clean / (1 - clean))])
+    zero = np.zeros(1)
+    slope, _ = spec.robust_dpo_grad(margin, zero, zero, zero, 1.0, e, np.array([p]))
+    assert slope[0] == pytest.approx(0, abs=1e-12)
+
+
+@given(floats, floats, st.floats(0.5, 1.0), st.floats(0, 3))
+def test_kto_with_a_strength_is_the_expectation_over_the_label(r: float, q: float, p: float, z0: float) -> None:
+    good, bad = np.array([True]), np.array([False])
+    weights = (1.3, 0.8)
+    of = {flag: spec.kto(*one(r, q), label, z0, 0.1, *weights)[0] for flag, label in (("good", good), ("bad", bad))}
+    soft = spec.kto(*one(r, q), good, z0, 0.1, *weights, np.array([p]))[0]
+    assert soft == pytest.approx(p * of["good"] + (1 - p) * of["bad"])
+    (slope,) = spec.kto_grad(*one(r, q), good, z0, 0.1, 1.0, 1.0, np.array([0.5]))
+    assert slope[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_orpo_with_a_strength_still_imitates_the_chosen_side() -> None:
+    sides = [np.array([-4.0]), np.array([-6.0]), np.array([4.0]), np.array([4.0])]
+    nll = 1.0
+    even = spec.orpo(*sides, 0.5, np.array([0.5]))[0] - nll
+    right, wrong = spec.orpo(*sides, 0.5)[0] - nll, spec.orpo(sides[1], sides[0], *sides[2:], 0.5)[0] - 1.5
+    assert even == pytest.approx((right + wrong) / 2)
+
+
+@pytest.mark.parametrize("x", [-45.0, 19.0, 20.5, 22.0, 35.0])
+def test_the_slope_of_a_loss_is_exact_beyond_twenty(x: float) -> None:
+    chosen = torch.tensor([-x], dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(1, dtype=torch.float64)
+    (grad,) = torch.autograd.grad(losses.simpo(chosen, zero, zero + 1, zero + 1, 1.0, 0.0).sum(), chosen)
+    assert grad.item() == pytest.approx(spec.simpo_grad(*one(-x, 0, 1, 1), 1.0, 0.0)[0][0], rel=1e-13)

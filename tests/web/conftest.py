@@ -9,11 +9,11 @@ import pytest
 import uvicorn
 
 from tests.feedback.conftest import Clock
-from trueup.feedback.accounts import hash_password
-from trueup.feedback.projects import NewItem, add_person, add_template, create_project, import_items
-from trueup.feedback.store import Store
+from trueup.feedback.store.accounts import hash_password
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.projects import NewItem, add_person, add_template, create_project, import_items
 from trueup.web.annotate.app import create_app
-from trueup.web.annotate.limits import Limits
+from trueup.web.shell.limits import Limits
 
 PASSWORD = "correct horse battery"
 ROLES = ("viewer", "annotator", "adjudicator", "lead", "admin")
@@ -27,7 +27,7 @@ class Running:
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", **settings))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not self.server.started:
             assert time.monotonic() < until, "the server did not start"
             time.sleep(0.01)
@@ -35,7 +35,7 @@ class Running:
 
     def close(self):
         self.server.should_exit = True
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 class Room:
@@ -53,7 +53,7 @@ class Room:
         return add_person(self.store, handle, role=role, password_hash=self.hash)
 
     def anonymous(self, **headers):
-        made = httpx.Client(base_url=self.url + API, headers=headers, timeout=20)
+        made = httpx.Client(base_url=self.url + API, headers=headers, timeout=120)
         self.clients.append(made)
         return made
 

@@ -5,14 +5,17 @@ import threading
 
 import pytest
 from jinja2 import DictLoader, Environment
+from sqlalchemy import func, select
 
 from tests.web.conftest import PASSWORD, SECRETS, judge, key, place_of, prefer, take
 from trueup import __version__
-from trueup.feedback.projects import NewItem, add_template, create_project, import_items
+from trueup.feedback.store.projects import NewItem, add_template, create_project, import_items
+from trueup.feedback.store.schema import flag as flag_table
+from trueup.feedback.store.schema import template as template_table
 from trueup.web.annotate import pages
 
 
-def test_signing_in_and_out(room):
+def test_signing_in_sets_a_strict_cookie_and_signing_out_ends_it(room):
     client = room.client("annotator")
     me = client.get("/me").json()
     assert me.keys() == {"id", "handle", "pseudonym", "role", "simulated", "csrf"}
@@ -41,7 +44,7 @@ def test_wrong_handle_and_wrong_password_get_the_same_reply(room, given):
     }
 
 
-def test_the_seat_has_what_the_contract_says_and_nothing_hidden(room, project):
+def test_an_assignment_has_the_fields_of_the_contract_and_nothing_hidden(room, project):
     client = room.client("annotator")
     reply = client.post(f"/projects/{project}/next")
     seat = reply.json()["seat"]
@@ -77,7 +80,7 @@ def test_hidden_streams_look_like_all_others(room):
     assert all(fields == seen["main"] for fields in seen.values())
 
 
-def test_judging_retrying_and_correcting(room, project):
+def test_a_retried_judgment_is_stored_once_and_a_correction_supersedes_it(room, project):
     client = room.client("annotator")
     seat = take(client, project)
     first = judge(client, seat, 1, shown=[r["id"] for r in seat["responses"]], active_ms=1200, focus_lost=0)
@@ -100,7 +103,7 @@ def test_judging_retrying_and_correcting(room, project):
     assert (row["judgments"], row["my_judgments"], row["items"], row["satisfied"]) == (1, 1, 3, 0)
 
 
-def test_time_to_correct_ends(room, project, clock):
+def test_a_correction_after_the_time_limit_is_refused(room, project, clock):
     client = room.client("annotator")
     seat = take(client, project)
     made = judge(client, seat).json()["judgment"]
@@ -153,7 +156,7 @@ def test_broken_bodies_are_refused_and_harm_nothing(room, project, text):
     assert judge(client, seat, 5).status_code == 201
 
 
-def test_drafts_heartbeats_and_releases(room, project, clock):
+def test_drafts_are_kept_heartbeats_extend_the_lease_and_a_release_ends_it(room, project, clock):
     client = room.client("annotator")
     seat = take(client, project)
     mine = {"X-Seat-Token": seat["token"]}
@@ -185,6 +188,14 @@ def test_late_work_is_kept_as_surplus(room, project, clock):
             judge(other, theirs, 10 * n + m)
     late = judge(early, seat, 99, shown=[r["id"] for r in seat["responses"]])
     assert (late.status_code, late.json()["surplus"]) == (201, True)
+    pages = {
+        name: others[1].get(f"/projects/{project}/quality/{name}").json()
+        for name in ("agreement", "annotators", "bias", "disagreement", "gold", "overlap")
+    }
+    assert {name: found["surplus"] for name, found in pages.items()} == dict.fromkeys(pages, 1)
+    told = {row["annotator"]: row for row in pages["annotators"]["annotators"]}
+    assert sorted((row["judgments"], row["surplus"]) for row in told.values() if row["surplus"]) == [(1, 1)]
+    assert all(row["raters"] == len(told) - 1 for row in pages["agreement"]["rows"])
 
 
 def test_calibration_answers_with_right_or_wrong(room):
@@ -229,7 +240,7 @@ def test_guidelines_are_read_before_work(room, project):
     assert client.post("/guidelines/none/ack").status_code == 404
 
 
-def test_projects_templates_and_states(room):
+def test_projects_and_templates_are_made_once_and_wrong_settings_refused(room):
     lead = room.client("lead")
     made = lead.post("/projects", json={"name": "new", "simulated": True})
     assert made.status_code == 201
@@ -248,6 +259,96 @@ def test_projects_templates_and_states(room):
         {"id": one.json()["id"], "name": "rate", "kind": "rating", "config": axes}
     ]
     assert lead.get("/projects/none/templates").status_code == 404
+
+
+def test_settings_of_templates_are_checked_named_and_changed(room):
+    lead = room.client("lead")
+    path = f"/projects/{lead.post('/projects', json={'name': 'new'}).json()['id']}/templates"
+    wrong = lead.post(path, json={"name": "t", "kind": "pairwise", "config": {"alow_tie": False}})
+    assert (wrong.status_code, wrong.json()["where"]) == (422, "template.config.alow_tie")
+    assert "did you mean 'allow_tie'" in wrong.json()["expected"]
+    assert lead.post(path, json={"name": "t", "kind": "pairwize"}).status_code == 422
+    made = lead.post(path, json={"name": "t", "kind": "pairwise", "config": {"min_seconds": 2}}).json()
+    change = lead.patch(f"{path}/{made['id']}", json={"config": {"allow_tie": False}})
+    assert (change.status_code, change.json()["config"]) == (200, {"allow_tie": False})
+    for config, where in (({"min_seconds": "soon"}, "template.config.min_seconds"), ([], "body.config")):
+        refused = lead.patch(f"{path}/{made['id']}", json={"config": config})
+        assert (refused.status_code, refused.json()["where"]) == (422, where)
+    assert lead.get(path).json()[0]["config"] == {"allow_tie": False}
+    assert lead.patch(f"{path}/none", json={"config": {}}).status_code == 404
+    assert room.client("annotator").patch(f"{path}/{made['id']}", json={"config": {}}).status_code == 403
+
+
+def test_settings_that_an_older_version_let_in_are_a_problem_that_a_lead_mends(room, project):
+    client, lead = room.client("annotator"), room.client("lead")
+    seat = take(client, project)
+    with room.store.write() as connection:
+        connection.execute(template_table.update().values(config={"allow_tie": "no"}))
+    refused = judge(client, seat, 1)
+    assert (refused.status_code, refused.json()["where"]) == (409, "template.config.allow_tie")
+    nothing = client.post(f"/projects/{project}/next").json()
+    assert (nothing["seat"], nothing["reason"]) == (None, "unusable_settings")
+    assert judge(client, seat, 2, skip_reason="other", answer=None).status_code == 201
+    (row,) = lead.get(f"/projects/{project}/templates").json()
+    assert "allow_tie" in row["problem"]
+    assert lead.patch(f"/projects/{project}/templates/{row['id']}", json={"config": {}}).status_code == 200
+    assert take(client, project) is not None
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"gold": {"preferred": 7, "strength": 1}}, "gold.preferred"),
+        ({"gold": {"tiers": 3}}, "gold.tiers"),
+        ({"gold": {"preferred": [0], "strength": 1}}, "gold.preferred"),
+        ({"gold": [0]}, "gold"),
+        ({"gold": {}}, "gold"),
+        ({"stream": "gold"}, "gold"),
+        ({"stream": 3}, "stream"),
+        ({"split": ["train"]}, "split"),
+        ({"responses": [["a"], "b"]}, "responses.0"),
+        ({"responses": "ab"}, "responses"),
+        ({"responses": {"a": "b"}}, "responses"),
+        ({"generators": "ab"}, "generators"),
+        ({"generators": ["a", "b", "c"]}, "generators"),
+        ({"explanation": 4}, "explanation"),
+        ({"context": [1]}, "context"),
+        ({"context": {"principle": "a\u0000"}}, "context"),
+        ({"context": {"a": {"b": ["\ud800"]}}}, "context"),
+        ({"prompt": {"text": "x"}}, "prompt"),
+        ({"prompt": [{"role": "boss", "content": "x"}]}, "prompt[0].role"),
+        ({"prompt": [{"role": "user", "content": ["x"]}]}, "prompt[0].content"),
+        ({"tier": [[0], [1]]}, "row"),
+    ],
+)
+def test_one_bad_row_is_refused_by_field_and_sinks_no_import(room, project, row, reason):
+    lead = room.client("lead")
+    good = {"prompt": "Good?", "responses": ["a", "b"], "gold": {"preferred": 1, "strength": 2}, "stream": "gold"}
+    rows = [good, {"prompt": "Bad?", "responses": ["a", "b"]} | row, good | {"prompt": "Last?"}]
+    data = "\n".join(json.dumps(one) for one in rows).encode()
+    path = f"/projects/{project}/import?template={room.template}"
+    for dry in ("&dry_run=1", ""):
+        done = lead.post(path + dry, content=data)
+        assert (done.status_code, done.json()["items"]) == (200, 2), done.text
+        (refused,) = done.json()["rejected"]
+        assert refused["line"] == 2
+        assert refused["reason"].startswith(reason)
+    assert lead.get("/projects").json()[0]["items"] == 5
+
+
+def test_an_import_says_what_it_did_not_use_and_takes_an_encoding(room, project):
+    lead = room.client("lead")
+    path = f"/projects/{project}/import?template={room.template}&format="
+    row = {"prompt": "Q?", "chosen": "a", "rejected": "b", "source": "web", "id": 4}
+    done = lead.post(path + "preference", content=json.dumps(row).encode()).json()
+    assert (done["items"], done["unused"]) == (1, {"id": 1, "source": 1})
+    table = 'prompt;responses\nWie heißt das?;"[""x"", ""y""]"\n'.encode("cp1252")
+    refused = lead.post(path + "csv", content=table)
+    assert (refused.status_code, "--encoding" in refused.json()["fix"]) == (422, True)
+    assert lead.post(path + "csv&encoding=cp1252", content=table).json()["items"] == 1
+    assert lead.post(path + "csv&encoding=nonsense", content=table).status_code == 409
+    wrong = lead.post(path + "kto", content=json.dumps(row).encode()).json()
+    assert "--format preference" in wrong["notes"][0]
 
 
 def test_imports_tell_refused_rows_by_line_and_dry_runs_store_nothing(room, project):
@@ -269,7 +370,7 @@ def test_imports_tell_refused_rows_by_line_and_dry_runs_store_nothing(room, proj
     assert (done["rows"], done["items"]) == (7, 3)
     assert [r["line"] for r in done["rejected"]] == [3, 9, 11, 12]
     assert "same text" in done["rejected"][0]["reason"]
-    assert "not JSON" in done["rejected"][3]["reason"]
+    assert "not valid JSON" in done["rejected"][3]["reason"]
     assert lead.get("/projects").json()[0]["items"] == 6
     assert lead.post(path.replace("jsonl", "xlsx"), content=data).status_code == 409
     assert lead.post(path.replace(room.template, "none"), content=data).status_code == 404
@@ -278,19 +379,19 @@ def test_imports_tell_refused_rows_by_line_and_dry_runs_store_nothing(room, proj
 
 def test_annotators_work_on_during_a_large_import(room, project):
     lead, client = room.client("lead"), room.client("annotator")
-    rows = [{"prompt": f"Big {n // 2}?", "responses": [f"a{n}", f"b{n}"]} for n in range(1500)]
+    rows = [{"prompt": f"Big {n // 2}?", "responses": [f"a{n}", f"b{n}"]} for n in range(12_000)]
     rows[1201]["responses"] = ["same", "same"]
     data = "\n".join(json.dumps(row) for row in rows).encode()
     reply = []
     path = f"/projects/{project}/import?template={room.template}"
     importing = threading.Thread(target=lambda: reply.append(lead.post(path, content=data)))
     importing.start()
-    seats = 0
-    while importing.is_alive():
-        seats += take(client, project) is not None
+    while True:  # every request is answered, how ever long the import takes
+        assert take(client, project) is not None
+        if not importing.is_alive():
+            break
     importing.join()
-    assert (reply[0].json()["items"], reply[0].json()["rejected"][0]["line"]) == (1499, 1202)
-    assert seats > 2
+    assert (reply[0].json()["items"], reply[0].json()["rejected"][0]["line"]) == (11_999, 1202)
 
 
 def test_csv_and_trl_files_are_read(room, project):
@@ -304,7 +405,7 @@ def test_csv_and_trl_files_are_read(room, project):
     assert (found["items"], [r["line"] for r in found["rejected"]]) == (1, [2])
 
 
-def test_progress_and_gold(room, project):
+def test_progress_counts_by_stream_and_retired_gold_is_shown_no_more(room, project):
     lead, client = room.client("lead"), room.client("annotator")
     row = {"prompt": "G?", "responses": ["e", "f"], "stream": "gold", "gold": {"preferred": 0, "strength": 1}}
     lead.post(f"/projects/{project}/import?template={room.template}", content=json.dumps(row).encode())
@@ -361,12 +462,13 @@ def test_adjudication_is_blind_first(room, project):
     assert judge_.post(f"/adjudication/{item}/settle", json=body | {"cause": "mood"}).status_code == 422
 
 
-def test_people_and_tokens(room):
+def test_accounts_and_tokens_are_made_listed_without_secrets_and_ended(room):
     admin = room.client("admin")
     made = admin.post("/people", json={"handle": "ada", "role": "lead", "password": PASSWORD})
     assert made.status_code == 201
     assert admin.post("/people", json={"handle": "ada"}).status_code == 409
-    assert admin.post("/people", json={"handle": "eve", "password": "short"}).status_code == 409
+    weak = admin.post("/people", json={"handle": "eve", "password": "short"})
+    assert (weak.status_code, weak.json()["where"]) == (422, "password")
     ada = room.client("ada")
     token = ada.post("/tokens", json={"name": "trainer", "scopes": ["read"], "days": 3}).json()
     listed = ada.get("/tokens")
@@ -394,11 +496,24 @@ def test_the_audit_log_is_told_and_verified(room, project):
     assert admin.get("/audit?limit=2").json() == every[-2:]
 
 
-def test_flags(room, project):
+def test_a_report_of_an_item_is_stored_once_for_each_key(room, project):
     client = room.client("annotator")
     seat = take(client, project)
-    assert client.post(f"/items/{seat['item']}/flag", json={"reason": "broken", "note": "?"}).status_code == 201
-    assert client.post("/items/none/flag", json={"reason": "broken"}).status_code == 404
+    path, said, keyed = f"/items/{seat['item']}/flag", {"reason": "broken", "note": "?"}, {"Idempotency-Key": key(7)}
+    assert client.post(path, json=said).status_code == 422
+    first = client.post(path, json=said, headers=keyed)
+    again = client.post(path, json=said, headers=keyed)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    other = client.post(path, json=said | {"note": "!"}, headers=keyed)
+    assert (other.status_code, other.json()["where"]) == (422, "Idempotency-Key")
+    assert client.post(path, json=said, headers={"Idempotency-Key": key(8)}).status_code == 201
+    with room.store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(flag_table)).scalar() == 2
+    assert (
+        client.post("/items/none/flag", json={"reason": "broken"}, headers={"Idempotency-Key": key(9)}).status_code
+        == 404
+    )
 
 
 def test_pages_are_templates_that_hold_no_data(room, monkeypatch):
@@ -414,7 +529,7 @@ def test_pages_are_templates_that_hold_no_data(room, monkeypatch):
     assert nobody.get(room.url + "/base").status_code == 404
 
 
-def test_signs_of_life_and_unknown_paths(room):
+def test_health_calls_answer_and_unknown_paths_are_problems(room):
     nobody = room.anonymous()
     for path in ("/healthz", "/readyz", f"{room.url}/healthz", f"{room.url}/readyz"):
         assert nobody.get(path).json()["ok"] is True

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from trueup.demo import ROLES
+from trueup.commands.demo import ROLES
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def demo(tmp_path_factory):
         running = subprocess.Popen(
             [sys.executable, "-m", "trueup", "serve", "--demo", "--port", "0"], stdout=out, stderr=out
         )
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while not re.search(r"http://\S+", log.read_text()):
         assert running.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
@@ -27,7 +27,7 @@ def demo(tmp_path_factory):
     text = log.read_text()
     yield re.search(r"http://[^\s/]+", text).group(), re.search(r"password (\S+)", text).group(1)
     running.send_signal(signal.SIGTERM)
-    assert running.wait(20) == 0
+    assert running.wait(120) == 0
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -45,7 +45,7 @@ def test_every_role_gets_in_and_sees_that_all_is_simulated(demo, role):
 
 def test_the_lead_finds_who_does_not_read(demo):
     url, password = demo
-    with httpx.Client(base_url=f"{url}/api/v1", headers={"Origin": url}, timeout=60) as client:
+    with httpx.Client(base_url=f"{url}/api/v1", headers={"Origin": url}, timeout=120) as client:
         client.post("/auth/login", json={"handle": "demo-lead", "password": password})
         judged = max(client.get("/projects").json(), key=lambda one: one["judgments"])
         rows = client.get(f"/projects/{judged['id']}/quality/annotators").json()["annotators"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web.conftest import judge
-from trueup.feedback.projects import NewItem, import_items
-from trueup.web.annotate.markdown import TAGS, to_html
+from trueup.feedback.store.projects import NewItem, import_items
+from trueup.web.shell.markdown import TAGS, to_html
 
 PAYLOADS = [
     "<script>alert(1)</script>",

@@ -74,10 +74,11 @@ def test_a_settled_item_overrides_the_votes(room, judged):
     admin, settler = room.client("annotator"), room.client("adjudicator")
     item = json.loads(room.client("viewer").get(f"/projects/{judged}/quality/disagreement").text)
     assert item is not None
-    from trueup.feedback.reading import read_project
+    from trueup.feedback.store.reading import read_project
 
     target = next(iter(read_project(room.store, judged).items.values()))
-    assert admin.post(f"/items/{target.id}/flag", json={"reason": "wrong"}).status_code == 201
+    keyed = {"Idempotency-Key": "report 1"}
+    assert admin.post(f"/items/{target.id}/flag", json={"reason": "wrong"}, headers=keyed).status_code == 201
     seat = settler.get(f"/adjudication/{judged}/next").json()["seat"]
     bad = next(r["id"] for r in seat["responses"] if r["text"].startswith("bad"))
     verdict = {"kind": "pairwise", "preferred": bad, "strength": 3}

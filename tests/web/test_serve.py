@@ -12,10 +12,11 @@ import pytest
 from tests.web.conftest import API, PASSWORD
 from tests.web.test_crowd import Process
 from trueup.errors import UsageError
-from trueup.feedback.accounts import has_admin, sign_in
-from trueup.feedback.projects import add_person, create_project
-from trueup.feedback.store import Store
-from trueup.web.annotate.serve import is_loopback, serve
+from trueup.feedback.store.accounts import has_admin, sign_in
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.projects import add_person, create_project
+from trueup.web.annotate.serve import serve_feedback
+from trueup.web.shell.server import is_loopback
 
 
 def trueup(*words, **environment):
@@ -24,7 +25,7 @@ def trueup(*words, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env={**os.environ, **environment},
     )
 
@@ -32,12 +33,12 @@ def trueup(*words, **environment):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "feedback.example"])
 def test_others_are_not_served_before_an_admin_has_a_password(tmp_path, host):
     with pytest.raises(UsageError, match="no admin has a password"):
-        serve(str(tmp_path / "f.db"), host, 0)
+        serve_feedback(str(tmp_path / "f.db"), host, 0)
     with Store(tmp_path / "f.db") as store:
         add_person(store, "root", role="admin")  # without a password
         assert not has_admin(store)
     with pytest.raises(UsageError, match="no admin has a password"):
-        serve(str(tmp_path / "f.db"), host, 0)
+        serve_feedback(str(tmp_path / "f.db"), host, 0)
 
 
 def test_loopback_addresses_are_known():
@@ -103,3 +104,20 @@ def test_verify_follows_the_chain_and_finds_tampering(tmp_path):
     broken = trueup("feedback", "verify", "--db", db)
     assert broken.returncode == 1
     assert "event 2" in broken.stderr
+
+
+def test_a_password_is_changed_on_the_command_line(tmp_path):
+    db, new = tmp_path / "f.db", "purple lantern over gravel"
+    words = ("feedback", "user", "password", "ada", "--db", db)
+    assert "no such file" in trueup(*words, TRUEUP_OLD_PASSWORD=PASSWORD, TRUEUP_PASSWORD=new).stderr
+    trueup("feedback", "user", "add", "ada", "--db", db, TRUEUP_PASSWORD=PASSWORD)
+    wrong = trueup(*words, TRUEUP_OLD_PASSWORD="wrong", TRUEUP_PASSWORD=new)
+    weak = trueup(*words, TRUEUP_OLD_PASSWORD=PASSWORD, TRUEUP_PASSWORD="ada123456789")
+    assert (wrong.returncode, weak.returncode) == (2, 2)
+    assert "do not match" in wrong.stderr
+    assert "common words" in weak.stderr
+    done = trueup(*words, TRUEUP_OLD_PASSWORD=PASSWORD, TRUEUP_PASSWORD=new)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Store(db) as store:
+        assert sign_in(store, "ada", PASSWORD) is None
+        assert sign_in(store, "ada", new) is not None

@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from tests.web.conftest import Room
-from trueup.feedback.projects import add_template, create_project, import_items
-from trueup.feedback.simulate import Planted, crowd, plant, work
-from trueup.feedback.store import Store
-from trueup.web.annotate.limits import Limits
+from trueup.collectors.planted import plant, planted_annotator, planted_panel
+from trueup.collectors.simulated import collect_answers
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.projects import add_template, create_project, import_items
+from trueup.web.shell.limits import Limits
 
 ODD = (
-    Planted("spammer", spam="fast"),
-    Planted("leans left", side=2.6),
-    Planted("always right", spam="right"),
+    planted_annotator("spammer", habit="fast"),
+    planted_annotator("leans left", side=2.6),
+    planted_annotator("always right", habit="right"),
 )
 
 
@@ -52,13 +53,14 @@ def judged(tmp_path_factory):
     template = add_template(store, project, "pairwise", "pairs", {"quality": quality})
     world = plant(120, seed=4, gold=0.12)
     import_items(store, template, world.rows, overlap=5)
-    people = crowd(7, seed=4, odd=ODD)
-    done = work(world, people, Http(room, project, people), seed=4)
+    people = planted_panel(7, seed=4, odd=ODD)
+    done = collect_answers(people, Http(room, project, people), worth=world.worth, seed=4)
     yield room, project, done
     room.close()
     store.close()
 
 
+@pytest.mark.slow
 def test_everything_was_judged_once_over_http(judged):
     room, project, done = judged
     lead = room.client("lead")
@@ -83,15 +85,16 @@ def test_the_planted_spammers_and_the_leaning_are_found_and_nobody_else(judged):
     assert {"leans left", "always right"} <= outstanding
 
 
+@pytest.mark.slow
 def test_groups_of_values_and_a_taste_for_length_are_found_and_called_no_spam(judged):
     room, _, _ = judged
     project = create_project(room.store, "divided", simulated=True)
     template = add_template(room.store, project, "pairwise", "pairs")
     world = plant(150, seed=1, gold=0.0, value_gap=1.0, spread=4.0)
     import_items(room.store, template, world.rows, overlap=6)
-    people = [replace(one, name=f"v{n}", cluster=int(n < 3)) for n, one in enumerate(crowd(8, seed=1))]
-    people.append(Planted("likes long", ability=0.2, length=6.0))
-    assert work(world, people, Http(room, project, people), seed=1) == 900
+    people = [replace(one, name=f"v{n}", cluster=int(n < 3)) for n, one in enumerate(planted_panel(8, seed=1))]
+    people.append(planted_annotator("likes long", ability=0.2, length=6.0))
+    assert collect_answers(people, Http(room, project, people), worth=world.worth, seed=1) == 900
     lead = room.client("lead")
     handles = {row["pseudonym"]: row["handle"] for row in room.client("root").get("/people").json()}
     found = lead.get(f"/projects/{project}/quality/bias").json()

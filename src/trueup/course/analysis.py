@@ -126,11 +126,11 @@ class ConstitutionalCritic:
 
     def revise(self, prompt: str, response: str, critique: str | dict[str, Any]) -> str:
         """A better response. Without anything to criticise the response comes back as it is."""
-        said = critique if isinstance(critique, str) else " ".join(critique.get("suggestions", ()))
-        if not said.strip():
+        advice = critique if isinstance(critique, str) else " ".join(critique.get("suggestions", ()))
+        if not advice.strip():
             return response
         revised = self.model(
-            f"Question: {prompt}\nAnswer: {response}\nCritique: {said}\n"
+            f"Question: {prompt}\nAnswer: {response}\nCritique: {advice}\n"
             "Rewrite the answer so that the critique no longer applies. Give only the new answer."
         ).strip()
         if not revised:
@@ -146,14 +146,25 @@ def compare_alignment_methods() -> dict[str, dict[str, Any]]:
         "RLHF (PPO)": {
             "models_needed": 4,
             "models": ["policy", "reference", "reward model", "value head"],
-            "steps": 5,
+            "steps": [
+                "Fine-tune the base model on demonstrations; a frozen copy is the reference.",
+                "Collect preferences between answers and train a reward model on them.",
+                "Sample answers from the policy and score them with the reward model.",
+                "Subtract the KL penalty and estimate advantages with the value head.",
+                "Update policy and value head by the clipped PPO loss, and sample again.",
+            ],
             "pros": ["Learns from its own answers", "Can use any reward, also one without gradient"],
             "cons": ["Four models and sampling in the loop", "Can game the reward model; needs a KL leash"],
         },
         "DPO": {
             "models_needed": 2,
             "models": ["policy", "reference"],
-            "steps": 4,
+            "steps": [
+                "Fine-tune the base model on demonstrations; a frozen copy is the reference.",
+                "Collect preferences between answers.",
+                "Compute the reference's log-probs of chosen and rejected answers once.",
+                "Train the policy on the DPO loss over the pairs.",
+            ],
             "pros": ["A supervised loss: no sampling, no reward model", "Reference log-probs are computed once"],
             "cons": [
                 "Offline as printed: learns only from the pairs it has",

@@ -55,8 +55,8 @@ def _reward_model(rng: np.random.Generator) -> None:
         both = model.forward(np.concatenate([chosen[train], rejected[train]]))
         loss, up, down = reward_model_loss(both[:150], both[150:])
         model.backward(np.concatenate([up, down]))
-        for name, gradient in model.gradients().items():
-            model.parameters()[name] -= 0.5 * gradient
+        for parameter, gradient in zip(model.parameters(), model.gradients(), strict=True):
+            parameter -= 0.5 * gradient
         if step in (0, 199):
             print(f"Reward model loss after {step + 1:3d} steps: {loss:.4f}")
     on_chosen, on_rejected = model.forward(chosen[held_out]), model.forward(rejected[held_out])
@@ -111,7 +111,7 @@ def _comparison() -> None:
     for name, facts in compare_alignment_methods().items():
         print(f"{name}:")
         print(f"  Models needed: {facts['models_needed']} ({', '.join(facts['models'])})")
-        print(f"  Steps: {facts['steps']}")
+        print(f"  Steps: {len(facts['steps'])}")
         print(f"  Pros: {'; '.join(facts['pros'])}")
         print(f"  Cons: {'; '.join(facts['cons'])}")
 
@@ -120,6 +120,8 @@ def _hacking(runs: dict[str, list[Evaluation]]) -> None:
     _section("5. Reward Hacking")
     for name, history in runs.items():
         shown = history[::4]
-        found = analyze_reward_hacking([e.reward for e in shown], [e.quality for e in shown], kl=[e.kl for e in shown])
-        print(f"{name}: reward {found['reward_change']:+.2f}, quality {found['quality_change']:+.2f}")
-        print(f"  {found['summary']}")
+        analysis = analyze_reward_hacking(
+            [e.reward for e in shown], [e.quality for e in shown], kl=[e.kl for e in shown]
+        )
+        print(f"{name}: reward {analysis['reward_change']:+.2f}, quality {analysis['quality_change']:+.2f}")
+        print(f"  {analysis['summary']}")

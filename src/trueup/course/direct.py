@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.course.arrays import floats, token_ids
-from trueup.course.preferences import PreferencePair, create_preference_batch
+from trueup.config.seeds import derive
+from trueup.course.arrays import array, floats, token_ids
+from trueup.course.preferences import SIDES, PreferenceBatch, PreferencePair, create_preference_batch
 from trueup.errors import ConfigError, DataError, ShapeError, UsageError
-from trueup.seeds import derive
 from trueup.spec import logprob, preference
 from trueup.spec.shapes import Array, Mask
 
 Metrics = dict[str, float]
-Batch = dict[str, NDArray[np.int64]]
+Batch = Mapping[str, NDArray[np.int64]]
 
 
 def compute_log_probs(
@@ -40,7 +41,7 @@ def compute_log_probs(
         ShapeError: The shapes do not fit.
         DataError: A token that counts is not in the vocabulary.
     """
-    logits_BTV = np.asarray(logits, dtype=np.float64)
+    logits_BTV = array("logits", logits)
     use_BT: Mask | None = None if mask is None else np.asarray(mask).astype(bool)
     if logits_BTV.ndim != 3 or logits_BTV.shape[:2] != np.shape(tokens):
         raise ShapeError(
@@ -182,26 +183,32 @@ class DPOTrainer:
         return float(loss.mean()), metrics, up / loss.size, down / loss.size
 
     def train_step(self, batch: Batch) -> Metrics:
-        """One update from a batch made by ``create_preference_batch``; the reference gets no gradient.
+        """One update from ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; the reference gets no gradient.
 
-        Returns the metrics of ``compute_loss`` before the update. Padding between prompt and answer is taken out, so
-        only the masks decide what is read; the loss counts answer tokens only.
+        Returns the metrics of ``compute_loss`` before the update. Padding between prompt and answer is taken out; the
+        loss counts answer tokens only. Where a row ends, a batch of ``create_preference_batch`` knows; in a plain
+        dictionary ``prompt_mask``, ``chosen_mask`` and ``rejected_mask`` say it, or else the tokenizer's padding id,
+        if that is not its end token too.
 
         Raises:
-            DataError: A mask is missing, or a prompt or answer has no token.
+            DataError: An array is missing, nothing says where rows end, or a prompt or answer has no token.
             NonFiniteError: The model gave NaN or infinite log-probs; nothing was updated.
         """
         if self.model is None:
             raise UsageError(
                 "the trainer has no model", where="DPOTrainer.train_step", fix="DPOTrainer(model, ref_model, ...)"
             )
-        rows = {side: _joined(batch, side) for side in ("chosen", "rejected")}
+        parts = {side: _unpadded(batch, side, self.tokenizer) for side in SIDES}
+        rows = {side: _joined(parts["prompt"], parts[side], side) for side in ("chosen", "rejected")}
         if isinstance(self.model, LanguageModel):
             return self._numpy_step(rows)
         return self._torch_step(rows)
 
     def train(self, dataset: list[PreferencePair], epochs: int = 1, batch_size: int = 4) -> list[Metrics]:
-        """Train on ``dataset`` in a seeded order; returns the metrics of each step."""
+        """Train on ``dataset`` in a seeded order; returns the metrics of each step.
+
+        Answers end with the tokenizer's ``eos_token_id`` where it has one.
+        """
         if not dataset:
             raise DataError("no pairs", where="DPOTrainer.train", expected="at least one")
         if self.tokenizer is None:
@@ -215,19 +222,19 @@ class DPOTrainer:
             order = np.random.default_rng(derive(self.seed, "course", epoch)).permutation(len(dataset))
             for start in range(0, len(dataset), batch_size):
                 pairs = [dataset[i] for i in order[start : start + batch_size]]
-                history.append(self.train_step(create_preference_batch(pairs, self.tokenizer)))
+                history.append(self.train_step(create_preference_batch(pairs, self.tokenizer, add_eos=True)))
         return history
 
     def _numpy_step(self, rows: dict[str, tuple[NDArray[np.int64], Mask]]) -> Metrics:
-        now = [self.model.logits(ids) for ids, _ in rows.values()]
-        fixed = [self.ref_model.logits(ids) for ids, _ in rows.values()]
+        policy_logits = [self.model.logits(ids) for ids, _ in rows.values()]
+        reference_logits = [self.ref_model.logits(ids) for ids, _ in rows.values()]
         logps = [
             compute_log_probs(logits, ids, shift=True, mask=counts)
-            for side in (now, fixed)
+            for side in (policy_logits, reference_logits)
             for logits, (ids, counts) in zip(side, rows.values(), strict=True)
         ]
         _, metrics, *slopes = self.compute_loss(*logps)
-        for (ids, counts), logits, slope_B in zip(rows.values(), now, slopes, strict=True):
+        for (ids, counts), logits, slope_B in zip(rows.values(), policy_logits, slopes, strict=True):
             (grad,) = logprob.sequence_logps_grad(logits[:, :-1], ids[:, 1:], counts[:, 1:])
             self.model.update(ids[:, :-1], grad * slope_B[:, None, None], self.lr)
         return metrics
@@ -245,40 +252,64 @@ class DPOTrainer:
         device = next(self.model.parameters()).device
 
         def logps(model: Any) -> list[torch.Tensor]:
-            found = []
+            logps_of_answers = []
             for ids, counts in rows.values():
                 tokens = torch.as_tensor(ids, device=device)
                 mask = torch.as_tensor(counts, device=device)
                 # Padding is on the right: under causal attention no counted position sees it, so no mask is needed.
                 out = model(tokens)
                 logits = out.logits if hasattr(out, "logits") else out
-                found.append(sequence_logps(logits[:, :-1], tokens[:, 1:], mask[:, 1:]))
-            return found
+                logps_of_answers.append(sequence_logps(logits[:, :-1], tokens[:, 1:], mask[:, 1:]))
+            return logps_of_answers
 
         with torch.no_grad():
-            fixed = logps(self.ref_model)
-        now = logps(self.model)
-        _, metrics, *_ = self.compute_loss(*(x.detach().cpu().double().numpy() for x in (*now, *fixed)))
-        loss = dpo(now[0], now[1], fixed[0], fixed[1], self.beta, label_smoothing=self.label_smoothing).mean()
+            reference_logps = logps(self.ref_model)
+        policy_logps = logps(self.model)
+        _, metrics, *_ = self.compute_loss(
+            *(x.detach().cpu().double().numpy() for x in (*policy_logps, *reference_logps))
+        )
+        loss = dpo(
+            policy_logps[0],
+            policy_logps[1],
+            reference_logps[0],
+            reference_logps[1],
+            self.beta,
+            label_smoothing=self.label_smoothing,
+        ).mean()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return metrics
 
 
-def _joined(batch: Batch, side: str) -> tuple[NDArray[np.int64], Mask]:
-    """Prompt then answer without the padding between them, padded on the right, and where the answer is."""
-    missing = [k for k in ("prompt_ids", "prompt_mask", f"{side}_ids", f"{side}_mask") if k not in batch]
-    if missing:
+def _unpadded(batch: Batch, side: str, tokenizer: Any) -> list[NDArray[np.int64]]:
+    """The rows of one side without their padding."""
+    where = "DPOTrainer.train_step"
+    if f"{side}_ids" not in batch:
+        raise DataError(f"the batch has no {side}_ids", where=where, expected="the three of create_preference_batch")
+    ids_BT = np.asarray(batch[f"{side}_ids"])
+    if isinstance(batch, PreferenceBatch):
+        return [row[:length] for row, length in zip(ids_BT, batch.lengths[side], strict=True)]
+    if f"{side}_mask" in batch:
+        return [row[mask.astype(bool)] for row, mask in zip(ids_BT, np.asarray(batch[f"{side}_mask"]), strict=True)]
+    pad, eos = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+    if pad is None or pad == eos:
         raise DataError(
-            f"the batch has no {missing[0]}",
-            where="DPOTrainer.train_step",
-            expected="the ids and masks of create_preference_batch",
+            f"nothing says where the rows of {side}_ids end: the tokenizer has no padding token of its own",
+            where=where,
+            expected="a batch of create_preference_batch, or one with masks",
+            fix=f"add {side}_mask [batch, length], 1 for a token and 0 for padding",
         )
+    ends = [int(np.flatnonzero(row != pad).max(initial=-1)) + 1 for row in ids_BT]
+    return [row[:end] for row, end in zip(ids_BT, ends, strict=True)]
+
+
+def _joined(
+    prompts: list[NDArray[np.int64]], answers: list[NDArray[np.int64]], side: str
+) -> tuple[NDArray[np.int64], Mask]:
+    """Prompt then answer without the padding between them, padded on the right, and where the answer is."""
     rows, marks = [], []
-    for index in range(len(batch["prompt_ids"])):
-        prompt = batch["prompt_ids"][index][batch["prompt_mask"][index].astype(bool)]
-        answer = batch[f"{side}_ids"][index][batch[f"{side}_mask"][index].astype(bool)]
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         for name, ids in (("prompt", prompt), (f"{side} answer", answer)):
             if not len(ids):
                 raise DataError(

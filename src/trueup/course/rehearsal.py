@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from trueup.config.seeds import derive
 from trueup.course.direct import BigramModel
 from trueup.course.reinforcement import AdaptiveKLController, PPOBuffer, kl_penalty_reward, ppo_loss, value_loss
-from trueup.seeds import derive
 from trueup.spec import logprob
 from trueup.spec.shapes import Array
 

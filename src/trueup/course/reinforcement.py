@@ -6,14 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trueup.course.arrays import floats
-from trueup.errors import ConfigError, NonFiniteError, ShapeError
+from trueup.course.arrays import array, floats, number
+from trueup.errors import ConfigError, ShapeError
 from trueup.spec import advantage, kl, policy
 from trueup.spec.shapes import Array, require_same
 
 
 class PPOBuffer:
-    """Transitions in time order, and their generalised advantage estimates."""
+    """Transitions in time order, and their generalised advantage estimates.
+
+    ``states``, ``actions``, ``rewards``, ``values``, ``log_probs`` and ``dones`` are lists of one length, to be read,
+    appended to or replaced; ``truncated_values`` maps the index of a cut-off transition to V of the state after it.
+    """
 
     def __init__(self, gamma: float = 0.99, lam: float = 0.95) -> None:
         if not (0 <= gamma <= 1 and 0 <= lam <= 1):
@@ -30,7 +34,7 @@ class PPOBuffer:
         self.values: list[float] = []
         self.log_probs: list[float] = []
         self.dones: list[bool] = []
-        self.bootstraps: list[float | None] = []
+        self.truncated_values: dict[int, float] = {}
         self._last_value = 0.0
 
     def __len__(self) -> int:
@@ -54,17 +58,17 @@ class PPOBuffer:
         """
         if done and truncated_value is not None:
             raise ConfigError("done and truncated at once", where="PPOBuffer.add", expected="one of them")
-        for name, number in (("reward", reward), ("value", value), ("log_prob", log_prob), ("V", truncated_value)):
-            if number is not None and not np.isfinite(number):
-                raise NonFiniteError(f"{name} is {number}", where=f"PPOBuffer.add, transition {len(self)}")
+        where = f"PPOBuffer.add, transition {len(self)}"
+        row = [number(name, x, where) for name, x in (("reward", reward), ("value", value), ("log_prob", log_prob))]
+        after = None if truncated_value is None else number("truncated_value", truncated_value, where)
         self._last_value = 0.0
+        if after is not None:
+            self.truncated_values[len(self)] = after
         self.states.append(state)
         self.actions.append(action)
-        self.rewards.append(float(reward))
-        self.values.append(float(value))
-        self.log_probs.append(float(log_prob))
+        for column, entry in zip((self.rewards, self.values, self.log_probs), row, strict=True):
+            column.append(entry)
         self.dones.append(bool(done))
-        self.bootstraps.append(truncated_value)
 
     def compute_advantages(self, last_value: float = 0.0, *, normalize: bool = False) -> tuple[Array, Array]:
         """``(advantages, returns)`` [N].
@@ -73,32 +77,39 @@ class PPOBuffer:
             last_value: V of the state after the last transition, if the episode goes on there.
             normalize: Scale advantages to mean 0 and variance 1; returns are made before that.
         """
-        if not np.isfinite(last_value):
-            raise NonFiniteError(f"last_value is {last_value}", where="PPOBuffer.compute_advantages")
-        self._last_value = float(last_value)
+        self._last_value = number("last_value", last_value, "PPOBuffer.compute_advantages")
+        self._require_one_length("rewards", "values", "dones")
+        rewards_N, values_N = floats(rewards=self.rewards, values=self.values) if len(self) else (np.zeros(0),) * 2
         pieces: list[Array] = []
         start = 0
         for index in range(len(self)):
-            cut = self.dones[index] or self.bootstraps[index] is not None
-            if not cut and index + 1 < len(self):
+            bootstrap = self.truncated_values.get(index)
+            if not (self.dones[index] or bootstrap is not None) and index + 1 < len(self):
                 continue
-            bootstrap = self.bootstraps[index]
-            after = 0.0 if self.dones[index] else bootstrap if bootstrap is not None else last_value
-            rewards, values = (np.array([x[start : index + 1]]) for x in (self.rewards, self.values))
+            after = 0.0 if self.dones[index] else self._last_value if bootstrap is None else bootstrap
+            rewards, values = rewards_N[None, start : index + 1], values_N[None, start : index + 1]
             mask = np.ones(rewards.shape, dtype=bool)
             pieces.append(advantage.gae(rewards, values, mask, self.gamma, self.lam, np.array([after]))[0])
             start = index + 1
         advantages = np.concatenate(pieces) if pieces else np.zeros(0)
-        returns: Array = advantages + np.array(self.values)
+        returns: Array = advantages + values_N
         if normalize and len(self):
             advantages = advantage.whiten(advantages[None], np.ones((1, len(self)), dtype=bool))[0]
         return advantages, returns
+
+    def _require_one_length(self, *names: str) -> None:
+        """The lists are public, so they may have been changed apart from each other."""
+        lengths = {name: len(getattr(self, name)) for name in names}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise ShapeError(f"the buffer holds {counts}", where="PPOBuffer", expected="lists of one length")
 
     def get_batch(self, last_value: float | None = None, *, normalize: bool = False) -> dict[str, Any]:
         """Everything as arrays: states, actions, old_log_probs, advantages, returns, values.
 
         Without ``last_value`` it is the one given to ``compute_advantages`` for these transitions, else 0.
         """
+        self._require_one_length("states", "actions", "rewards", "values", "log_probs", "dones")
         after = self._last_value if last_value is None else last_value
         advantages, returns = self.compute_advantages(after, normalize=normalize)
         return {
@@ -141,7 +152,7 @@ def kl_divergence(log_probs_p: Array, log_probs_q: Array, *, axis: int | None = 
     Without ``axis`` everything is summed to one float: right for one distribution. For a table of distributions give
     the vocabulary's ``axis`` and get one number each.
     """
-    p, q = np.asarray(log_probs_p, dtype=np.float64), np.asarray(log_probs_q, dtype=np.float64)
+    p, q = array("log_probs_p", log_probs_p), array("log_probs_q", log_probs_q)
     require_same(log_probs_p=p, log_probs_q=q)
     if axis is None:
         return float(kl.exact(p.reshape(1, 1, -1), q.reshape(1, 1, -1))[0, 0])
@@ -179,8 +190,8 @@ class AdaptiveKLController:
 
     def update(self, current: float, n_steps: int = 1) -> float:
         """The new coefficient, after ``n_steps`` episodes at a KL of ``current``."""
-        if not np.isfinite(current):  # clipping would turn NaN into "far too near" and lower the coefficient
-            raise NonFiniteError(f"the KL is {current}", where="AdaptiveKLController.update", expected="nats")
+        # Clipping would turn NaN into "far too near" and lower the coefficient.
+        current = number("the KL", current, "AdaptiveKLController.update")
         if n_steps < 1:
             raise ShapeError(f"n_steps is {n_steps}", where="AdaptiveKLController.update", expected="at least 1")
         self.value = self._control.update(self.value, current, n_steps)

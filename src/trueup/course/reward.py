@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from trueup.course.arrays import floats
-from trueup.errors import UsageError
+from trueup.course.arrays import array, floats
+from trueup.errors import ShapeError, UsageError
 from trueup.spec import mlp, preference
 from trueup.spec.shapes import Array
 
+_NAMES = ("W1", "b1", "W2", "b2")
+"""Parameters in the documents' order."""
+
 _MOST_OPEN = 8
 """Forward passes kept for their backward; evaluation in a loop must not fill memory."""
+
+
+class _Global:
+    """NumPy's global random state."""
+
+    def standard_normal(self, size: tuple[int, int], /) -> Array:
+        return np.random.standard_normal(size)  # noqa: NPY002  (the documents draw from it, so a seed gives their weights)
 
 
 class RewardModel:
@@ -25,8 +35,9 @@ class RewardModel:
     """
 
     def __init__(self, input_dim: int, hidden_dim: int = 256, *, seed: int | None = None) -> None:
-        rng = np.random.default_rng(seed)
-        self._weights = mlp.init(input_dim, hidden_dim, rng)
+        """Random weights: of NumPy's global state, which ``np.random.seed`` sets, or of ``seed`` alone."""
+        self.input_dim, self.hidden_dim = input_dim, hidden_dim
+        self._weights = mlp.init(input_dim, hidden_dim, _Global() if seed is None else np.random.default_rng(seed))
         self.grads: dict[str, Array] = {}
         self._open: list[mlp.Cache] = []
         self._seen: dict[str, Array] = {}
@@ -73,13 +84,19 @@ class RewardModel:
         self._open = [c for c in self._open if c is not cache]
         return grad_x_BD
 
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self) -> list[Array]:
         """W1, b1, W2, b2; the arrays themselves, so that in-place updates train the model."""
-        return self._weights
+        return [self._weights[name] for name in _NAMES]
 
-    def gradients(self) -> dict[str, Array]:
-        """The gradients of the last ``backward``."""
-        return self.grads
+    def gradients(self) -> list[Array]:
+        """The gradients of the last ``backward``, in the order of ``parameters``; by name they are in ``grads``.
+
+        Raises:
+            UsageError: There was no ``backward``.
+        """
+        if not self.grads:
+            raise UsageError("there are no gradients", where="RewardModel.gradients", fix="backward(grad) comes first")
+        return [self.grads[name] for name in _NAMES]
 
     def _moved(self) -> bool:
         """Whether the weights are no longer those that the open passes were made with."""
@@ -113,15 +130,18 @@ class RewardModel:
 
 def _weight(name: str) -> property:
     def read(self: RewardModel) -> Array:
-        return self.parameters()[name]
+        return self._weights[name]
 
     def write(self: RewardModel, value: Array) -> None:
-        self.parameters()[name] = value
+        shape = self._weights[name].shape
+        if np.shape(value) != shape:
+            raise ShapeError(f"{name} has shape {np.shape(value)}", where=f"RewardModel.{name}", expected=f"{shape}")
+        self._weights[name] = array(name, value)
 
     return property(read, write, doc=f"Parameter {name}.")
 
 
-for _name in ("W1", "b1", "W2", "b2"):
+for _name in _NAMES:
     setattr(RewardModel, _name, _weight(_name))
 
 

@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from trueup.config.seeds import derive
 from trueup.errors import ConfigError
-from trueup.seeds import derive
 
 T = TypeVar("T")
 Ids = tuple[int, ...]
@@ -150,7 +150,7 @@ class EpochPlan(Generic[T]):
         rng = np.random.default_rng(derive(self.seed, self.purpose, epoch))
         order = rng.permutation(len(self.items))
         span = self.size * self.pool
-        found: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        batches: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         for start in range(0, len(order), span):
             part = order[start : start + span]
             if self.lengths is not None and self.pool > 1:
@@ -158,8 +158,8 @@ class EpochPlan(Generic[T]):
             pieces = [part[at : at + self.size] for at in range(0, len(part), self.size)]
             full = len(part) // self.size
             turns = rng.permutation(full) if self.lengths is not None and self.pool > 1 else np.arange(full)
-            found += [pieces[turn] for turn in turns] + pieces[full:]  # a short batch stays the last of its epoch
-        return found
+            batches += [pieces[turn] for turn in turns] + pieces[full:]  # a short batch stays the last of its epoch
+        return batches
 
 
 def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -> list[tuple[T, ...]]:

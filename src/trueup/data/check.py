@@ -1,40 +1,39 @@
 """What is in a data file and what is wrong with it, with line numbers: ``trueup data check FILE``.
 
 It reads like training does, but goes on past bad rows. Beyond what the readers refuse it looks for what training
-would take in silently: near-duplicates, contradictions, prompts shared with another split, damaged encoding, and a
-preference for the longer response.
+would take in silently: near-duplicates, contradictions, prompts shared with another split, damaged encoding, columns
+that are not what their names say, and a preference for the longer response. What it keeps of each row it keeps on
+disk, so that memory does not grow with the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 
-from trueup.data.formats import Format, recognise, renamed
-from trueup.data.pair_formats import PAIRS
-from trueup.data.read import read_demonstrations, read_labelled, read_pairs, read_prompts, read_texts
-from trueup.data.read_report import Count, Loaded, ReadReport
-from trueup.data.similar import Similar, near_duplicates, words_of
-from trueup.data.single_formats import DEMONSTRATIONS, LABELLED, PROMPTS, TEXTS
-from trueup.data.sources import open_source
-from trueup.types import Demonstration, Labelled, PreferencePair
+from trueup.data.containers import open_source
+from trueup.data.formats import recognise, renamed
+from trueup.data.parts import parts_of
+from trueup.data.read import KINDS, Reading, content_of
+from trueup.data.read_report import Count, ReadReport
+from trueup.data.similar import Index, words_of
+from trueup.data.spool import Column, hash64, repeated
+from trueup.data.structure import Structure
+from trueup.types import Labelled, PreferencePair
 
 # Most specific first: a file of pairs also has prompts.
-_KINDS: tuple[tuple[Sequence[Format[Any]], Callable[..., Loaded[Any]]], ...] = (
-    (PAIRS, read_pairs),
-    (LABELLED, read_labelled),
-    (DEMONSTRATIONS, read_demonstrations),
-    (PROMPTS, read_prompts),
-    (TEXTS, read_texts),
-)
+_KINDS = ("preference pairs", "labelled responses", "demonstrations", "prompts", "texts")
+_HELD = 16_000_000
+"""Characters of responses that are held while they are gathered by prompt."""
+_TOKENIZED = 256
+"""Texts that go through a tokenizer together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ class Lengths:
     most: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], unit: str) -> Lengths:
+    def of(cls, lengths: NDArray[Any], unit: str) -> Lengths:
         """Summary of at least one length; quantiles interpolate linearly."""
         median, p95 = np.quantile(lengths, [0.5, 0.95])
-        return cls(unit, min(lengths), float(median), float(p95), max(lengths))
+        return cls(unit, int(lengths.min()), float(median), float(p95), int(lengths.max()))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -86,6 +85,8 @@ class CheckReport:
     cycles: Count = field(default_factory=Count)
     """Pairs that close a circle over three or more responses of one prompt (a over b, b over c, c over a)."""
     encoding: dict[str, Count] = field(default_factory=dict)
+    structure: dict[str, Count] = field(default_factory=dict)
+    """What suggests that a column is not what its name says, or is not ready to be trained on."""
     shared: list[Shared] = field(default_factory=list)
     longer_chosen: float | None = None
     """Share of pairs whose chosen response has more characters, among those of unequal length."""
@@ -95,30 +96,35 @@ class CheckReport:
     @property
     def problems(self) -> dict[str, Count]:
         """Everything that deserves a look, by name."""
-        found = {f"skipped: {why}": n for why, n in self.read.skipped.items()}
-        found |= {
+        counts = {f"skipped: {why}": n for why, n in self.read.skipped.items()}
+        counts |= {
+            "pair_id repeats with other content (nothing goes by it)": self.read.repeated_ids,
             "duplicates": self.read.duplicates,
             "near-duplicate prompts or texts": self.near_duplicates,
             "contradictions": self.contradictions,
             "preferences that run in a circle": self.cycles,
         }
-        found |= {f"encoding: {why}": n for why, n in self.encoding.items()}
-        for one in self.shared:
-            found[f"prompts also in {one.other}"] = one.exact
-            found[f"prompts nearly also in {one.other}"] = one.near
-        return {name: n for name, n in found.items() if n.count}
+        counts |= {f"encoding: {why}": n for why, n in self.encoding.items()}
+        part = "texts" if self.read.kind == "texts" else "prompts"
+        counts |= {f"{part} already went through a chat template: {name}": n for name, n in self.read.templated.items()}
+        counts |= self.read.doubts | self.structure
+        for overlap in self.shared:
+            counts[f"prompts also in {overlap.other}"] = overlap.exact
+            counts[f"prompts nearly also in {overlap.other}"] = overlap.near
+        return {name: n for name, n in counts.items() if n.count}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
             "read": self.read.to_dict(),
             "prompts": self.prompts,
-            "lengths": {part: [one.to_dict() for one in all_] for part, all_ in self.lengths.items()},
+            "lengths": {part: [length.to_dict() for length in all_] for part, all_ in self.lengths.items()},
             "near_duplicates": self.near_duplicates.to_dict(),
             "contradictions": self.contradictions.to_dict(),
             "cycles": self.cycles.to_dict(),
             "encoding": {why: n.to_dict() for why, n in self.encoding.items()},
-            "shared": [one.to_dict() for one in self.shared],
+            "structure": {why: n.to_dict() for why, n in self.structure.items()},
+            "shared": [overlap.to_dict() for overlap in self.shared],
             "longer_chosen": self.longer_chosen,
             "desirable": self.desirable,
         }
@@ -133,9 +139,9 @@ class CheckReport:
         ]
         lines += [f"  left out: {why}: {n}" for why, n in read.left_out.items()]
         for part, all_ in self.lengths.items():
-            for one in all_:
-                quantiles = f"min {one.least}, median {one.median:.0f}, p95 {one.p95:.0f}, max {one.most}"
-                lines.append(f"  length of {part}: {quantiles} {one.unit}")
+            for length in all_:
+                quantiles = f"min {length.least}, median {length.median:.0f}, p95 {length.p95:.0f}, max {length.most}"
+                lines.append(f"  length of {part}: {quantiles} {length.unit}")
         if self.longer_chosen is not None:
             lines.append(f"  the longer response is chosen in {self.longer_chosen:.1%} of pairs of unequal length")
         if self.desirable is not None:
@@ -145,11 +151,13 @@ class CheckReport:
         ]
         if marks:
             lines.append(f"  the file has {' and '.join(marks)}; read correctly")
-        if read.unused_columns:
-            lines.append(f"  columns not used: {', '.join(read.unused_columns)}")
+        lines += [f"  ! column {name!r} holds text and is not used: {n}" for name, n in read.unused_text.items()]
+        rest = [name for name in read.unused_columns if name not in read.unused_text]
+        if rest:
+            lines.append(f"  columns not used: {', '.join(rest)}")
         problems = self.problems
         lines += [f"  ! {name}: {n}" for name, n in problems.items()]
-        return "\n".join(lines if problems else [*lines, "  no problems found"])
+        return "\n".join(lines if problems or read.unused_text else [*lines, "  no problems found"])
 
 
 def check_file(
@@ -159,6 +167,7 @@ def check_file(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     tokenizer: Any = None,
+    verdicts: Mapping[str, str] | None = None,
 ) -> CheckReport:
     """Check one file or dataset.
 
@@ -168,6 +177,7 @@ def check_file(
         columns: Our column name -> the file's, where they differ; also for ``against``.
         split: Which split of a dataset that has several.
         tokenizer: A Hugging Face tokenizer, to measure lengths in tokens too and to find spelled special tokens.
+        verdicts: What the verdicts on two responses mean, where the file leaves it open; also for ``against``.
 
     Returns:
         The findings.
@@ -175,63 +185,165 @@ def check_file(
     Raises:
         DataError: Nothing in the source can be used, or it cannot be read at all.
     """
-    loaded = _load(source, columns, split)
-    report = CheckReport(loaded.report, 0, {})
-    parts = [dict(_parts(item)) for item in loaded.items]
-    names = list(dict.fromkeys(name for one in parts for name in one))
-    for name in names:
-        report.lengths[name] = list(_lengths([one[name] for one in parts if name in one], tokenizer))
-    keys = [_key(one) for one in parts]
-    report.prompts = len(set(keys))
-    for number, _ in near_duplicates(keys):
-        report.near_duplicates.add(loaded.lines[number])
-    _find_faults(report, parts, loaded.lines, tokenizer)
-    _compare(report, loaded)
+    reading = _reading(source, columns, split, verdicts)
+    look = _Look(reading, tokenizer)
+    for line, item in reading.each():
+        look.take(line, item)
+    look.close()
     for other in against:
-        report.shared.append(_shared(keys, loaded.lines, other, columns))
-    return report
+        look.share(other, _reading(other, columns, None, verdicts))
+    return look.report
 
 
-def _load(source: str | Path, columns: Mapping[str, str] | None, split: str | None) -> Loaded[Any]:
+def _reading(
+    source: str | Path, columns: Mapping[str, str] | None, split: str | None, verdicts: Mapping[str, str] | None
+) -> Reading:
     opened = open_source(source, split)
     first = [renamed(line.row, columns or {}) for line in islice(opened.lines(), 50) if line.row is not None]
-    for formats, read in _KINDS:
-        if not first or any(one.fits(row) for one in formats for row in first):
-            return read(source, columns=columns, split=split, on_bad="skip")
-    everything = [one for formats, _ in _KINDS for one in formats]
+    for kind in _KINDS:
+        if not first or any(row_format.fits(row) for row_format in KINDS[kind] for row in first):
+            return Reading(source, kind, columns=columns, split=split, on_bad="skip", verdicts=verdicts, hold=_HELD)
+    everything = [row_format for kind in _KINDS for row_format in KINDS[kind]]
     recognise(everything, first, source=str(source), kind="training data")
     raise AssertionError("recognise raises when no format fits")
 
 
-def _parts(item: Any) -> Iterator[tuple[str, str]]:
-    """The named texts of an example; turns of a chat are joined without their roles."""
-    match item:
-        case PreferencePair():
-            yield "prompt", _said(item.prompt)
-            yield "chosen", item.chosen
-            yield "rejected", item.rejected
-        case Demonstration() | Labelled():
-            if item.prompt:
-                yield "prompt", _said(item.prompt)
-            yield "completion", item.completion
-        case _:
-            yield "prompt" if isinstance(item, tuple) else "text", _said(item)
-
-
-def _said(prompt: Any) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)
-
-
-def _key(parts: Mapping[str, str]) -> str:
+def _prompt_words(parts: Mapping[str, str]) -> str:
     """What may not be in two splits: the prompt, or the text where there is none."""
     return words_of(next(iter(parts.values())))
 
 
-def _lengths(texts: Sequence[str], tokenizer: Any) -> Iterator[Lengths]:
-    yield Lengths.of([len(text) for text in texts], "characters")
-    if tokenizer is not None:
-        ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        yield Lengths.of([len(one) for one in ids], "tokens")
+class _Look:
+    """One look over a file: takes the examples as they are read, and keeps of each only numbers, on disk."""
+
+    def __init__(self, reading: Reading, tokenizer: Any) -> None:
+        self.report = CheckReport(reading.report, 0, {})
+        self.alone = reading.alone
+        self.tokenizer = tokenizer
+        self.tests = _tests(tokenizer)
+        self.index = Index()
+        self.structure = Structure()
+        self.lines, self.contents, self.names = Column("Q"), Column("Q"), Column("Q")
+        self.lengths: dict[str, Column] = {}
+        self.tokens: dict[str, Column] = {}
+        self.waiting: dict[str, list[str]] = {}
+        self.questions, self.verdicts = Column("Q"), Column("B")
+        self.prompts, self.chosen, self.rejected = Column("Q"), Column("Q"), Column("Q")
+
+    def take(self, line: int, item: Any) -> None:
+        """Look at one example."""
+        parts = parts_of(item, self.alone)
+        self.lines.append(line)
+        self.contents.append(hash64(repr(content_of(item))))
+        self.index.add(_prompt_words(parts))
+        self.structure.take(line, item, parts)
+        for name, text in parts.items():
+            self.lengths.setdefault(name, Column("I")).append(len(text))
+            if self.tokenizer is not None:
+                self._measure(name, text)
+        for why, test in self.tests.items():
+            if any(test(text) for text in parts.values()):
+                self.report.encoding.setdefault(why, Count()).add(line)
+        if isinstance(item, PreferencePair):
+            self._compare(item)
+        elif isinstance(item, Labelled):
+            self.questions.append(hash64(repr(item.prompt), item.completion))
+            self.verdicts.append(item.desirable)
+
+    def _measure(self, name: str, text: str | None) -> None:
+        """Count the tokens of a text, many at a time; with None those that wait."""
+        texts = self.waiting.setdefault(name, [])
+        texts += [] if text is None else [text]
+        if texts and (text is None or len(texts) >= _TOKENIZED):
+            for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+                self.tokens.setdefault(name, Column("I")).append(len(ids))
+            texts.clear()
+
+    def _compare(self, pair: PreferencePair) -> None:
+        sides = sorted((pair.chosen, pair.rejected))
+        prompt = repr(pair.prompt)
+        self.questions.append(hash64(prompt, *sides))
+        self.verdicts.append(pair.chosen == sides[0])
+        self.prompts.append(hash64(prompt))
+        self.chosen.append(hash64(pair.chosen))
+        self.rejected.append(hash64(pair.rejected))
+        self.names.append(hash64(pair.pair_id))
+
+    def close(self) -> None:
+        """Say what all of them together show."""
+        report, lines = self.report, self.lines.values()
+        for name, lengths in self.lengths.items():
+            report.lengths[name] = [Lengths.of(lengths.values(), "characters")]
+            if self.tokenizer is not None:
+                self._measure(name, None)
+                report.lengths[name].append(Lengths.of(self.tokens[name].values(), "tokens"))
+        report.prompts = len(np.unique(self.index.hashes))
+        _mark(report.near_duplicates, lines[sorted(self.index.near_duplicates())])
+        contents = self.contents.values()
+        _mark(report.read.duplicates, lines[repeated(contents)])
+        if len(self.names):
+            _mark(report.read.repeated_ids, lines[_differ(self.names.values(), contents)])
+        if len(self.questions):
+            _mark(report.contradictions, lines[_differ(self.questions.values(), self.verdicts.values())])
+        report.structure = self.structure.findings()
+        if len(self.prompts):
+            longer, unequal = _compared(*(self.lengths[side].values() for side in ("chosen", "rejected")))
+            report.longer_chosen = longer / unequal if unequal else None
+            _mark(report.cycles, lines[self._in_circles()])
+        elif len(self.verdicts):
+            report.desirable = float(self.verdicts.values().mean())
+
+    def share(self, other: str | Path, reading: Reading) -> None:
+        """Find prompts that ``other`` has too."""
+        theirs = Index()
+        for _, item in reading.each():
+            theirs.add(_prompt_words(parts_of(item, reading.alone)))
+        exact, near = self.index.also_in(theirs)
+        overlap = Shared(str(other), Count(), Count())
+        _mark(overlap.exact, self.lines.values()[exact])
+        _mark(overlap.near, self.lines.values()[near])
+        self.report.shared.append(overlap)
+
+    def _in_circles(self) -> NDArray[np.bool_]:
+        """Pairs inside a strongly connected set of three or more responses; no reward orders those (property 18)."""
+        prompts, chosen, rejected = (c.values() for c in (self.prompts, self.chosen, self.rejected))
+        inside = np.zeros(len(prompts), dtype=np.bool_)
+        order = np.argsort(prompts, kind="stable")
+        starts = np.flatnonzero(np.diff(prompts[order], prepend=prompts[order[:1]] + np.uint64(1)))
+        for begin, end in pairwise([*starts.tolist(), len(order)]):
+            rows = order[begin:end]
+            if len(rows) < 3:
+                continue
+            names, place = np.unique(np.concatenate([chosen[rows], rejected[rows]]), return_inverse=True)
+            if len(names) >= 3:
+                inside[rows] = _circular(place[: len(rows)], place[len(rows) :], len(names))
+        return inside
+
+
+def _circular(better: NDArray[Any], worse: NDArray[Any], names: int) -> NDArray[np.bool_]:
+    """Which of the pairs of one prompt lie on a circle."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(better)), (better, worse)), shape=(names, names))
+    _, group = connected_components(graph, directed=True, connection="strong")
+    return np.asarray((group[better] == group[worse]) & (np.bincount(group)[group[better]] >= 3))
+
+
+def _mark(count: Count, lines: NDArray[Any]) -> None:
+    for line in np.sort(lines).tolist():
+        count.add(line)
+
+
+def _differ(keys: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a key was there before with another value."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return np.asarray(values[first][inverse] != values)
+
+
+def _compared(chosen: NDArray[Any], rejected: NDArray[Any]) -> tuple[int, int]:
+    """Pairs with the longer response chosen, and pairs of unequal length."""
+    return int((chosen > rejected).sum()), int((chosen != rejected).sum())
 
 
 # UTF-8 bytes shown as Windows-1252 or Latin-1: "é" becomes "Ã©", a curly quote "â€™".
@@ -243,85 +355,24 @@ _SIGNS = {
 }
 
 
-def _find_faults(report: CheckReport, parts: Sequence[Mapping[str, str]], lines: Sequence[int], tokenizer: Any) -> None:
+def _tests(tokenizer: Any) -> dict[str, Callable[[str], object]]:
     tests: dict[str, Callable[[str], object]] = {why: sign.search for why, sign in _SIGNS.items()}
     tests["UTF-8 that was read as Latin-1"] = is_mojibake
     if tokenizer is not None:
         from trueup.data.encode import Encoder
 
         tests["spells a special token of the tokenizer (encoded as plain text)"] = Encoder(tokenizer).holds_special
-    for one, line in zip(parts, lines, strict=True):
-        for why, test in tests.items():
-            if any(test(text) for text in one.values()):
-                report.encoding.setdefault(why, Count()).add(line)
+    return tests
 
 
 def is_mojibake(text: str) -> bool:
     """Whether ``text`` holds UTF-8 that was read as Windows-1252 or Latin-1, such as ``cafÃ©``."""
-    for found in _MOJIBAKE.findall(text):
+    for suspect in _MOJIBAKE.findall(text):
         for encoding in ("cp1252", "latin-1"):
-            for end in range(2, len(found) + 1):
+            for end in range(2, len(suspect) + 1):
                 try:
-                    if len(found[:end].encode(encoding).decode("utf-8")) == 1:
+                    if len(suspect[:end].encode(encoding).decode("utf-8")) == 1:
                         return True
                 except UnicodeError:
                     continue
     return False
-
-
-def _compare(report: CheckReport, loaded: Loaded[Any]) -> None:
-    said: dict[Any, bool] = {}
-    for item, line in zip(loaded.items, loaded.lines, strict=True):
-        if isinstance(item, PreferencePair):
-            sides = sorted((item.chosen, item.rejected))
-            key, verdict = (item.prompt, *sides), item.chosen == sides[0]
-        elif isinstance(item, Labelled):
-            key, verdict = (item.prompt, item.completion), item.desirable
-        else:
-            return
-        if said.setdefault(key, verdict) is not verdict:
-            report.contradictions.add(line)
-    if isinstance(loaded.items[0], Labelled):
-        report.desirable = sum(item.desirable for item in loaded.items) / len(loaded.items)
-        return
-    _find_cycles(report, loaded)
-    unequal = [p for p in loaded.items if len(p.chosen) != len(p.rejected)]
-    if unequal:
-        report.longer_chosen = sum(len(p.chosen) > len(p.rejected) for p in unequal) / len(unequal)
-
-
-def _find_cycles(report: CheckReport, loaded: Loaded[Any]) -> None:
-    """Mark pairs inside a strongly connected set of three or more responses; no reward orders those (property 18)."""
-    by_prompt: dict[Any, list[tuple[PreferencePair, int]]] = {}
-    for pair, line in zip(loaded.items, loaded.lines, strict=True):
-        if pair.strength > 0.5:
-            by_prompt.setdefault(pair.prompt, []).append((pair, line))
-    for pairs in by_prompt.values():
-        names = list(dict.fromkeys(text for pair, _ in pairs for text in (pair.chosen, pair.rejected)))
-        if len(pairs) < 3 or len(names) < 3:
-            continue
-        place = {name: at for at, name in enumerate(names)}
-        better = [place[pair.chosen] for pair, _ in pairs]
-        worse = [place[pair.rejected] for pair, _ in pairs]
-        graph = coo_array((np.ones(len(pairs)), (better, worse)), shape=(len(names), len(names)))
-        _, group = connected_components(graph, directed=True, connection="strong")
-        size = np.bincount(group)
-        for first, second, (_, line) in zip(better, worse, pairs, strict=True):
-            if group[first] == group[second] and size[group[first]] >= 3:
-                report.cycles.add(line)
-
-
-def _shared(keys: Sequence[str], lines: Sequence[int], other: str | Path, columns: Mapping[str, str] | None) -> Shared:
-    theirs = dict.fromkeys(_key(dict(_parts(item))) for item in _load(other, columns, None).items)
-    index = Similar()
-    for words in theirs:
-        index.add(words)
-    found = Shared(str(other), Count(), Count())
-    verdicts: dict[str, bool | None] = {}
-    for words, line in zip(keys, lines, strict=True):
-        if words not in verdicts:
-            verdicts[words] = True if words in theirs else (False if index.nearest(words) is not None else None)
-        verdict = verdicts[words]
-        if verdict is not None:
-            (found.exact if verdict else found.near).add(line)
-    return found

@@ -25,6 +25,7 @@ Ids: TypeAlias = tuple[int, ...]
 # Noncharacters: Unicode reserves them for internal use, so text that is exchanged does not hold them.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_ESCAPED = re.compile(r"\\ufdd0([0-9]+)\\ufdd1")
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _ANCHORS = ("\n", ".", "a", "0")
 
@@ -63,17 +64,21 @@ class Encoder:
         """``text`` with every spelling of a special token replaced by a mark; ``encode`` puts it back as text."""
         return self._special.sub(lambda m: f"{_OPEN}{self._strings.index(m.group())}{_CLOSE}", text)
 
+    def unmasked(self, text: str) -> str:
+        """The text that ``masked`` replaced."""
+        return _MARK.sub(lambda m: self._strings[int(m.group(1))], text)
+
     def encode(self, texts: Sequence[Text]) -> list[Ids]:
         """Ids of each text. No BOS or EOS is added; special tokens appear only where a template wrote them."""
-        found: list[Ids] = [()] * len(texts)
+        encodings: list[Ids] = [()] * len(texts)
         for parsed in (False, True):
             plain = [i for i, t in enumerate(texts) if t.parsed is parsed and _OPEN not in t.value]
             for i, ids in zip(plain, self._batch([texts[i].value for i in plain], parsed=parsed), strict=True):
-                found[i] = ids
+                encodings[i] = ids
         for i, text in enumerate(texts):
-            if _OPEN in text.value or self._leaks(text, found[i]):
-                found[i] = self._pieces(text)
-        return found
+            if _OPEN in text.value or self._leaks(text, encodings[i]):
+                encodings[i] = self._pieces(text)
+        return encodings
 
     def complete(self, heads: Sequence[tuple[Text, Ids]], tails: Sequence[str]) -> list[tuple[Ids, bool]]:
         """Ids of each tail as the continuation of its head's ids, and whether a token straddled the boundary.
@@ -104,18 +109,18 @@ class Encoder:
         if not text.value:
             return [()]
         if _OPEN not in text.value:
-            found = [ids for ids in self._joined(text) if not self._leaks(text, ids)]
-            if found:
-                return found
+            encodings = [ids for ids in self._joined(text) if not self._leaks(text, ids)]
+            if encodings:
+                return encodings
         return [self._pieces(text, continued=True)]
 
     def _joined(self, text: Text) -> list[Ids]:
-        found = [] if self._adds_space else [self._batch([text.value], parsed=text.parsed)[0]]
+        encodings = [] if self._adds_space else [self._batch([text.value], parsed=text.parsed)[0]]
         for anchor in _ANCHORS:
             left, both = self._batch([anchor, anchor + text.value], parsed=text.parsed)
             if both[: len(left)] == left:
-                found.append(both[len(left) :])
-        return found
+                encodings.append(both[len(left) :])
+        return encodings
 
     def _leaks(self, text: Text, ids: Ids) -> bool:
         return not text.parsed and not self._forbidden.isdisjoint(ids)
@@ -149,15 +154,15 @@ class Encoder:
     def _one(self, text: Text, *, continued: bool) -> Ids:
         if not continued:
             return self._batch([text.value], parsed=text.parsed)[0]
-        found = self._joined(text)
-        if not found:
+        encodings = self._joined(text)
+        if not encodings:
             raise _cannot_continue(text.value)
-        return found[0]
+        return encodings[0]
 
     def _batch(self, texts: list[str], *, parsed: bool) -> list[Ids]:
         if not texts:
             return []
-        found = self.tokenizer(
+        id_lists = self.tokenizer(
             texts,
             add_special_tokens=False,
             split_special_tokens=not parsed,
@@ -165,7 +170,7 @@ class Encoder:
             return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
-        return [tuple(ids) for ids in found]
+        return [tuple(ids) for ids in id_lists]
 
     def _decode(self, ids: Ids) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -180,18 +185,23 @@ class Encoder:
         return ()
 
 
+def escaped_marks(text: str) -> str:
+    """``text`` with the marks of ``Encoder.masked`` as they were, where JSON spelled them in ASCII."""
+    return _ESCAPED.sub(f"{_OPEN}\\1{_CLOSE}", text) if "\\ufdd0" in text else text
+
+
 def _special_tokens(tokenizer: Any) -> dict[str, int]:
     """Spelling -> id of BOS, EOS, padding and every other control token.
 
     Byte-fallback pieces are text (a newline is ``<0x0A>``), though some converted tokenizers list them as special.
     """
     marked = {str(t.content): int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    found = {spelling: number for spelling, number in marked.items() if not _BYTE.fullmatch(spelling)}
+    special_ids = {spelling: number for spelling, number in marked.items() if not _BYTE.fullmatch(spelling)}
     for name in ("bos_token", "eos_token", "pad_token"):
         spelling, number = getattr(tokenizer, name), getattr(tokenizer, name + "_id")
         if spelling is not None and number is not None:
-            found[str(spelling)] = int(number)
-    return found
+            special_ids[str(spelling)] = int(number)
+    return special_ids
 
 
 def _cannot_continue(text: str) -> ModelError:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
+import reprlib
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from trueup.errors import DataError
@@ -45,9 +48,13 @@ class Fault(Exception):
         return DataError(self.what, where=place, expected=self.expected, fix=self.fix)
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 4, 120, 60, 60
+
+
 def short(value: Any) -> str:
-    """``repr`` cut to one readable line."""
-    shown = repr(value)
+    """``repr`` cut to one readable line, however large or deep the value is."""
+    shown = _BRIEF.repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
@@ -84,18 +91,47 @@ def checked_text(value: Any, name: str, *, empty: bool = False) -> str:
             expected="some text",
             fix=f"remove the row, or {SKIPPING}",
         )
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise Fault(
-                f"{name} holds half a character",
-                f"holds half a character (a lone surrogate, {short(value[error.start])}) at position {error.start}",
-                field=name,
-                expected="valid Unicode",
-                fix="the text was cut inside an emoji or decoded wrongly: repair it where it was made",
-            ) from None
+    at = half_character(value)
+    if at is not None:
+        raise Fault(
+            f"{name} holds half a character",
+            f"holds half a character (a lone surrogate, {short(value[at])}) at position {at}",
+            field=name,
+            expected="valid Unicode",
+            fix="the text was cut inside an emoji or decoded wrongly: repair it where it was made",
+        )
     return value
+
+
+def half_character(text: str) -> int | None:
+    """Where ``text`` holds a lone surrogate, which no file and no terminal can take; None if nowhere."""
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def identifier(value: Any, name: str) -> str:
+    """What the data calls something: text, or a whole number taken as text; empty where there is no value or no text.
+
+    Anything else (3.0, true, a list) is refused rather than spelled, because two tools would spell it in two ways.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise Fault(
+            f"{name} is neither text nor a whole number",
+            f"is {short(value)}, {_kind(value)}",
+            field=name,
+            expected="text or a whole number; null or empty where there is none",
+            fix="write it as text, in quotes",
+        )
+    return checked_text(value, name)
 
 
 def text(row: Row, name: str, *, empty: bool = False) -> str:
@@ -110,25 +146,28 @@ def number(row: Row, name: str) -> float:
 
 def checked_number(value: Any, name: str) -> float:
     """``value`` as a finite number."""
-    found = math.nan
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        found = float(value)
-    elif isinstance(value, str):
-        try:
-            found = float(value)
-        except ValueError:
-            found = math.nan
-    if not math.isfinite(found):
+    number = math.nan
+    if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):  # words; whole numbers past 1e308
+            number = float(value)
+    if not math.isfinite(number):
         raise Fault(f"{name} is not a number", f"is {short(value)}", field=name, expected="a finite number")
-    return found
+    return number
 
 
-_YES_NO = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+_YES_NO = {
+    **dict.fromkeys(("true", "yes", "1", "1.0", "acceptable", "good", "accept", "thumbs_up"), True),
+    **dict.fromkeys(("false", "no", "0", "0.0", "unacceptable", "bad", "reject", "thumbs_down"), False),
+}
 
 
 def yes_no(row: Row, name: str) -> bool:
-    """The yes/no label in column ``name``: true/false, 1/0, or one of these or yes/no as text."""
-    value = present(row, name)
+    """The yes/no label in column ``name``."""
+    return checked_yes_no(present(row, name), name)
+
+
+def checked_yes_no(value: Any, name: str) -> bool:
+    """``value`` as yes or no: true/false, 1/0, or one of these or of the usual words as text."""
     if isinstance(value, bool):
         return value
     spelled = str(int(value)) if isinstance(value, (int, float)) and value in (0, 1) else value
@@ -164,10 +203,10 @@ def spelled_list(cell: str) -> Any:
         return cell
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(text)
+            literal = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        return found if isinstance(found, list) else cell
+        return literal if isinstance(literal, list) else cell
     return cell
 
 

@@ -31,6 +31,8 @@ class Count:
         return {"count": self.count, "lines": list(self.lines)}
 
     def __str__(self) -> str:
+        if not self.lines:
+            return str(self.count)
         more = ", ..." if len(self.lines) == _NAMED else ""
         return f"{self.count} (line {', '.join(map(str, self.lines))}{more})"
 
@@ -59,9 +61,36 @@ class ReadReport:
     columns: dict[str, str] = field(default_factory=dict)
     """Renamed columns: our name -> the file's."""
     unused_columns: tuple[str, ...] = ()
+    unused_text: dict[str, Count] = field(default_factory=dict)
+    """Of these, columns that hold text, lists or objects in some rows, and in which."""
+    doubts: dict[str, Count] = field(default_factory=dict)
+    """What makes items doubtful that are made all the same."""
+    repeated_ids: Count = field(default_factory=Count)
+    """Pairs with an id that an earlier pair of other content has; nothing goes by ids, so no harm is done."""
+    templated: dict[str, Count] = field(default_factory=dict)
+    """Prompts (or texts without one) that already went through a chat template, by its name and a marker."""
+    templated_control: int = 0
+    """How many of these hold control tokens, rather than plain words."""
     limited: bool = False
     """Reading stopped at ``limit`` before the end of the source."""
     notes: tuple[str, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """What whoever trains on this should be told, one line each."""
+        lines = [
+            f"column {name!r} is not used; it holds text or lists in {n.count} of {self.rows} rows, from line"
+            f" {n.lines[0]} on"
+            for name, n in self.unused_text.items()
+        ]
+        if self.kind == "prompts" and len(lines) > 1:  # other data has prompts too, and its answers are not wanted here
+            lines = [f"columns not used for prompts: {', '.join(map(repr, self.unused_text))}"]
+        lines += [f"skipped: {why}: {n}" for why, n in self.skipped.items()]
+        lines += [f"{why}: {n}" for why, n in self.doubts.items()]
+        if self.repeated_ids.count:
+            lines.append(f"pair_id repeats with other content: {self.repeated_ids}; pairs go by their content instead")
+        for name, n in self.templated.items():
+            lines.append(f"prompts already went through a chat template, {name}: {n}; it is read as plain text")
+        return [f"{self.source}: {line}" for line in lines]
 
     def skip(self, reason: str, line: int) -> None:
         """Count a row that cannot be used."""
@@ -71,7 +100,7 @@ class ReadReport:
         """Count what is sound but makes no item."""
         self.left_out.setdefault(reason, Count()).add(line, count)
 
-    def require_items(self) -> None:
+    def require_items(self, fix: str | None = None) -> None:
         """Refuse a source that gave nothing.
 
         Raises:
@@ -86,6 +115,7 @@ class ReadReport:
             else "the source is empty",
             where=self.source,
             expected="at least one usable row",
+            fix=fix,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +134,10 @@ class ReadReport:
             "crlf_lines": self.crlf_lines,
             "columns": dict(self.columns),
             "unused_columns": list(self.unused_columns),
+            "unused_text": {name: n.to_dict() for name, n in self.unused_text.items()},
+            "doubts": {why: n.to_dict() for why, n in self.doubts.items()},
+            "repeated_ids": self.repeated_ids.to_dict(),
+            "templated": {name: n.to_dict() for name, n in self.templated.items()},
             "limited": self.limited,
             "notes": list(self.notes),
         }
@@ -119,3 +153,9 @@ class Loaded(Generic[T_co]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def place(self, number: int) -> str:
+        """Where item ``number`` came from: ``file:line``."""
+        return (
+            f"{self.report.source}:{self.lines[number]}" if self.lines else f"{self.report.source}, item {number + 1}"
+        )

@@ -3,6 +3,8 @@
 Promises, each with a test:
 
 * ``render_prompt(p)`` is exactly what the sampler is fed, and ``render(p, anything).prompt_ids`` equals it;
+* of a chat, the prompt is what ``apply_chat_template`` writes for it, and prompt and completion are what it writes for
+  the conversation with its answer, up to the end token; a row where the two do not agree is refused, by file and line;
 * a whole completion ends with exactly one end token, a cut or unfinished one with none (no EOS is forged);
 * at most one BOS, at position 0; special-token spellings in data stay text;
 * a prompt that is too long loses its beginning (BOS stays), a completion its end; each is counted, and beyond
@@ -11,31 +13,40 @@ Promises, each with a test:
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from trueup.config import Batch
-from trueup.data.encode import Encoder, Ids, Text
+from trueup.config import Batch, Model, Reading
+from trueup.data.encode import Encoder, Ids
+from trueup.data.read_report import Loaded
 from trueup.data.render_report import RenderReport, Tally
+from trueup.data.sequence_ids import Head, SequenceIds, Tail, sound
 from trueup.data.template import PLAIN_TEMPLATE, ChatTemplate
 from trueup.errors import ConfigError, DataError, ModelError
-from trueup.types import Demonstration, Labelled, PreferencePair, Prompt
+from trueup.ledger import Run, read_lines
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, content_id
 
 __all__ = [
     "PLAIN_TEMPLATE",
     "Ids",
+    "RankedPair",
     "RenderReport",
     "Rendered",
     "RenderedLabelled",
     "RenderedPair",
+    "RenderedRanking",
     "Renderer",
     "check_tokenizer",
     "pair_length",
+    "ranking_length",
 ]
 
 
@@ -49,11 +60,16 @@ class Rendered:
     """The completion is not whole, so it does not end with an end token."""
     prompt_cut: bool = False
     """The prompt lost its beginning."""
+    weight: float = 1.0
+    """How much its tokens count beside those of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPair:
-    """A preference pair as ids; both sides continue the same prompt ids."""
+    """A preference pair as ids; both sides continue the same prompt ids.
+
+    ``pair_id`` and ``key`` are those of the ``PreferencePair``: its name, for people, and the hash of its content.
+    """
 
     pair_id: str
     prompt_ids: Ids
@@ -62,6 +78,18 @@ class RenderedPair:
     strength: float
     truncated_chosen: bool = False
     truncated_rejected: bool = False
+    key: str = ""
+    weight: float = 1.0
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", content_id(*self.ids))
+
+    @property
+    def ids(self) -> tuple[Ids, Ids, Ids]:
+        """What a model sees of the pair: prompt, chosen, rejected. Equal ids have equal log-probs."""
+        return self.prompt_ids, self.chosen_ids, self.rejected_ids
 
 
 def pair_length(pair: RenderedPair) -> int:
@@ -77,20 +105,48 @@ class RenderedLabelled:
     completion_ids: Ids
     desirable: bool
     truncated: bool = False
+    strength: float = 1.0
+    weight: float = 1.0
+    key: str = ""
+    """Hash of prompt and response, as ``Labelled`` has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
-    """A prompt made ready: its text and the ids of just that text, and what a model is fed (BOS added, cut)."""
+class RankedPair:
+    """Two responses of a ranking of which one is better, by their numbers, and the key that they have as a pair."""
 
-    text: Text
-    ids: Ids
-    fed: Ids
-    cut: bool
+    better: int
+    worse: int
+    key: str
 
     @property
-    def chat(self) -> bool:
-        return self.text.parsed
+    def pair_id(self) -> str:
+        """Pairs of a ranking have no name of their own."""
+        return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRanking:
+    """Two or more different responses to one prompt as ids, with their ranks: 0 is best, equal is tied."""
+
+    prompt_ids: Ids
+    completions: tuple[Ids, ...]
+    ranks: tuple[int, ...]
+    pairs: tuple[RankedPair, ...]
+    """Every two of which one is better."""
+    weight: float = 1.0
+
+
+def ranking_length(ranking: RenderedRanking) -> int:
+    """Padded tokens that a ranking costs: every response carries the prompt."""
+    return len(ranking.completions) * (len(ranking.prompt_ids) + max(map(len, ranking.completions)))
+
+
+T = TypeVar("T")
+Items: TypeAlias = Sequence[T] | Loaded[T]
+"""Examples, or what a reader gave: then errors and counts name file and line."""
+
+_NO_ROOM = "the prompt leaves no room for a completion"
 
 
 class Renderer:
@@ -103,6 +159,11 @@ class Renderer:
             and one that leaves no room for a completion is dropped and counted.
         max_truncated_share: Share of examples that may be truncated or dropped before it is an error.
         template: ``plain`` uses the built-in chat template instead of the tokenizer's own.
+        today: What a chat template that writes the date takes for today; None is the day it is.
+        variables: Further variables of the chat template.
+        skip_bad_rows: Leave out and count the rows that the chat template refuses, instead of stopping at the first.
+        allow_unwritten: Take chats of which the template leaves out a part, such as tool calls; it is counted.
+        say: Is told, in one line each, what of the examples is not used.
 
     Raises:
         ModelError: The tokenizer has no EOS, or a chat prompt meets a tokenizer without a template.
@@ -117,6 +178,11 @@ class Renderer:
         max_prompt_length: int | None = None,
         max_truncated_share: float = 0.05,
         template: str | None = None,
+        today: date | None = None,
+        variables: Mapping[str, Any] | None = None,
+        skip_bad_rows: bool = False,
+        allow_unwritten: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         if max_length < 2:
             raise ConfigError(f"max_length is {max_length}", where="batch.max_length", expected="at least 2")
@@ -127,15 +193,31 @@ class Renderer:
                 expected=f"between 1 and {max_length - 1}, below max_length, so that a completion has room",
             )
         self.encoder = Encoder(tokenizer)
-        self.chat = ChatTemplate(self.encoder, template)
+        self.template = template
         self.eos_id = _eos(tokenizer)
+        chat = ChatTemplate(self.encoder, template, today=today, variables=variables)
+        self._sequences = SequenceIds(self.encoder, chat, self.eos_id, max_prompt_length, allow_unwritten)
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
         self.max_truncated_share = max_truncated_share
+        self.skip_bad_rows = skip_bad_rows
+        self.say = say
         self.notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, tokenizer: Any, batch: Batch, *, template: str | None = None, context: int | None = None) -> Renderer:
+    def of(
+        cls,
+        tokenizer: Any,
+        batch: Batch,
+        *,
+        template: str | None = None,
+        context: int | None = None,
+        today: date | None = None,
+        variables: Mapping[str, Any] | None = None,
+        skip_bad_rows: bool = False,
+        allow_unwritten: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> Renderer:
         """From a recipe's ``batch`` block. A ``max_length`` beyond the model's ``context`` is lowered, and noted."""
         length = batch.max_length if context is None else min(batch.max_length, context)
         renderer = cls(
@@ -144,19 +226,46 @@ class Renderer:
             max_prompt_length=batch.max_prompt_length,
             max_truncated_share=batch.max_truncated,
             template=template,
+            today=today,
+            variables=variables,
+            skip_bad_rows=skip_bad_rows,
+            allow_unwritten=allow_unwritten,
+            say=say,
         )
         if length < batch.max_length:
             renderer.notes = (f"max_length {batch.max_length} lowered to the model's context of {length} tokens",)
         return renderer
 
+    def for_run(self, run: Run, model: Model, read: Reading) -> Renderer:
+        """The same for the life of a training run: the day it started stays its today, and its template is pinned.
+
+        Raises:
+            RunError: The run was started with another chat template, or other variables of it.
+        """
+        renderer = copy.copy(self)
+        day = _today(run, model.template_date)
+        chat = ChatTemplate(self.encoder, self.template, today=day, variables=model.template_variables)
+        limit = self.max_prompt_length
+        renderer._sequences = SequenceIds(self.encoder, chat, self.eos_id, limit, read.allow_unwritten)
+        renderer.skip_bad_rows = read.skip_bad_rows
+        renderer.say = None if run.quiet or not run.writes else _warn
+        if renderer.chat.exists:
+            run.pin("chat_template", renderer.chat.fingerprint)
+        return renderer
+
+    @property
+    def chat(self) -> ChatTemplate:
+        """The chat template."""
+        return self._sequences.chat
+
     @property
     def stop_ids(self) -> Ids:
-        """Tokens that end a sampled completion: EOS and, if it is another one, the template's end of turn."""
-        return tuple(dict.fromkeys(i for i in (self.eos_id, self.chat.end_id) if i is not None))
+        """Tokens that end a sampled completion: EOS and the template's ends of a turn, if they are others."""
+        return tuple(dict.fromkeys((self.eos_id, *(self.chat.end_ids if self.chat.exists else ()))))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides the ids: vocabulary, special tokens, template, limits."""
+        """Hash of everything that decides the ids: vocabulary, special tokens, template, its date, limits."""
         tokenizer = self.encoder.tokenizer
         state = [
             sorted(tokenizer.get_vocab().items()),
@@ -164,16 +273,20 @@ class Renderer:
             tokenizer.backend_tokenizer.to_str()
             if hasattr(tokenizer, "backend_tokenizer")
             else type(tokenizer).__name__,
-            self.chat.source,
+            self.chat.fingerprint,
             [self.eos_id, self.max_length, self.max_prompt_length],
         ]
         return hashlib.sha256(json.dumps(state, ensure_ascii=True).encode()).hexdigest()[:16]
+
+    def prompt_lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt as the sampler is fed it, whether or not a completion has room after it."""
+        return [len(sound(head, "prompt").fed) for head in self._sequences.heads(prompts)]
 
     # One at a time -------------------------------------------------------------------------------------------------
 
     def render_prompt(self, prompt: Prompt) -> Ids:
         """The ids that the sampler is fed."""
-        return self._roomy(self._heads([prompt])[0]).fed
+        return self._roomy(self._sequences.heads([prompt])[0]).fed
 
     def render(self, prompt: Prompt, completion: str, *, ended: bool = True) -> Rendered:
         """One prompt and completion.
@@ -181,145 +294,182 @@ class Renderer:
         ``ended=False`` says that the completion stopped for lack of length: it gets no end token and counts as
         truncated.
         """
-        head = self._roomy(self._heads([prompt])[0])
-        ids, _ = self._tails([head], [completion])[0]
+        head = self._roomy(self._sequences.heads([prompt])[0])
+        tail = sound(self._sequences.tails([head], [completion], ended=ended)[0], "prompt")
         if not ended:
-            return Rendered(head.fed, ids[:-1][: self._room(head)], truncated=True, prompt_cut=head.cut)
-        return self._fitted(head, ids)
+            return Rendered(head.fed, tail.ids[: self._room(head)], truncated=True, prompt_cut=head.cut)
+        return self._fitted(head, tail.ids)
 
     def render_pair(self, pair: PreferencePair) -> RenderedPair:
         """One pair; the sides may be truncated (flagged), never differently prompted."""
-        head = self._roomy(self._heads([pair.prompt])[0], pair.pair_id)
-        (chosen, _), (rejected, _) = self._tails([head, head], [pair.chosen, pair.rejected])
-        return _pair(pair, self._fitted(head, chosen), self._fitted(head, rejected))
+        head = self._roomy(self._sequences.heads([pair.prompt])[0], pair.pair_id)
+        sides = self._sequences.tails([head, head], [pair.chosen, pair.rejected])
+        chosen, rejected = (self._fitted(head, sound(side, pair.pair_id).ids) for side in sides)
+        return _pair(pair, chosen, rejected)
 
     # Many at a time ------------------------------------------------------------------------------------------------
 
-    def render_prompts(self, prompts: Sequence[Prompt]) -> tuple[list[Ids], RenderReport]:
+    def render_prompts(self, prompts: Items[Prompt]) -> tuple[list[Ids], RenderReport]:
         """Prompts as the sampler is fed them; one that leaves no room for a completion is dropped and counted."""
-        tally = self._tally(prompts)
+        items, places = _placed(prompts, "prompt")
+        tally = self._tally(items)
         kept: list[Ids] = []
-        for number, head in enumerate(self._heads(prompts)):
-            if self._room(head) < 1:
-                tally.drop("the prompt leaves no room for a completion", f"prompt {number + 1}")
-                continue
-            tally.keep(head.cut, False, len(head.fed))
-            kept.append(head.fed)
-        return kept, tally.report(self.max_truncated_share)
+        for head, place in zip(self._sequences.heads(items), places, strict=True):
+            if self._takes(tally, place, head) and self._has_room(tally, place, head):
+                tally.keep(head.cut, False, len(head.fed))
+                kept.append(head.fed)
+        return kept, self._report(tally)
 
-    def render_pairs(self, items: Sequence[PreferencePair]) -> tuple[list[RenderedPair], RenderReport]:
+    def render_pairs(self, pairs: Items[PreferencePair]) -> tuple[list[RenderedPair], RenderReport]:
         """All pairs, in order. Dropped and counted: no room for a completion, sides that become the same ids."""
+        items, places = _placed(pairs, "pair", lambda pair: pair.pair_id)
         tally = self._tally([t for p in items for t in (p.prompt, p.chosen, p.rejected)], examples=len(items))
-        heads = self._heads([p.prompt for p in items])
+        heads = self._sequences.heads([p.prompt for p in items])
         double = [h for h in heads for _ in range(2)]
-        tails = self._tails(double, [t for p in items for t in (p.chosen, p.rejected)])
+        tails = self._sequences.tails(double, [t for p in items for t in (p.chosen, p.rejected)])
         kept: list[RenderedPair] = []
-        for number, (pair, head) in enumerate(zip(items, heads, strict=True)):
-            (chosen, seam_c), (rejected, seam_r) = tails[2 * number : 2 * number + 2]
-            tally.seams += seam_c or seam_r
-            tally.longest = max(tally.longest, len(head.fed) + max(len(chosen), len(rejected)))
-            if self._room(head) < 1:
-                tally.drop("the prompt leaves no room for a completion", pair.pair_id)
+        for number, (pair, head, place) in enumerate(zip(items, heads, places, strict=True)):
+            chosen, rejected = tails[2 * number : 2 * number + 2]
+            if not self._takes(tally, place, head, chosen, rejected):
                 continue
-            rendered = _pair(pair, self._fitted(head, chosen), self._fitted(head, rejected))
+            tally.seams += chosen.seam or rejected.seam
+            tally.longest = max(tally.longest, len(head.fed) + max(len(chosen.ids), len(rejected.ids)))
+            if not self._has_room(tally, place, head):
+                continue
+            rendered = _pair(pair, self._fitted(head, chosen.ids), self._fitted(head, rejected.ids))
             if rendered.chosen_ids == rendered.rejected_ids:
                 cut = rendered.truncated_chosen or rendered.truncated_rejected
-                tally.drop("the sides are the same tokens" + (" after truncation" if cut else ""), pair.pair_id)
+                tally.drop("the sides are the same tokens" + (" after truncation" if cut else ""), place)
                 continue
             tokens = len(head.fed) + len(rendered.chosen_ids) + len(rendered.rejected_ids)
             tally.keep(head.cut, rendered.truncated_chosen or rendered.truncated_rejected, tokens)
             kept.append(rendered)
-        return kept, tally.report(self.max_truncated_share)
+        return kept, self._report(tally)
 
-    def render_demonstrations(self, items: Sequence[Demonstration]) -> tuple[list[Rendered], RenderReport]:
+    def render_rankings(self, rankings: Items[Ranked]) -> tuple[list[RenderedRanking], RenderReport]:
+        """All rankings, in order.
+
+        Of tied responses that are the same tokens one is kept. Dropped and counted: a ranking whose prompt leaves no
+        room, and one that gives the same tokens two ranks or has fewer than two different responses.
+        """
+        items, places = _placed(rankings, "ranking")
+        tally = self._tally([t for item in items for t in (item.prompt, *item.responses)], examples=len(items))
+        heads = self._sequences.heads([item.prompt for item in items])
+        each = [h for h, item in zip(heads, items, strict=True) for _ in item.responses]
+        tails = iter(self._sequences.tails(each, [response for item in items for response in item.responses]))
+        kept: list[RenderedRanking] = []
+        for item, head, place in zip(items, heads, places, strict=True):
+            own = list(itertools.islice(tails, len(item.responses)))
+            if not self._takes(tally, place, head, *own):
+                continue
+            tally.seams += any(tail.seam for tail in own)
+            tally.longest = max(tally.longest, len(head.fed) + max(len(tail.ids) for tail in own))
+            if not self._has_room(tally, place, head):
+                continue
+            sides = [self._fitted(head, tail.ids) for tail in own]
+            cut = any(side.truncated for side in sides)
+            different = {side.completion_ids: number for number, side in reversed(list(enumerate(sides)))}
+            ranks = {(side.completion_ids, rank) for side, rank in zip(sides, item.ranks, strict=True)}
+            if len(different) < max(2, len(ranks)):
+                tally.drop("responses are the same tokens" + (" after truncation" if cut else ""), place)
+                continue
+            ranking = _ranking(item, sides, sorted(different.values()))
+            tally.keep(head.cut, cut, len(head.fed) + sum(map(len, ranking.completions)))
+            kept.append(ranking)
+        return kept, self._report(tally)
+
+    def render_demonstrations(self, demonstrations: Items[Demonstration]) -> tuple[list[Rendered], RenderReport]:
         """All demonstrations, in order.
 
         With an empty prompt the completion is plain text to model: if too long it is cut into consecutive windows
         of ``max_length``, of which only the last ends with EOS; no token is lost.
         """
+        items, places = _placed(demonstrations, "example")
         tally = self._tally([t for d in items for t in (d.prompt, d.completion)], examples=len(items))
-        heads = self._heads([d.prompt for d in items])
+        heads = self._sequences.heads([d.prompt for d in items])
         kept: list[Rendered] = []
-        tails = self._tails(heads, [d.completion for d in items])
-        for number, (item, head, (ids, seam)) in enumerate(zip(items, heads, tails, strict=True)):
-            tally.seams += seam
-            tally.longest = max(tally.longest, len(head.fed) + len(ids))
+        tails = self._sequences.tails(heads, [d.completion for d in items])
+        for item, head, tail, place in zip(items, heads, tails, places, strict=True):
+            if not self._takes(tally, place, head, tail):
+                continue
+            tally.seams += tail.seam
+            tally.longest = max(tally.longest, len(head.fed) + len(tail.ids))
             if item.prompt == "":
-                windows = self._windows(head, ids)
+                windows = [replace(window, weight=item.weight) for window in self._windows(head, tail.ids)]
                 tally.windows += len(windows) - 1
                 tally.keep(False, False, sum(len(w.prompt_ids) + len(w.completion_ids) for w in windows))
                 kept += windows
-            elif self._room(head) < 1:
-                tally.drop("the prompt leaves no room for a completion", f"example {number + 1}")
-            else:
-                rendered = self._fitted(head, ids)
+            elif self._has_room(tally, place, head):
+                rendered = self._fitted(head, tail.ids)
                 tally.keep(head.cut, rendered.truncated, len(head.fed) + len(rendered.completion_ids))
-                kept.append(rendered)
-        return kept, tally.report(self.max_truncated_share)
+                kept.append(replace(rendered, weight=item.weight))
+        return kept, self._report(tally)
 
-    def render_labelled(self, items: Sequence[Labelled]) -> tuple[list[RenderedLabelled], RenderReport]:
+    def render_labelled(self, labelled: Items[Labelled]) -> tuple[list[RenderedLabelled], RenderReport]:
         """All labelled responses, in order; one whose prompt leaves no room is dropped and counted."""
+        items, places = _placed(labelled, "example")
         tally = self._tally([t for d in items for t in (d.prompt, d.completion)], examples=len(items))
-        heads = self._heads([d.prompt for d in items])
+        heads = self._sequences.heads([d.prompt for d in items])
         kept: list[RenderedLabelled] = []
-        tails = self._tails(heads, [d.completion for d in items])
-        for number, (item, head, (ids, seam)) in enumerate(zip(items, heads, tails, strict=True)):
-            tally.seams += seam
-            tally.longest = max(tally.longest, len(head.fed) + len(ids))
-            if self._room(head) < 1:
-                tally.drop("the prompt leaves no room for a completion", f"example {number + 1}")
+        tails = self._sequences.tails(heads, [d.completion for d in items])
+        for item, head, tail, place in zip(items, heads, tails, places, strict=True):
+            if not self._takes(tally, place, head, tail):
                 continue
-            one = self._fitted(head, ids)
-            tally.keep(head.cut, one.truncated, len(head.fed) + len(one.completion_ids))
-            kept.append(RenderedLabelled(one.prompt_ids, one.completion_ids, item.desirable, one.truncated))
-        return kept, tally.report(self.max_truncated_share)
+            tally.seams += tail.seam
+            tally.longest = max(tally.longest, len(head.fed) + len(tail.ids))
+            if self._has_room(tally, place, head):
+                example = self._fitted(head, tail.ids)
+                tally.keep(head.cut, example.truncated, len(head.fed) + len(example.completion_ids))
+                label = RenderedLabelled(example.prompt_ids, example.completion_ids, item.desirable, example.truncated)
+                kept.append(replace(label, strength=item.strength, weight=item.weight, key=item.key))
+        return kept, self._report(tally)
 
     # How -----------------------------------------------------------------------------------------------------------
 
     def _tally(self, texts: Sequence[Prompt], examples: int | None = None) -> Tally:
         tally = Tally(len(texts) if examples is None else examples, self.max_length, self.notes)
+        tally.chats = any(not isinstance(t, str) for t in texts)
         tally.special_text = sum(
-            any(self.encoder.holds_special(part) for part in ([t] if isinstance(t, str) else [m.content for m in t]))
+            any(
+                self.encoder.holds_special(part)
+                for part in ([t] if isinstance(t, str) else [p for m in t for p in (m.content, m.turn)])
+            )
             for t in set(texts)
         )
         return tally
 
-    def _heads(self, prompts: Sequence[Prompt]) -> list[_Head]:
-        distinct = list(dict.fromkeys(prompts))
-        texts = [Text(p) if isinstance(p, str) else Text(self.chat.prompt(p), parsed=True) for p in distinct]
-        made: dict[Prompt, _Head] = {}
-        for prompt, text, ids in zip(distinct, texts, self.encoder.encode(texts), strict=True):
-            chat = not isinstance(prompt, str)
-            # A model's own template writes BOS where it wants one; everything else gets the tokenizer's.
-            before = () if chat and not self.chat.plain else self.encoder.prefix_ids
-            fed = self._shortened(before, ids)
-            made[prompt] = _Head(text, ids, fed, cut=len(fed) < len(before) + len(ids))
-        return [made[p] for p in prompts]
+    def _takes(self, tally: Tally, place: str, head: Head, *tails: Tail) -> bool:
+        """Whether the chat template takes the example; counts what it leaves unused, and refusals if they may be."""
+        parts: list[Head | Tail] = [head, *tails]
+        fault = next((part.fault for part in parts if part.fault is not None), None)
+        if fault is None:
+            tally.leave(dict.fromkeys(key for part in parts for key in part.unused), place)
+            return True
+        if not self.skip_bad_rows:
+            raise fault.error(place) from fault.__cause__
+        tally.refuse(fault.reason, place)
+        return False
 
-    def _shortened(self, before: Ids, ids: Ids) -> Ids:
-        limit = self.max_prompt_length
-        if limit is None or len(before) + len(ids) <= limit:
-            return before + ids
-        if not before and ids[:1] == (self.encoder.tokenizer.bos_token_id,):
-            before, ids = ids[:1], ids[1:]
-        keep = max(1, limit - len(before))
-        return before[: limit - keep] + ids[-keep:]
+    def _has_room(self, tally: Tally, place: str, head: Head) -> bool:
+        if self._room(head) < 1:
+            tally.drop(_NO_ROOM, place)
+            return False
+        return True
 
-    def _tails(self, heads: Sequence[_Head], completions: Sequence[str]) -> list[tuple[Ids, bool]]:
-        """Ids of the completions, end token included, and whether a token straddled the boundary."""
-        texts = [
-            self.chat.answer(c) + self.chat.closing if h.chat else c for h, c in zip(heads, completions, strict=True)
-        ]
-        found = self.encoder.complete([(h.text, h.ids) for h in heads], texts)
-        return [((*ids, self._end(h)), seam) for h, (ids, seam) in zip(heads, found, strict=True)]
+    def _report(self, tally: Tally) -> RenderReport:
+        if tally.chats:
+            tally.notes += self.chat.notes
+        report = tally.report(self.max_truncated_share)
+        if self.say is not None:
+            for line in tally.losses():
+                self.say(line)
+        return report
 
-    def _end(self, head: _Head) -> int:
-        return self.chat.end_id if head.chat and self.chat.end_id is not None else self.eos_id
-
-    def _room(self, head: _Head) -> int:
+    def _room(self, head: Head) -> int:
         return self.max_length - len(head.fed)
 
-    def _roomy(self, head: _Head, name: str = "prompt") -> _Head:
+    def _roomy(self, head: Head, name: str = "prompt") -> Head:
+        sound(head, name)
         if self._room(head) < 1:
             raise DataError(
                 f"the prompt has {len(head.fed)} tokens and max_length is {self.max_length}: no completion fits",
@@ -328,11 +478,11 @@ class Renderer:
             )
         return head
 
-    def _fitted(self, head: _Head, ids: Ids) -> Rendered:
+    def _fitted(self, head: Head, ids: Ids) -> Rendered:
         room = self._room(head)
         return Rendered(head.fed, ids[:room], truncated=len(ids) > room, prompt_cut=head.cut)
 
-    def _windows(self, head: _Head, ids: Ids) -> list[Rendered]:
+    def _windows(self, head: Head, ids: Ids) -> list[Rendered]:
         # A later window starts from the token before it, so that each token is predicted exactly once.
         first, step = self._room(head), self.max_length - 1
         cuts = [0, *range(first, len(ids), step), len(ids)]
@@ -340,6 +490,30 @@ class Renderer:
             Rendered(ids[a - 1 : a] if a else head.fed, ids[a:b], truncated=b < len(ids))
             for a, b in itertools.pairwise(cuts)
         ]
+
+
+def _placed(items: Items[T], kind: str, name: Callable[[T], str] | None = None) -> tuple[Sequence[T], Sequence[str]]:
+    """The examples, and how messages call each: by file and line where they are known."""
+    if isinstance(items, Loaded):
+        return items.items, [items.place(number) for number in range(len(items))]
+    return items, [name(item) if name else f"{kind} {number + 1}" for number, item in enumerate(items)]
+
+
+def _today(run: Run, setting: str | None) -> date:
+    """The day that chat templates of this run take for today: the one that is set, else the day the run started."""
+    if setting is not None:
+        return date.fromisoformat(setting)
+    pinned = run.fingerprint("today")
+    if pinned is None:
+        # The processes of a job, and a run that is resumed, know the day from the run's first event.
+        started = next((row["time"] for row in read_lines(run.path / "events.jsonl")[0] if "time" in row), None)
+        pinned = (date.today() if started is None else date.fromtimestamp(started)).isoformat()
+        run.pin("today", pinned)
+    return date.fromisoformat(pinned)
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: int) -> None:
@@ -381,4 +555,19 @@ def _pair(pair: PreferencePair, chosen: Rendered, rejected: Rendered) -> Rendere
         pair.strength,
         chosen.truncated,
         rejected.truncated,
+        pair.key,
+        pair.weight,
+        pair.margin,
     )
+
+
+def _ranking(item: Ranked, sides: Sequence[Rendered], numbers: Sequence[int]) -> RenderedRanking:
+    """Those responses of a ranking that have ``numbers``."""
+    texts, ranks = [item.responses[n] for n in numbers], tuple(item.ranks[n] for n in numbers)
+    pairs = tuple(
+        RankedPair(a, b, PreferencePair(item.prompt, texts[a], texts[b]).key)
+        for a, b in itertools.permutations(range(len(numbers)), 2)
+        if ranks[a] < ranks[b]
+    )
+    completions = tuple(sides[n].completion_ids for n in numbers)
+    return RenderedRanking(sides[0].prompt_ids, completions, ranks, pairs, item.weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueup.data.conversations import (
@@ -15,12 +15,25 @@ from trueup.data.conversations import (
     with_system,
 )
 from trueup.data.fields import Fault, Row, checked_text, items, present, short, text, yes_no
-from trueup.data.formats import PROMPT_USES, Format, LeftOut, Made, prompt_of, texts, tuple_of_names
+from trueup.data.formats import (
+    NO_WEIGHT,
+    PROMPT_USES,
+    TURN_COLUMNS,
+    Format,
+    LeftOut,
+    Made,
+    Watched,
+    prompt_of,
+    strength_of,
+    texts,
+    tuple_of_names,
+    weight_of,
+)
 from trueup.data.pair_formats import PAIRS
-from trueup.data.ranked_formats import is_tree, root_of
+from trueup.data.ranked_formats import TIE, is_tree, root_of
 from trueup.types import Demonstration, Labelled, Message, PreferencePair, Prompt
 
-_TURNS = "messages|conversations"
+_TURNS = "|".join(TURN_COLUMNS)
 
 
 def _answer(row: Row, names: tuple[str, ...]) -> tuple[str, bool]:
@@ -55,12 +68,20 @@ def _label(row: Row) -> bool:
 
 def _labelled(row: Row) -> Made[Labelled]:
     answer, chat = _answer(row, ("completion", "response"))
-    yield Labelled(_asked(row, chat), answer, _label(row), tuple_of_names(row, "origin"))
+    yield from _with_label(row, _asked(row, chat), answer)
 
 
 def _labelled_dialogue(row: Row) -> Made[Labelled]:
     prompt, answer = _dialogue(row)
-    yield Labelled(prompt, answer, _label(row), tuple_of_names(row, "origin"))
+    yield from _with_label(row, prompt, answer)
+
+
+def _with_label(row: Row, prompt: Prompt, answer: str) -> Made[Labelled]:
+    label, strength, weight = _label(row), strength_of(row), weight_of(row)
+    if strength == 0.5 or weight == 0:
+        yield LeftOut(TIE if strength == 0.5 else NO_WEIGHT)
+        return
+    yield Labelled(prompt, answer, label, tuple_of_names(row, "origin"), strength, weight)
 
 
 def _acceptable(row: Row) -> Made[Labelled]:
@@ -69,12 +90,14 @@ def _acceptable(row: Row) -> Made[Labelled]:
         yield Labelled(prompt, text(row, f"completion_{side}"), yes_no(row, f"{side}_acceptable"))
 
 
-def _unpaired(convert: Callable[[Row], Any]) -> Callable[[Row], Iterator[Labelled | LeftOut]]:
-    def labelled(row: Row) -> Iterator[Labelled | LeftOut]:
+def _unpaired(convert: Callable[[Row], Any]) -> Callable[[Row], Made[Labelled]]:
+    def labelled(row: Row) -> Made[Labelled]:
         for pair in convert(row):
+            if isinstance(row, Watched):
+                row.read.discard("margin")  # a single response has no lead over another
             if isinstance(pair, PreferencePair):
-                yield Labelled(pair.prompt, pair.chosen, True, pair.origin)
-                yield Labelled(pair.prompt, pair.rejected, False, pair.origin)
+                for answer, good in ((pair.chosen, True), (pair.rejected, False)):
+                    yield Labelled(pair.prompt, answer, good, pair.origin, pair.strength, pair.weight)
             else:
                 yield pair
 
@@ -86,9 +109,14 @@ LABELLED: tuple[Format[Labelled], ...] = (
         "prompt, completion, label",
         ("prompt|instruction|question", "completion|response", "label"),
         _labelled,
-        (*PROMPT_USES, "origin"),
+        (*PROMPT_USES, "origin", "strength", "weight"),
     ),
-    Format("conversation and label", (_TURNS, "label|kto_tag"), _labelled_dialogue, ("system", "origin")),
+    Format(
+        "conversation and label",
+        (_TURNS, "label|kto_tag"),
+        _labelled_dialogue,
+        ("system", "origin", "strength", "weight"),
+    ),
     Format(
         "two responses, each acceptable or not",
         ("prompt|instruction|question", "completion_a", "completion_b", "a_acceptable", "b_acceptable"),
@@ -108,13 +136,20 @@ LABELLED: tuple[Format[Labelled], ...] = (
 
 def _demonstration(row: Row) -> Made[Demonstration]:
     answer, chat = _answer(row, ("completion", "response", "output", "answer"))
-    prompt = _asked(row, chat, empty=True)
-    yield Demonstration(prompt, answer, tuple_of_names(row, "origin"))
+    yield from _to_imitate(row, _asked(row, chat, empty=True), answer)
 
 
 def _dialogue_demonstration(row: Row) -> Made[Demonstration]:
     prompt, answer = _dialogue(row)
-    yield Demonstration(prompt, answer, tuple_of_names(row, "origin"))
+    yield from _to_imitate(row, prompt, answer)
+
+
+def _to_imitate(row: Row, prompt: Prompt, answer: str) -> Made[Demonstration]:
+    weight = weight_of(row)
+    if weight == 0:
+        yield LeftOut(NO_WEIGHT)
+        return
+    yield Demonstration(prompt, answer, tuple_of_names(row, "origin"), weight)
 
 
 def _seed_task(row: Row) -> Made[Demonstration]:
@@ -133,7 +168,7 @@ def _seed_task(row: Row) -> Made[Demonstration]:
 
 
 def _text(row: Row) -> Made[Demonstration]:
-    yield Demonstration("", text(row, "text"))
+    yield from _to_imitate(row, "", text(row, "text"))
 
 
 def _only_text(row: Row) -> Made[str]:
@@ -143,8 +178,8 @@ def _only_text(row: Row) -> Made[str]:
 _LAST = "the last assistant turn is the completion"
 
 DEMONSTRATIONS: tuple[Format[Demonstration], ...] = (
-    Format("prompt, completion", ("prompt", "completion|response"), _demonstration, ("system", "origin")),
-    Format("conversation", (_TURNS,), _dialogue_demonstration, ("system", "origin"), note=_LAST),
+    Format("prompt, completion", ("prompt", "completion|response"), _demonstration, ("system", "origin", "weight")),
+    Format("conversation", (_TURNS,), _dialogue_demonstration, ("system", "origin", "weight"), note=_LAST),
     Format(
         "seed tasks",
         ("instruction", "instances"),
@@ -155,17 +190,17 @@ DEMONSTRATIONS: tuple[Format[Demonstration], ...] = (
         "instruction, input, output",
         ("instruction", "output|response|completion"),
         _demonstration,
-        ("input", "context", "system", "origin"),
+        (*PROMPT_USES, "origin", "weight"),
         note="instruction and input became one user turn",
     ),
     Format(
         "question, answer",
         ("question", "answer|response|completion"),
         _demonstration,
-        ("system", "origin"),
+        (*PROMPT_USES, "origin", "weight"),
         note="the question became a user turn",
     ),
-    Format("text", ("text",), _text, note="plain text to model: the prompt is empty"),
+    Format("text", ("text",), _text, ("weight", "origin"), note="plain text to model: the prompt is empty"),
 )
 TEXTS: tuple[Format[str], ...] = (Format("text", ("text",), _only_text),)
 
@@ -201,10 +236,8 @@ PROMPTS: tuple[Format[Prompt], ...] = (
     Format("prompt", ("prompt",), _prompt, ("system",)),
     Format("turns", ("turns",), _first_turn, note="only the first turn of each question"),
     Format("conversation", (_TURNS,), _dialogue_prompt, ("system",), note="a last assistant turn was removed"),
-    Format(
-        "instruction", ("instruction",), _prompt, ("input", "context", "system"), note="instruction became a user turn"
-    ),
-    Format("question", ("question|input|history",), _prompt, ("system",), note="the question became a user turn"),
+    Format("instruction", ("instruction",), _prompt, PROMPT_USES, note="instruction became a user turn"),
+    Format("question", ("question|input|history",), _prompt, PROMPT_USES, note="the question became a user turn"),
     Format(
         "two conversations or transcripts",
         ("chosen", "rejected"),

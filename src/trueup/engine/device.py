@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from trueup.engine.waiting import adaptive_waiting
+
 log = logging.getLogger("trueup.engine")
 
 LEAST_WAIT = 3.0
@@ -35,14 +37,15 @@ def tuned_process() -> Iterator[None]:
     one is paid for page by page, a fifth to a third of a step's CPU time on GPT-2. Numbers below 1e-38 count as
     zero: products of tiny gradients otherwise run two hundred times slower on some processors
     (``benchmarks/kernels.py``). The second belongs to the thread, and other code may count on the standard's
-    arithmetic, so it ends with the block.
+    arithmetic, so it ends with the block. Threads spin or sleep by the load of the machine (``engine.waiting``).
     """
     flushed = _flushes()
     torch.set_flush_denormal(True)  # before the first parallel operation, so that worker threads inherit it
     if sys.platform.startswith("linux") and not torch.cuda.is_available():
         _keep_freed_memory()
     try:
-        yield
+        with adaptive_waiting():
+            yield
     finally:
         torch.set_flush_denormal(flushed)
 
@@ -58,7 +61,7 @@ class Heap:
         self._libc = _glibc() if not torch.cuda.is_available() else None
         self._since = time.perf_counter()
 
-    def settle(self) -> bool:
+    def trim(self) -> bool:
         """To be called between steps. Returns whether memory was given back."""
         waited = time.perf_counter() - self._since
         if self._libc is None or waited < LEAST_WAIT:
@@ -110,8 +113,8 @@ def peak_memory() -> int:
     except OSError:
         import resource
 
-        found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return found if sys.platform == "darwin" else found * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 

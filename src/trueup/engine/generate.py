@@ -8,27 +8,21 @@ Shapes: B live rows, T prompt positions (left-padded), V vocabulary.
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from trueup.config import Sampling
+from trueup.config.seeds import derive
 from trueup.data.batch import Ids
+from trueup.engine.decoding import Padded, Way, way_of
 from trueup.engine.placement import whole
 from trueup.engine.processes import gathered, rank, world
 from trueup.errors import ModelError, NonFiniteError
-from trueup.models.cache import Cache
-from trueup.models.decoder import Decoder, supports
 from trueup.models.policy import Policy
-from trueup.seeds import derive
 from trueup.types import StopReason
-
-log = logging.getLogger("trueup.engine")
 
 BLOCK = 256
 """Tokens of one block of the inverse CDF."""
@@ -37,10 +31,10 @@ COMPACT_BELOW = 0.75
 
 
 @dataclass(frozen=True, eq=False)
-class Completion:
+class Generation:
     """A sampled completion: ids (EOS included when drawn), the log-prob of each draw, and why it ended.
 
-    ``logps`` are of the distribution that was sampled from: temperature and every other lever included.
+    ``logps`` are of the distribution that was sampled from: temperature and every other sampling filter included.
     """
 
     ids: Ids
@@ -57,7 +51,7 @@ def generate(
     stop_ids: Collection[int],
     seed: int,
     batch: int = 256,
-) -> list[Completion]:
+) -> list[Generation]:
     """Sample one completion for each prompt, in the order given.
 
     Several processes share the prompts and all get every completion; how long each takes does not matter to the
@@ -66,7 +60,7 @@ def generate(
     Args:
         policy: The model to sample from.
         prompts: Token ids; none may be empty, and prompt plus completion must fit the context.
-        sampling: Length, temperature and levers. Temperature 0 is greedy.
+        sampling: Length, temperature and sampling filters. Temperature 0 is greedy.
         stop_ids: Tokens that end a completion; they are part of it.
         seed: Names the draws together with the row number.
         batch: Rows decoded at a time.
@@ -82,30 +76,32 @@ def generate(
         )
     # Rows of similar prompt length decode together, so little padding is computed.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))[rank() :: world()]
-    here: dict[int, Completion] = {}
+    own: dict[int, Generation] = {}
     with whole(policy.model):
-        decoder = _decoder(policy, longest + sampling.max_new_tokens, min(batch, len(order))) if order else None
         for begin in range(0, len(order), batch):
             rows = order[begin : begin + batch]
-            here.update(_decode(policy, decoder, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
-    found = dict(gathered(list(here.items())))
-    return [found[i] for i in range(len(prompts))]
+            if begin == 0:  # one decoder for all
+                lengths = [len(prompts[i]) for i in order]
+                way = way_of(policy, lengths, sampling.max_new_tokens, min(batch, len(order)))
+            own.update(_decode(policy, way, [prompts[i] for i in rows], rows, sampling, stop_ids, seed))
+    by_index = dict(gathered(list(own.items())))
+    return [by_index[i] for i in range(len(prompts))]
 
 
 def _decode(
     policy: Policy,
-    decoder: Decoder | None,
+    way: Way,
     prompts: Sequence[Ids],
     names: Sequence[int],
     sampling: Sampling,
     stop_ids: Collection[int],
     seed: int,
-) -> dict[int, Completion]:
+) -> dict[int, Generation]:
     device, room = policy.device, sampling.max_new_tokens
     uniforms_BC = _uniforms(seed, names, room).to(device)
     seen_BV = _seen(policy, prompts) if sampling.repetition_penalty != 1.0 else None
     stop_tokens = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
-    stepper = _ByModel(policy, prompts) if decoder is None else _ByDecoder(decoder, prompts, room)
+    stepper = way(prompts)
     live = torch.arange(len(prompts), device=device)
     done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     drawn_BC = torch.zeros(len(prompts), room, dtype=torch.long, device=device)
@@ -136,7 +132,7 @@ def _decode(
     counts, ended = count_B.tolist(), ended_B.tolist()
     tokens, logps = drawn_BC.tolist(), logps_BC.cpu()
     return {
-        name: Completion(
+        name: Generation(
             tuple(tokens[row][: counts[row]]),
             logps[row, : counts[row]].clone(),
             StopReason.EOS if ended[row] else StopReason.LENGTH,
@@ -145,140 +141,14 @@ def _decode(
     }
 
 
-@dataclass(eq=False)
-class _Padded:
-    """Left-padded prompts, so that all rows grow at the same column."""
-
-    ids_BT: torch.Tensor
-    mask_BT: torch.Tensor
-    places_BT: torch.Tensor
-
-    @classmethod
-    def of(cls, prompts: Sequence[Ids], device: torch.device) -> _Padded:
-        width = max(len(p) for p in prompts)
-        ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-        lengths_B = torch.tensor([len(p) for p in prompts], device=device)
-        mask_BT = (torch.arange(width, device=device)[None, :] >= (width - lengths_B)[:, None]).long()
-        return cls(ids_BT, mask_BT, (mask_BT.cumsum(-1) - 1).clamp(min=0))
-
-
-class _ByModel:
-    """Logits token by token through the model's own forward pass and cache."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Ids]) -> None:
-        from transformers import DynamicCache
-
-        self.policy = policy
-        self.padded = _Padded.of(prompts, policy.device)
-        self.mask_BT = self.padded.mask_BT
-        self.place_B = self.padded.places_BT[:, -1]
-        self.cache: Any = DynamicCache(config=policy.model.config)
-        plain = policy.model.get_base_model() if policy.adapters else policy.model
-        named = inspect.signature(plain.forward).parameters
-        self.cache_name = "cache" if "cache" in named else "past_key_values"  # the older name, which 5.40 will drop
-
-    def first(self) -> torch.Tensor:
-        """Logits [B, V] after the prompts."""
-        return self._forward(self.padded.ids_BT, self.padded.places_BT)
-
-    def next(self, token_B: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V] after one more token a row."""
-        self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(token_B), 1)], dim=-1)
-        self.place_B = self.place_B + 1
-        return self._forward(token_B[:, None], self.place_B[:, None])
-
-    def keep(self, rows_B: torch.Tensor) -> None:
-        """Go on with these rows only."""
-        self.cache.batch_select_indices(rows_B)
-        self.mask_BT, self.place_B = self.mask_BT[rows_B], self.place_B[rows_B]
-
-    def _forward(self, ids_BT: torch.Tensor, places_BT: torch.Tensor) -> torch.Tensor:
-        with self.policy.trunk.precision():
-            output = self.policy.model(
-                input_ids=ids_BT,
-                attention_mask=self.mask_BT,
-                position_ids=places_BT,
-                use_cache=True,
-                logits_to_keep=1,
-                **{self.cache_name: self.cache},
-            )
-        logits_BV: torch.Tensor = output.logits[:, -1]
-        return logits_BV if logits_BV.dtype is torch.float64 else logits_BV.float()
-
-
-class _ByDecoder:
-    """Prompts and tokens through the flat products of ``models.decoder``."""
-
-    def __init__(self, decoder: Decoder, prompts: Sequence[Ids], room: int) -> None:
-        self.decoder, self.prompts, self.room = decoder, prompts, room
-        self.cache: Cache
-        self.place_B = torch.tensor([len(p) - 1 for p in prompts], device=decoder.embedding.device)
-
-    def first(self) -> torch.Tensor:
-        """Logits [B, V] after the prompts."""
-        logits_BV, self.cache = self.decoder.prefill(self.prompts, self.room)
-        return logits_BV
-
-    def next(self, token_B: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V] after one more token a row."""
-        self.place_B = self.place_B + 1
-        return self.decoder.step(self.cache, token_B, self.place_B)
-
-    def keep(self, rows_B: torch.Tensor) -> None:
-        """Go on with these rows only."""
-        self.cache.keep(rows_B)
-        self.place_B = self.place_B[rows_B]
-
-
-def decode_dtype(policy: Policy) -> torch.dtype:
-    """Precision of the decoding step: the compute precision, or float64 for a float64 model."""
-    held: torch.dtype = policy.model.get_input_embeddings().weight.dtype
-    return held if policy.compute is torch.float32 else policy.compute
-
-
-def _decoder(policy: Policy, length: int, rows: int) -> Decoder | None:
-    """The fast decoder for about ``rows`` rows of up to ``length`` tokens, where it gives this model's logits."""
-    if policy.adapters or policy.decodes is False or not supports(policy.model, length):
-        return None
-    if policy.decodes:
-        return Decoder(policy.model, decode_dtype(policy), rows)
-    decoder = _compared(policy, rows)
-    policy.decodes = decoder is not None
-    return decoder
-
-
-@torch.no_grad()
-def _compared(policy: Policy, rows: int) -> Decoder | None:
-    """The decoder, if prompts of different lengths and two decoded tokens get the model's logits from it."""
-    draw = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(0, policy.vocabulary, (2, 6), generator=draw)
-    first, second = ids_BT.tolist()
-    prompts = [tuple(first), tuple(second[:3])]
-    try:
-        decoder = Decoder(policy.model, decode_dtype(policy), rows)
-        ways = (_ByModel(policy, prompts), _ByDecoder(decoder, prompts, 2))
-        logits = [[way.first() for way in ways]]
-        for column in (4, 5):
-            token_B = ids_BT[:, column].to(policy.device)
-            logits.append([way.next(token_B) for way in ways])
-    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
-        log.warning("%s: the fast decoder does not run (%s); the model's own step is used", policy.source, error)
-        return None
-    gap = max(float((one - other).abs().max() / one.abs().max().clamp(min=1e-6)) for one, other in logits)
-    if not gap < (1e-4 if policy.compute is torch.float32 else 5e-2):
-        log.warning("%s: the fast decoder differs by %.1e; the model's own step is used", policy.source, gap)
-        return None
-    return decoder
-
-
 def _draw(
     logits_BV: torch.Tensor, uniform_B: torch.Tensor, sampling: Sampling, seen_BV: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and their log-probs under the levered distribution. Greedy draws carry untempered log-probs."""
+    """Tokens and their log-probs under the modified distribution. Greedy draws carry untempered log-probs."""
     if seen_BV is not None:
         penalty = sampling.repetition_penalty
-        bent_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-        logits_BV = torch.where(seen_BV, bent_BV, logits_BV)
+        modified_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
+        logits_BV = torch.where(seen_BV, modified_BV, logits_BV)
     if sampling.temperature == 0:
         token_B = logits_BV.argmax(-1)
         logps_BV = torch.log_softmax(logits_BV, -1)
@@ -333,7 +203,7 @@ def _truncate(logps_BV: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
 
 
 def _seen(policy: Policy, prompts: Sequence[Ids]) -> torch.Tensor:
-    padded = _Padded.of(prompts, policy.device)
+    padded = Padded.of(prompts, policy.device)
     seen_BV = torch.zeros(len(prompts), policy.vocabulary, dtype=torch.long, device=policy.device)
     return seen_BV.scatter_add_(-1, padded.ids_BT, padded.mask_BT).bool()
 

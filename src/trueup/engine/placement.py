@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trueup.engine.checkpoint import system_error
 from trueup.engine.processes import barrier, rank, world
 from trueup.errors import ModelError
+from trueup.ledger import storage_error, whole_folder
 from trueup.models.heads import RewardModel
+from trueup.models.merge import check_saving
 from trueup.models.policy import Policy, Reference
+from trueup.models.rendering import Rendering
 
 BUCKET = 1 << 23
 """Elements of gradient that travel in one message."""
@@ -58,9 +63,9 @@ def _sum_gradients(module: Any) -> None:
 
 def _blocks(body: nn.Module, source: str) -> list[nn.Module]:
     for name in ("layers", "h", "blocks"):
-        found = getattr(body, name, None)
-        if isinstance(found, nn.ModuleList) and len(found):
-            return list(found)
+        blocks = getattr(body, name, None)
+        if isinstance(blocks, nn.ModuleList) and len(blocks):
+            return list(blocks)
     raise ModelError(
         f"{type(body).__name__} has no list of blocks under `layers`, `h` or `blocks`",
         where=source,
@@ -153,9 +158,30 @@ def clip(parameters: Mapping[str, nn.Parameter], limit: float) -> float:
     return norm
 
 
-def export(model: Policy | RewardModel, path: Path) -> None:
-    """Write the final model once, from whole weights, for all processes."""
+def check_export(model: Policy | RewardModel, path: Path) -> None:
+    """Refuse before the first step what would only fail when the trained model is written to ``path``.
+
+    Raises:
+        ModelError, RunError: As ``models.merge.check_saving``.
+    """
+    if rank() == 0:
+        check_saving(model.plain, model.tokenizer, path)
+
+
+def export(model: Policy | RewardModel, path: Path, rendering: Rendering) -> None:
+    """Write the final model once, from whole weights, for all processes, with the rendering it was trained on.
+
+    ``path`` holds all of it or is not there, also after a kill or a power cut.
+
+    Raises:
+        RunError: The disk refuses.
+    """
     with whole(model.model):
         if rank() == 0:
-            model.export(path)
+            try:
+                with whole_folder(path) as folder:
+                    model.export(folder, rendering)
+            except (OSError, SafetensorError) as error:
+                what = "all steps are done, but the model cannot be written"
+                raise storage_error(system_error(error), what, path) from error
     barrier()

@@ -128,11 +128,11 @@ def share(items: Sequence[T], length: Callable[[T], int], budget: int) -> Share[
         return Share(tuple(micro_batches(items, length, budget)), processes)
     groups = _cut(items, length, budget, processes)
     groups.sort(key=lambda group: -sum(length(item) for item in group))
-    mine = []
+    own = []
     for turn in range(len(groups) // processes):
         place = rank() if turn % 2 == 0 else processes - 1 - rank()  # there and back evens out what each has to do
-        mine.append(groups[turn * processes + place])
-    return Share(tuple(mine), 1)
+        own.append(groups[turn * processes + place])
+    return Share(tuple(own), 1)
 
 
 def _cut(items: Sequence[T], length: Callable[[T], int], budget: int, processes: int) -> list[tuple[T, ...]]:
@@ -171,27 +171,43 @@ def gathered(values: Sequence[V]) -> list[V]:
     """The lists of all processes, one after the other."""
     if world() == 1:
         return list(values)
-    found: list[Any] = [None] * world()
-    distributed.all_gather_object(found, list(values))
-    return [value for part in found for value in part]
+    parts: list[Any] = [None] * world()
+    distributed.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
+
+
+def from_first(work: Callable[[], V]) -> V:
+    """What ``work`` gives in the first process, in all of them; no other does it, and all raise its error."""
+    if world() == 1:
+        return work()
+    result: V | Exception | None = None
+    if rank() == 0:
+        try:
+            result = work()
+        except Exception as error:  # the others wait for an answer
+            result = error
+    first = gathered([result])[0]
+    if isinstance(first, Exception):
+        raise first
+    return first  # type: ignore[return-value]
 
 
 def summed(*values: float) -> tuple[float, ...]:
     """Each value summed over all processes."""
     if world() == 1:
         return values
-    found = torch.tensor(values, dtype=torch.float64)
-    distributed.all_reduce(found)
-    return tuple(found.tolist())
+    sums = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(sums)
+    return tuple(sums.tolist())
 
 
 def highest(value: float) -> float:
     """The largest value of all processes."""
     if world() == 1:
         return value
-    found = torch.tensor([value], dtype=torch.float64)
-    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
-    return float(found)
+    maximum = torch.tensor([value], dtype=torch.float64)
+    distributed.all_reduce(maximum, op=distributed.ReduceOp.MAX)
+    return float(maximum)
 
 
 def everywhere(fact: bool) -> bool:

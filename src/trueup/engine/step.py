@@ -19,7 +19,7 @@ from trueup.engine.device import Heap
 from trueup.engine.placement import clip, full, like, put, sum_gradients
 from trueup.engine.processes import Share, rank, share, summed, world
 from trueup.errors import CheckpointError, NonFiniteError
-from trueup.models.gradients import Gradients
+from trueup.kernels.gradients import Gradients
 
 T = TypeVar("T")
 
@@ -68,9 +68,9 @@ class Stepper:
 
     def share(self, items: Sequence[T], length: Callable[[T], int], budget: int) -> Share[T]:
         """The micro-batches of a step that this process computes; what follows is scaled to match."""
-        found = share(items, length, budget)
-        self._copies = found.copies
-        return found
+        micros = share(items, length, budget)
+        self._copies = micros.copies
+        return micros
 
     def accumulate(self, losses: torch.Tensor, *, count: float, weight: torch.Tensor | None = None) -> None:
         """Add the gradient of ``sum(weight * losses) / count`` of one micro-batch.
@@ -115,7 +115,7 @@ class Stepper:
                 group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        self._heap.settle()
+        self._heap.trim()
         self.updates += 1
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
 
@@ -124,19 +124,19 @@ class Stepper:
 
         All processes must call it together; the first one gets them whole, the others get nothing.
         """
-        found: dict[str, torch.Tensor] = {}
+        tensors: dict[str, torch.Tensor] = {}
 
         def keep(name: str, tensor: torch.Tensor) -> None:
             value = full(tensor.detach())
             if rank() == 0:
-                found[name] = value.cpu()
+                tensors[name] = value.cpu()
 
         for name, p in self.parameters.items():
             keep(f"param/{name}", p)
         for name, p in self.parameters.items():
             for key, value in self.optimizer.state.get(p, {}).items():
                 keep(f"adam/{key}/{name}", value if torch.is_tensor(value) else torch.tensor(value))
-        return found
+        return tensors
 
     def state(self) -> dict[str, Any]:
         """Counters that go beside the tensors."""
@@ -146,9 +146,9 @@ class Stepper:
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Put back what ``tensors`` and ``state`` returned; a missing or foreign tensor is an error."""
         wanted = {f"param/{name}" for name in self.parameters}
-        held = {name for name in tensors if name.startswith("param/")}
-        if wanted != held:
-            odd = sorted(wanted ^ held)[:4]
+        stored = {name for name in tensors if name.startswith("param/")}
+        if wanted != stored:
+            odd = sorted(wanted ^ stored)[:4]
             raise CheckpointError(
                 f"the checkpoint's parameters differ from the model's: {', '.join(odd)}",
                 fix="resume with the model and adapter settings the run was started with",

@@ -39,22 +39,22 @@ def best_weights(samples: int, n: int) -> Floats:
     possible = rank >= n
     logs = np.full(samples, -np.inf)
     logs[possible] = _log_choose(rank[possible] - 1, n - 1) - _log_choose(np.array([samples]), n)[0]
-    found: Floats = np.exp(logs)
-    shares: Floats = found / found.sum()
+    scaled: Floats = np.exp(logs)
+    shares: Floats = scaled / scaled.sum()
     return shares
 
 
 def _log_choose(n: npt.NDArray[np.int64], k: int) -> Floats:
-    found: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return found
+    log_count: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return log_count
 
 
 def _ranked_gold(proxy_N: Floats, gold_N: Floats) -> Floats:
     """Gold by rising proxy; within a tie every sample stands for the tie's mean."""
     levels, index_N = np.unique(proxy_N, return_inverse=True)
     means = np.bincount(index_N, gold_N, len(levels)) / np.bincount(index_N, minlength=len(levels))
-    found: Floats = means[np.sort(index_N)]
-    return found
+    ranked: Floats = means[np.sort(index_N)]
+    return ranked
 
 
 def kl_bound(n: int) -> float:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from trueup.config import Sampling
+from trueup.config.seeds import derive
 from trueup.data.batch import Ids
 from trueup.data.render import Renderer
-from trueup.engine.generate import Completion, generate
-from trueup.engine.score import rewards, sequence_logps
+from trueup.engine.ask import ask
+from trueup.engine.score import sequence_logps
+from trueup.engine.waiting import adaptive_waiting
 from trueup.errors import UsageError
-from trueup.models.heads import RewardModel
 from trueup.models.policy import Policy
-from trueup.seeds import derive
-from trueup.types import Prompt, StopReason, content_id, prompt_json, prompt_text
+from trueup.rewards.protocol import Reward
+from trueup.types import Completion, Prompt, content_id, prompt_json, prompt_text
 
 
 class Score(Protocol):
@@ -35,7 +36,8 @@ class Score(Protocol):
 Gold = Callable[[str, str], Score]
 
 
-def collect(
+@adaptive_waiting()
+def collect_answers(
     policies: Mapping[str, Policy],
     prompts: Sequence[Prompt],
     *,
@@ -45,8 +47,7 @@ def collect(
     samples: int = 1,
     kinds: Sequence[str] | None = None,
     gold: Gold | None = None,
-    reward: RewardModel | None = None,
-    reward_renderer: Renderer | None = None,
+    reward: Reward | None = None,
     reference: Policy | None = None,
     budget: int = 8192,
 ) -> list[dict[str, Any]]:
@@ -61,8 +62,7 @@ def collect(
         samples: Answers per prompt.
         kinds: A label for each prompt, for tables by kind.
         gold: The truth, called with the text of the last user turn and the answer.
-        reward: A reward model: the proxy.
-        reward_renderer: Its renderer.
+        reward: Scores the answers: the proxy.
         reference: The policy from which KL is measured; it must share the vocabulary of the others.
         budget: Padded tokens of one forward pass.
     """
@@ -70,28 +70,24 @@ def collect(
         raise UsageError("every policy needs its renderer", where="collect", expected=", ".join(policies))
     if kinds is not None and len(kinds) != len(prompts):
         raise UsageError(f"{len(kinds)} kinds for {len(prompts)} prompts", where="collect", expected="one for each")
-    if (reward is None) != (reward_renderer is None):
-        raise UsageError("a reward model goes with its renderer", where="collect", expected="both or neither")
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for name, policy in policies.items():
-        renderer = renderers[name]
-        heads = [renderer.render_prompt(p) for p in prompts]
         for sample in range(samples):
-            drawn = generate(
-                policy, heads, sampling, stop_ids=renderer.stop_ids, seed=derive(seed, "evaluation", sample)
-            )
-            texts = [policy.tokenizer.decode(c.ids, skip_special_tokens=True) for c in drawn]
-            proxies = _proxies(reward, reward_renderer, prompts, texts, drawn, budget)
+            draw = derive(seed, "evaluation", sample)
+            heads, drawn = ask(policy, renderers[name], prompts, sampling, seed=draw)
+            proxies: list[float | None] = [None] * len(drawn)
+            if reward is not None:
+                proxies = reward.score(prompts, drawn).tolist()
             gaps = _kl(policy, reference, heads, drawn, sampling, budget)
-            for index, (prompt, text, completion) in enumerate(zip(prompts, texts, drawn, strict=True)):
-                row = _row(name, prompt, text, completion, sample, seed)
+            for index, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
+                row = _row(name, prompt, completion, sample, seed)
                 row["kind"] = kinds[index] if kinds is not None else None
                 row["reward"], row["kl"] = proxies[index], gaps[index]
                 if gold is not None:
-                    score = gold(asked(prompt), text)
+                    score = gold(asked(prompt), completion.text)
                     row["gold"], row["gold_parts"] = score.total, dict(score.parts)
-                found.append(row)
-    return found
+                rows.append(row)
+    return rows
 
 
 def asked(prompt: Prompt) -> str:
@@ -99,37 +95,20 @@ def asked(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
-def _row(name: str, prompt: Prompt, text: str, completion: Completion, sample: int, seed: int) -> dict[str, Any]:
+def _row(name: str, prompt: Prompt, completion: Completion, sample: int, seed: int) -> dict[str, Any]:
     return {
         "model": name,
         "prompt_id": content_id(prompt_json(prompt)),
         "prompt": prompt_text(prompt),
         "question": asked(prompt),
         "sample": sample,
-        "completion": text,
+        "completion": completion.text,
         "stop": completion.stop.value,
         "tokens": len(completion.ids),
-        "words": len(text.split()),
+        "words": len(completion.text.split()),
         "gold": None,
         "seed": seed,
     }
-
-
-def _proxies(
-    reward: RewardModel | None,
-    renderer: Renderer | None,
-    prompts: Sequence[Prompt],
-    texts: Sequence[str],
-    drawn: Sequence[Completion],
-    budget: int,
-) -> list[float | None]:
-    if reward is None or renderer is None:
-        return [None] * len(texts)
-    shown = [
-        renderer.render(p, t, ended=c.stop is StopReason.EOS) for p, t, c in zip(prompts, texts, drawn, strict=True)
-    ]
-    scores = rewards(reward, [(r.prompt_ids, r.completion_ids) for r in shown], budget=2 * budget)
-    return [float(s) for s in scores]
 
 
 def _kl(
@@ -141,8 +120,8 @@ def _kl(
     budget: int,
 ) -> list[float | None]:
     """Sequence log-ratio to the reference (k1) of each answer; its mean estimates the KL where T = 1."""
-    bent = sampling.top_p < 1 or sampling.top_k > 0 or sampling.repetition_penalty != 1 or sampling.temperature == 0
-    if reference is None or bent:
+    modified = sampling.top_p < 1 or sampling.top_k > 0 or sampling.repetition_penalty != 1 or sampling.temperature == 0
+    if reference is None or modified:
         return [None] * len(drawn)
     sequences = [(h, c.ids) for h, c in zip(heads, drawn, strict=True)]
     own = sequence_logps(policy, sequences, temperature=sampling.temperature, budget=2 * budget)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from trueup.evaluation.hacking import hacking_rate
-from trueup.evaluation.intervals import mean_interval
-from trueup.evaluation.rows import Row, models, of_model, series
+from trueup.evaluation.intervals import SHARE, mean_interval
+from trueup.evaluation.rows import Row, column, models, of_model
 from trueup.evaluation.winrate import length_controlled, win_rate
 
 
@@ -26,15 +26,16 @@ def compare(
     """
     names = models(rows)
     of_model(rows, baseline)  # a clear error if it is not there
-    found: dict[str, Any] = {"baseline": baseline, "score": score, "prompts": 0, "models": {}}
+    comparison: dict[str, Any] = {"baseline": baseline, "score": score, "prompts": 0, "models": {}}
     for name in names:
         own = of_model(rows, name)
-        found["prompts"] = len({r["prompt_id"] for r in own})
+        comparison["prompts"] = len({r["prompt_id"] for r in own})
         entry: dict[str, Any] = {}
         for field in (score, "reward", "kl", "tokens", "eos"):
-            values, prompts = series(own, field)
+            values, prompts = column(own, field)
             if len(values):
-                entry[field] = mean_interval(values, prompts, resamples=resamples, seed=seed).to_dict()
+                bounds = SHARE if field == "eos" else None
+                entry[field] = mean_interval(values, prompts, resamples=resamples, seed=seed, bounds=bounds).to_dict()
         entry["distinct_2"] = _distinct(own)
         entry["by_kind"] = _by_kind(own, score)
         entry["parts"] = _parts(own)
@@ -44,15 +45,15 @@ def compare(
             fair = length_controlled(rows, name, baseline, score=score, tie=1e-9, resamples=resamples // 4, seed=seed)
             entry["length_controlled"] = fair.to_dict()
             entry["hacking_rate"] = hacking_rate(own, of_model(rows, baseline))
-        found["models"][name] = entry
-    return found
+        comparison["models"][name] = entry
+    return comparison
 
 
 def _by_kind(rows: Sequence[Row], score: str) -> dict[str, float]:
     kinds = list(dict.fromkeys(str(r["kind"]) for r in rows if r.get("kind") is not None))
     means = {}
     for kind in sorted(kinds):
-        values, _ = series([r for r in rows if r.get("kind") == kind], score)
+        values, _ = column([r for r in rows if r.get("kind") == kind], score)
         if len(values):
             means[kind] = float(values.mean())
     return means
@@ -60,7 +61,7 @@ def _by_kind(rows: Sequence[Row], score: str) -> dict[str, float]:
 
 def _parts(rows: Sequence[Row]) -> dict[str, float]:
     names = list(rows[0].get("gold_parts") or {})
-    return {name: float(series(rows, f"gold.{name}")[0].mean()) for name in names}
+    return {name: float(column(rows, f"gold.{name}")[0].mean()) for name in names}
 
 
 def _distinct(rows: Sequence[Row]) -> float | None:

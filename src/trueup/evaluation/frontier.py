@@ -66,7 +66,10 @@ class LinearFit:
 
 
 def linear_fit(x: npt.ArrayLike, y: npt.ArrayLike, *, level: float = 0.95) -> LinearFit | None:
-    """Ordinary least squares with Student's interval of the slope; None if there are < 3 points or x is constant."""
+    """Ordinary least squares with Student's interval of the slope; None if there are < 3 points or x is constant.
+
+    Points that lie on a line exactly say nothing of the noise around it: the slope then has no interval.
+    """
     x_N, y_N = _points(x, y)
     if len(x_N) < 3 or np.ptp(x_N) == 0:
         return None
@@ -77,6 +80,8 @@ def linear_fit(x: npt.ArrayLike, y: npt.ArrayLike, *, level: float = 0.95) -> Li
     error = float(np.sqrt(residual @ residual / (len(x_N) - 2) / (centred @ centred)))
     half = float(stats.t.ppf((1 + level) / 2, len(x_N) - 2)) * error
     total = float(((y_N - y_N.mean()) ** 2).sum())
+    if residual @ residual <= 1e-20 * total:
+        half = float("nan")
     r2 = 1 - float(residual @ residual) / total if total > 0 else None
     return LinearFit(Interval(slope, slope - half, slope + half, len(x_N), level, "least squares"), intercept, r2)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueup.errors import ShapeError
-from trueup.evaluation.rows import Row, series
+from trueup.evaluation.rows import Row, column
 
 
 def hacking_rate(rows: Sequence[Row], baseline: Sequence[Row], top: float = 0.1) -> float | None:
@@ -22,9 +22,9 @@ def hacking_rate(rows: Sequence[Row], baseline: Sequence[Row], top: float = 0.1)
     Returns:
         None where reward or gold was not measured.
     """
-    proxy, _ = series(rows, "reward")
-    gold, _ = series(rows, "gold")
-    before, _ = series(baseline, "gold")
+    proxy, _ = column(rows, "reward")
+    gold, _ = column(rows, "gold")
+    before, _ = column(baseline, "gold")
     if not len(proxy) or not len(gold) or not len(before):
         return None
     count = max(1, round(top * len(proxy)))

@@ -4,6 +4,10 @@ Rows of one prompt are not independent, so whole prompts (clusters) are resample
 A statistic is written as a function of cluster weights, which makes resampling, the jackknife and the
 estimate itself the same computation.
 
+Resampling cannot draw what the sample lacks: sixteen ties, or sixteen wins, would come out as certain. Where values
+have known bounds, an interval is widened by what K clusters can hide (``bounds``); where they have none and the
+resamples do not differ, nothing is known and the bounds are NaN. No interval here has width 0.
+
 Shapes: R resamples, K clusters, N rows.
 """
 
@@ -17,17 +21,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from trueup.config.seeds import derive
 from trueup.errors import ShapeError, UsageError
-from trueup.seeds import derive
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """Cluster weights [R, K] to values [R]."""
+SHARE = (0.0, 1.0)
+"""The bounds of a share, of a win (1), a tie (1/2) and a loss (0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with a confidence interval. ``low`` and ``high`` are NaN where nothing can be said (one cluster)."""
+    """An estimate with a confidence interval.
+
+    ``low`` and ``high`` are NaN where nothing can be said: one cluster, or values without bounds that are all equal.
+    """
 
     estimate: float
     low: float
@@ -65,6 +74,27 @@ class Interval:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """How far beyond the lowest and the highest value of a sample values could still lie, by their known bounds.
+
+    If the lowest of K clusters has the value m, then the share of clusters below m is at most 1 - (tail)^(1/K) with
+    confidence 1 - tail, and such clusters lower the mean by at most that share of (m - bound). Of K equal successes
+    it gives the interval of Clopper and Pearson.
+    """
+
+    below: float
+    above: float
+
+    @classmethod
+    def of(cls, means_K: Floats, bounds: tuple[float, float]) -> Unseen:
+        """From the mean [K] of each cluster."""
+        low, high = float(means_K.min()), float(means_K.max())
+        if low < bounds[0] - 1e-9 or high > bounds[1] + 1e-9:
+            raise ShapeError(f"values from {low:g} to {high:g}", expected=f"all within {bounds[0]:g} to {bounds[1]:g}")
+        return cls(max(0.0, low - bounds[0]), max(0.0, bounds[1] - high))
+
+
 def bootstrap(
     statistic: Statistic,
     clusters: int,
@@ -73,6 +103,7 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
     method: str = "bca",
+    unseen: Unseen | None = None,
 ) -> Interval:
     """Interval of a statistic when ``clusters`` units are resampled with replacement.
 
@@ -83,6 +114,7 @@ def bootstrap(
         resamples: Bootstrap samples R.
         seed: Names the draws.
         method: ``bca`` (Efron 1987: corrected for bias and skewness) or ``percentile``.
+        unseen: For a mean of values with bounds, how far beyond the sample they could lie.
     """
     if clusters < 1:
         raise ShapeError("nothing to resample", expected="at least one cluster")
@@ -98,8 +130,16 @@ def bootstrap(
     shares = np.array([tail, 1 - tail])
     if method == "bca":
         shares = _bca_shares(statistic, clusters, estimate, values_R, shares)
-    low, high = np.quantile(values_R, shares)
-    return Interval(estimate, float(low), float(high), clusters, level, f"{method} bootstrap over {clusters} clusters")
+    low, high = (float(bound) for bound in np.quantile(values_R, shares))
+    if unseen is not None:
+        # With confidence 1 - tail, no more than this share of all clusters lies beyond the lowest (highest) one drawn.
+        hidden = 1 - tail ** (1 / clusters)
+        low, high = low - hidden * unseen.below, high + hidden * unseen.above
+    if high - low <= 1e-12 * max(1.0, abs(estimate)):
+        return Interval(
+            estimate, float("nan"), float("nan"), clusters, level, f"none: all {clusters} clusters are alike"
+        )
+    return Interval(estimate, low, high, clusters, level, f"{method} bootstrap over {clusters} clusters")
 
 
 def _bca_shares(statistic: Statistic, clusters: int, estimate: float, values_R: Floats, shares: Floats) -> Floats:
@@ -146,15 +186,17 @@ def mean_interval(
     resamples: int = 2000,
     seed: int = 0,
     method: str = "bca",
+    bounds: tuple[float, float] | None = None,
 ) -> Interval:
-    """Mean of N values with an interval from resampling clusters (prompts)."""
+    """Mean of N values with an interval from resampling clusters (prompts); ``bounds`` are those of the values."""
     sums_K, counts_K = cluster_sums(values, clusters)
+    unseen = Unseen.of(sums_K / counts_K, bounds) if bounds else None
 
     def mean(weights_RK: Floats) -> Floats:
-        found: Floats = (weights_RK @ sums_K) / (weights_RK @ counts_K)
-        return found
+        means_R: Floats = (weights_RK @ sums_K) / (weights_RK @ counts_K)
+        return means_R
 
-    return bootstrap(mean, len(sums_K), level=level, resamples=resamples, seed=seed, method=method)
+    return bootstrap(mean, len(sums_K), level=level, resamples=resamples, seed=seed, method=method, unseen=unseen)
 
 
 def paired_difference(
@@ -167,8 +209,9 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
     method: str = "bca",
+    bounds: tuple[float, float] | None = None,
 ) -> Interval:
-    """mean(a) - mean(b) on the same clusters, which are resampled together.
+    """mean(a) - mean(b) on the same clusters, which are resampled together; ``bounds`` are those of either's values.
 
     Raises:
         ShapeError: the two sides do not have the same clusters.
@@ -185,12 +228,18 @@ def paired_difference(
         counts_K = np.bincount(codes_N, minlength=len(order)).astype(np.float64)
         sides.append((np.bincount(codes_N, array_N, len(order)).astype(np.float64), counts_K))
     (a_sum, a_count), (b_sum, b_count) = sides
+    unseen = None
+    if bounds:
+        reach = bounds[1] - bounds[0]
+        unseen = Unseen.of(a_sum / a_count - b_sum / b_count, (-reach, reach))
 
     def difference(weights_RK: Floats) -> Floats:
-        found: Floats = (weights_RK @ a_sum) / (weights_RK @ a_count) - (weights_RK @ b_sum) / (weights_RK @ b_count)
-        return found
+        differences_R: Floats = (weights_RK @ a_sum) / (weights_RK @ a_count) - (weights_RK @ b_sum) / (
+            weights_RK @ b_count
+        )
+        return differences_R
 
-    return bootstrap(difference, len(order), level=level, resamples=resamples, seed=seed, method=method)
+    return bootstrap(difference, len(order), level=level, resamples=resamples, seed=seed, method=method, unseen=unseen)
 
 
 def hierarchical_mean(
@@ -225,6 +274,8 @@ def hierarchical_mean(
         weights = rng.multinomial(size, np.full(size, 1.0 / size), size=len(where))
         means_RS[where[:, 0], where[:, 1]] = (weights @ sums_K) / (weights @ counts_K)
     low, high = np.quantile(means_RS.mean(1), [(1 - level) / 2, (1 + level) / 2])
+    if high - low <= 1e-12 * max(1.0, abs(estimate)):
+        return Interval(estimate, float("nan"), float("nan"), count, level, f"none: all {count} seeds are alike")
     return Interval(estimate, float(low), float(high), count, level, f"hierarchical bootstrap over {count} seeds")
 
 
@@ -260,6 +311,9 @@ def t_interval(values: npt.ArrayLike, *, level: float = 0.95) -> Interval:
     mean = float(array_N.mean())
     if array_N.size == 1:
         return Interval(mean, float("nan"), float("nan"), 1, level, "none: one value")
+    if np.ptp(array_N) == 0:
+        nothing = f"none: all {array_N.size} values are equal"
+        return Interval(mean, float("nan"), float("nan"), array_N.size, level, nothing)
     half = float(stats.t.ppf((1 + level) / 2, array_N.size - 1) * array_N.std(ddof=1) / array_N.size**0.5)
     return Interval(mean, mean - half, mean + half, array_N.size, level, "student t")
 

@@ -21,7 +21,7 @@ Judge: TypeAlias = Callable[[str, str, str], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class BothVerdicts:
     """Both verdicts on a pair, each told from answer a's side, and what they amount to."""
 
     first: Outcome
@@ -60,9 +60,9 @@ class JudgeReport:
         }
 
 
-def judge_pair(judge: Judge, prompt: str, a: str, b: str) -> Judged:
+def judge_pair(judge: Judge, prompt: str, a: str, b: str) -> BothVerdicts:
     """Ask twice, the second time with the sides exchanged."""
-    return Judged(_asked(judge, prompt, a, b), _asked(judge, prompt, b, a).swap())
+    return BothVerdicts(_asked(judge, prompt, a, b), _asked(judge, prompt, b, a).swap())
 
 
 def _asked(judge: Judge, prompt: str, first: str, second: str) -> Outcome:
@@ -78,7 +78,7 @@ def judge_models(
     """Judge the answers of two models to the same prompts; the k-th sample of one meets the k-th of the other."""
     left, right = of_model(rows, a), of_model(rows, b)
     grouped_a, grouped_b = by_prompt(left), by_prompt(right)
-    judged: list[tuple[str, Judged]] = []
+    judged: list[tuple[str, BothVerdicts]] = []
     for prompt in same_prompts(left, right):
         ours, theirs = grouped_a[prompt], grouped_b[prompt]
         if len(ours) != len(theirs):
@@ -87,8 +87,8 @@ def judge_models(
                 where=f"prompt {prompt}",
                 expected="equally many samples a prompt",
             )
-        for one, other in zip(ours, theirs, strict=True):
-            verdict = judge_pair(judge, str(one["prompt"]), str(one["completion"]), str(other["completion"]))
+        for answer, opponent in zip(ours, theirs, strict=True):
+            verdict = judge_pair(judge, str(answer["prompt"]), str(answer["completion"]), str(opponent["completion"]))
             judged.append((prompt, verdict))
     outcomes = [verdict.outcome for _, verdict in judged]
     prompts = [prompt for prompt, _ in judged]
@@ -106,27 +106,27 @@ def score_judge(scorer: Callable[[str, str], Mapping[str, float] | float], tie: 
     """A judge from a scoring function such as the gold score: the higher score wins, differences up to ``tie`` tie."""
 
     def judge(prompt: str, first: str, second: str) -> Outcome:
-        one, other = (_total(scorer(prompt, text)) for text in (first, second))
-        if abs(one - other) <= tie:
+        first_score, second_score = (_total(scorer(prompt, text)) for text in (first, second))
+        if abs(first_score - second_score) <= tie:
             return Outcome.TIE
-        return Outcome.A if one > other else Outcome.B
+        return Outcome.A if first_score > second_score else Outcome.B
 
     return judge
 
 
-def _total(found: Mapping[str, float] | float) -> float:
-    return float(found["total"]) if isinstance(found, Mapping) else float(found)
+def _total(score: Mapping[str, float] | float) -> float:
+    return float(score["total"]) if isinstance(score, Mapping) else float(score)
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class VerdictAgreement:
     """Agreement of two lists of verdicts; ``kappa`` is None where chance agreement is already complete."""
 
     raw: Interval
     kappa: float | None
 
 
-def verdict_agreement(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Agreement:
+def verdict_agreement(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> VerdictAgreement:
     """Share of equal verdicts and Cohen's kappa (Cohen 1960), for calibrating a judge against gold or people."""
     if len(ours) != len(theirs) or not ours:
         raise ShapeError(f"{len(ours)} and {len(theirs)} verdicts", expected="equally many, at least one")
@@ -134,4 +134,4 @@ def verdict_agreement(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Agr
     same = sum(x == y for x, y in zip(ours, theirs, strict=True))
     chance = sum(list(ours).count(o) * list(theirs).count(o) for o in Outcome) / n**2
     kappa = None if chance == 1 else (same / n - chance) / (1 - chance)
-    return Agreement(wilson(same, n), kappa)
+    return VerdictAgreement(wilson(same, n), kappa)

@@ -171,12 +171,21 @@ def turning_point(proxy: npt.ArrayLike, gold: npt.ArrayLike, at: npt.ArrayLike |
     correlation = None if constant else float(np.corrcoef(proxy_N, gold_N)[0, 1])
     for index in _candidates(at_N, gold_N):
         proxy_fit, gold_fit = linear_fit(at_N[index:], proxy_N[index:]), linear_fit(at_N[index:], gold_N[index:])
-        if proxy_fit and gold_fit and proxy_fit.slope.above(0) and gold_fit.slope.below(0):
+        if proxy_fit and gold_fit and _rises(proxy_fit.slope) and _falls(gold_fit.slope):
             lost = float(-gold_fit.slope.estimate * (at_N[-1] - at_N[index]))
             return TurningPoint(True, index, float(at_N[index]), proxy_fit.slope, gold_fit.slope, correlation, lost)
     proxy_all, gold_all = (linear_fit(at_N, y) if len(at_N) else None for y in (proxy_N, gold_N))
     slopes = (proxy_all.slope if proxy_all else None, gold_all.slope if gold_all else None)
     return TurningPoint(False, None, None, *slopes, correlation, None)
+
+
+def _rises(slope: Interval) -> bool:
+    """Off zero; points exactly on a line leave no doubt of its direction, though none of them has an interval."""
+    return slope.above(0) if slope.known else slope.estimate > 0
+
+
+def _falls(slope: Interval) -> bool:
+    return slope.below(0) if slope.known else slope.estimate < 0
 
 
 def _candidates(at_N: Floats, gold_N: Floats) -> list[int]:
@@ -194,7 +203,7 @@ def _candidates(at_N: Floats, gold_N: Floats) -> list[int]:
         scale = max(fits[best] / freedom, 1e-300)
         f_value = (straight - fits[best]) / 2 / scale
         before = linear_fit(at_N[: best + 1], gold_N[: best + 1])
-        falls_before = before is not None and before.slope.below(0)
+        falls_before = before is not None and _falls(before.slope)
         if float(stats.f.sf(f_value, 2, freedom)) < KINK_LEVEL and not falls_before:
             return [best]
     return [0]

@@ -74,11 +74,11 @@ def of_model(rows: Sequence[Row], model: str) -> list[Row]:
     Raises:
         UsageError: no row is of that model.
     """
-    found = [row for row in rows if row["model"] == model]
-    if not found:
+    own = [row for row in rows if row["model"] == model]
+    if not own:
         known = models(rows)
         raise UsageError(f"no rows of model {model!r}", where="evaluation rows", fix=nearest(model, known or ["none"]))
-    return found
+    return own
 
 
 def value(row: Row, field: str) -> float | None:
@@ -98,19 +98,19 @@ def value(row: Row, field: str) -> float | None:
     return number
 
 
-def series(rows: Sequence[Row], field: str) -> tuple[Floats, list[str]]:
+def column(rows: Sequence[Row], field: str) -> tuple[Floats, list[str]]:
     """Values of ``field`` and the prompt id of each, both in row order.
 
     Raises:
         DataError: some rows have the measurement and others do not.
     """
-    found = [value(row, field) for row in rows]
-    present = [number for number in found if number is not None]
-    if len(present) != len(found):
+    numbers = [value(row, field) for row in rows]
+    present = [number for number in numbers if number is not None]
+    if len(present) != len(numbers):
         if present:
-            bad = rows[found.index(None)]
+            bad = rows[numbers.index(None)]
             raise DataError(
-                f"{field} is missing in {len(found) - len(present)} of {len(found)} rows",
+                f"{field} is missing in {len(numbers) - len(present)} of {len(numbers)} rows",
                 where=f"model {bad['model']}, prompt {bad['prompt_id']}",
                 fix="collect again; a missing value is never counted as 0",
             )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trueup.errors import DataError
-from trueup.evaluation.intervals import Floats, Interval, bootstrap, cluster_codes
+from trueup.evaluation.intervals import SHARE, Floats, Interval, Unseen, bootstrap, cluster_codes
 from trueup.evaluation.rows import Row, by_prompt, of_model, same_prompts, value
 from trueup.types import Outcome
 
@@ -146,13 +146,15 @@ def length_controlled(
 
     def rate(weights_RK: Floats) -> Floats:
         model_R, _ = _fit_length_model(x_N, pairs.outcome_N, weights_RK[:, codes_N] * share_N)
-        found: Floats = 1.0 / (1.0 + np.exp(-model_R))
-        return found
+        rates_R: Floats = 1.0 / (1.0 + np.exp(-model_R))
+        return rates_R
 
     _, weight_R = _fit_length_model(x_N, pairs.outcome_N, share_N[None, :])
     overlap = min(float((difference_N <= 0).mean()), float((difference_N >= 0).mean()))
     # The jackknife of BCa would refit K times for little; the percentile interval is used.
-    interval = bootstrap(rate, count, level=level, resamples=resamples, seed=seed, method="percentile")
+    unseen = Unseen.of(np.bincount(codes_N, pairs.outcome_N * share_N, count).astype(np.float64), SHARE)
+    options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    interval = bootstrap(rate, count, method="percentile", unseen=unseen, **options)
     return LengthControlled(a, b, interval, float(weight_R[0]), overlap >= OVERLAP)
 
 
@@ -200,14 +202,14 @@ def _answer_pairs(rows: Sequence[Row], a: str, b: str, score: str, tie: float, l
 
 
 def _need(row: Row, field: str) -> float:
-    found = value(row, field)
-    if found is None:
+    number = value(row, field)
+    if number is None:
         raise DataError(
             f"{field} was not measured",
             where=f"model {row['model']}, prompt {row['prompt_id']}",
             fix=f"collect with something that measures {field}",
         )
-    return found
+    return number
 
 
 def _prompt_mean(values_N: Floats, prompts: Sequence[str], level: float, resamples: int, seed: int) -> Interval:
@@ -216,7 +218,8 @@ def _prompt_mean(values_N: Floats, prompts: Sequence[str], level: float, resampl
     means_K = np.bincount(codes_N, values_N, count) / np.bincount(codes_N, minlength=count)
 
     def mean(weights_RK: Floats) -> Floats:
-        found: Floats = weights_RK @ means_K / weights_RK.sum(1)
-        return found
+        means_R: Floats = weights_RK @ means_K / weights_RK.sum(1)
+        return means_R
 
-    return bootstrap(mean, count, level=level, resamples=resamples, seed=seed)
+    unseen = Unseen.of(means_K, SHARE)
+    return bootstrap(mean, count, level=level, resamples=resamples, seed=seed, unseen=unseen)

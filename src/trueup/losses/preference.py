@@ -1,6 +1,10 @@
 """Losses on preferences. Twin of ``spec.preference``. Legend: B pairs or responses, K candidates.
 
 All take sequence log-probs as sums over tokens, in nats, and return one loss per pair; nothing is averaged.
+
+``strength_B`` is the probability p that the label is right (chosen is the better side; a response is what its label
+says), in [0.5, 1] and 1 if absent. Every loss with a label takes it the same way: as its expectation over that label,
+p L + (1 - p) L', where L' is the loss of the opposite label. At p = 1/2 no side is pulled up over the other.
 """
 
 from __future__ import annotations
@@ -20,19 +24,19 @@ def bradley_terry(
     strength_B: torch.Tensor | None = None,
     margin_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Bradley-Terry cross-entropy [B]: -p log s(d) - (1-p) log s(-d), d = chosen - rejected - margin.
+    """Bradley-Terry cross-entropy [B]: -p log s(d - m) - (1-p) log s(-d - m), d = chosen - rejected.
 
     Args:
         chosen_B: Rewards of the preferred side.
         rejected_B: Rewards of the other side.
         strength_B: Probability p that chosen is better; 1 if absent, 0.5 is a tie.
-        margin_B: By how much chosen should lead (Touvron et al. 2023); 0 if absent.
+        margin_B: m, by how much the better side should lead (Touvron et al. 2023); 0 if absent.
     """
     require_same(chosen_B=chosen_B, rejected_B=rejected_B, strength_B=strength_B, margin_B=margin_B)
     d_B = chosen_B - rejected_B
-    if margin_B is not None:
-        d_B = d_B - margin_B
-    return _cross_entropy(d_B, strength_B)
+    if margin_B is None:
+        return _cross_entropy(d_B, strength_B)
+    return _expected(_softplus(margin_B - d_B), _softplus(margin_B + d_B), strength_B)
 
 
 def plackett_luce(scores_BK: torch.Tensor, ranks_BK: torch.Tensor, mask_BK: torch.Tensor | None = None) -> torch.Tensor:
@@ -88,13 +92,20 @@ def robust_dpo(
     reference_rejected_B: torch.Tensor,
     beta: float,
     flip_rate: float,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Robust DPO [B] (Chowdhury et al. 2024, eq. 12): unbiased for the loss on clean labels; can be negative."""
+    """Robust DPO [B] (Chowdhury et al. 2024, eq. 12): unbiased for the loss on clean labels; can be negative.
+
+    With a strength p the label that flips at ``flip_rate`` e is right with probability p: the clean probability that
+    the loss then stands for is (p - e) / (1 - 2 e).
+    """
     if not 0 <= flip_rate < 0.5:
         raise ConfigError(f"flip_rate is {flip_rate}", where="flip_rate", expected="at least 0 and below 0.5")
     margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    kept_B, flipped_B = F.softplus(-margin_B), F.softplus(margin_B)
-    return ((1 - flip_rate) * kept_B - flip_rate * flipped_B) / (1 - 2 * flip_rate)
+    kept_B, flipped_B = _softplus(-margin_B), _softplus(margin_B)
+    right_B = ((1 - flip_rate) * kept_B - flip_rate * flipped_B) / (1 - 2 * flip_rate)
+    wrong_B = ((1 - flip_rate) * flipped_B - flip_rate * kept_B) / (1 - 2 * flip_rate)
+    return _expected(right_B, wrong_B, strength_B)
 
 
 def ipo(
@@ -103,10 +114,15 @@ def ipo(
     reference_chosen_B: torch.Tensor,
     reference_rejected_B: torch.Tensor,
     tau: float,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """IPO [B] (Azar et al. 2023, eq. 17): (h - 1 / (2 tau))^2 for the gap h of log-ratios."""
+    """IPO [B] (Azar et al. 2023, eq. 17): (h - 1 / (2 tau))^2 for the gap h of log-ratios.
+
+    With a strength p it is least at h = (p - 1/2) / tau, where the population loss (their eq. 10) is.
+    """
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    return (h_B - 1.0 / (2.0 * tau)) ** 2
+    target = 1.0 / (2.0 * tau)
+    return _expected((h_B - target) ** 2, (-h_B - target) ** 2, strength_B)
 
 
 def hinge(
@@ -115,10 +131,11 @@ def hinge(
     reference_chosen_B: torch.Tensor,
     reference_rejected_B: torch.Tensor,
     beta: float,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Hinge on the margin [B] (Zhao et al. 2023, normalised as in Liu et al. 2024): max(0, 1 - beta h)."""
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    return torch.relu(1.0 - beta * h_B)
+    return _expected(torch.relu(1.0 - beta * h_B), torch.relu(1.0 + beta * h_B), strength_B)
 
 
 def length_normalised_dpo(
@@ -171,6 +188,7 @@ def simpo(
     rejected_tokens_B: torch.Tensor,
     beta: float,
     gamma: float,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """SimPO [B] (Meng et al. 2024, eq. 6): mean log-probs as rewards, target margin gamma, no reference."""
     require_same(
@@ -180,7 +198,7 @@ def simpo(
         rejected_tokens_B=rejected_tokens_B,
     )
     gap_B = policy_chosen_B / chosen_tokens_B - policy_rejected_B / rejected_tokens_B
-    return F.softplus(gamma - beta * gap_B)
+    return _expected(_softplus(gamma - beta * gap_B), _softplus(gamma + beta * gap_B), strength_B)
 
 
 def orpo(
@@ -189,8 +207,12 @@ def orpo(
     chosen_tokens_B: torch.Tensor,
     rejected_tokens_B: torch.Tensor,
     weight: float,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """ORPO [B] (Hong et al. 2024, eq. 6): mean NLL of chosen + weight * -log s(log odds ratio of mean likelihoods)."""
+    """ORPO [B] (Hong et al. 2024, eq. 6): mean NLL of chosen + weight * -log s(log odds ratio of mean likelihoods).
+
+    The strength is of the odds-ratio term, as DPO's is beside a likelihood term: what is imitated is the chosen side.
+    """
     require_same(
         policy_chosen_B=policy_chosen_B,
         policy_rejected_B=policy_rejected_B,
@@ -200,7 +222,7 @@ def orpo(
     chosen_B = policy_chosen_B / chosen_tokens_B
     rejected_B = policy_rejected_B / rejected_tokens_B
     odds_B = (chosen_B - _log1mexp(chosen_B)) - (rejected_B - _log1mexp(rejected_B))
-    return -chosen_B + weight * F.softplus(-odds_B)
+    return -chosen_B + weight * _cross_entropy(odds_B, strength_B)
 
 
 def kto(
@@ -211,6 +233,7 @@ def kto(
     beta: float,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
+    strength_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """KTO [B] (Ethayarajh et al. 2024, eq. 8): weight * (1 - s(beta (r - z0))) if desirable, s's sign turned if not.
 
@@ -222,13 +245,18 @@ def kto(
         beta: Strength of the pull to the reference.
         desirable_weight: Weight of good responses.
         undesirable_weight: Weight of bad responses.
+        strength_B: Probability that a label is right.
     """
     require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
     if z0 < 0:
         raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
     gain_B = beta * (policy_B - reference_B - z0)
-    weight_B = torch.where(desirable_B, desirable_weight, undesirable_weight).to(gain_B.dtype)
-    return weight_B * torch.sigmoid(torch.where(desirable_B, -gain_B, gain_B))
+    as_good_B, as_bad_B = desirable_weight * torch.sigmoid(-gain_B), undesirable_weight * torch.sigmoid(gain_B)
+    right_B, wrong_B = (
+        torch.where(desirable_B, as_good_B, as_bad_B),
+        torch.where(desirable_B, as_bad_B, as_good_B),
+    )
+    return _expected(right_B, wrong_B, strength_B)
 
 
 # Below this a mean log-prob is so close to 0 that 1 - exp(x) is all rounding; the odds stay finite.
@@ -272,5 +300,18 @@ def _smoothed(strength_B: torch.Tensor | None, label_smoothing: float, like_B: t
 def _cross_entropy(logit_B: torch.Tensor, target_B: torch.Tensor | None) -> torch.Tensor:
     """-p log s(x) - (1-p) log s(-x), exact at any x."""
     if target_B is None:
-        return F.softplus(-logit_B)
-    return target_B * F.softplus(-logit_B) + (1.0 - target_B) * F.softplus(logit_B)
+        return _softplus(-logit_B)
+    return target_B * _softplus(-logit_B) + (1.0 - target_B) * _softplus(logit_B)
+
+
+def _expected(right_B: torch.Tensor, wrong_B: torch.Tensor, strength_B: torch.Tensor | None) -> torch.Tensor:
+    """p * loss of the label + (1 - p) * loss of the opposite one."""
+    if strength_B is None:
+        return right_B
+    require_same(right_B=right_B, strength_B=strength_B)
+    return strength_B * right_B + (1.0 - strength_B) * wrong_B
+
+
+def _softplus(x_B: torch.Tensor) -> torch.Tensor:
+    """-log s(-x) to the last digit; torch's own softplus takes x for it, and 1 for its slope, above 20."""
+    return -F.logsigmoid(-x_B)

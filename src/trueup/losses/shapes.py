@@ -13,12 +13,12 @@ def require_same(**tensors: torch.Tensor | None) -> None:
     Raises:
         ShapeError: Names the first one that differs.
     """
-    given = {name: t for name, t in tensors.items() if t is not None}
-    first = next(iter(given))
-    for name, tensor in given.items():
-        if tensor.shape != given[first].shape:
+    present = {name: t for name, t in tensors.items() if t is not None}
+    first = next(iter(present))
+    for name, tensor in present.items():
+        if tensor.shape != present[first].shape:
             raise ShapeError(
-                f"{name} has shape {tuple(tensor.shape)}, {first} has {tuple(given[first].shape)}",
+                f"{name} has shape {tuple(tensor.shape)}, {first} has {tuple(present[first].shape)}",
                 where=name,
-                expected="the same shape for " + ", ".join(given),
+                expected="the same shape for " + ", ".join(present),
             )

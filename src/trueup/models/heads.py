@@ -5,23 +5,44 @@ Shapes: B rows, T positions, D width.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from trueup.config import Model
+from trueup.config import Model, Settings, build
+from trueup.config.seeds import derive
 from trueup.errors import ModelError
 from trueup.ledger import write_json
-from trueup.models.load import load_classifier, load_tokenizer, resolve_device
+from trueup.models.adapter import adapt_classifier
+from trueup.models.files import REWARD_SCALE, Folder, read_json
+from trueup.models.load import clear_errors, load_classifier, load_tokenizer, located, resolve_device
 from trueup.models.merge import whole_weights
-from trueup.models.trunk import Trunk
-from trueup.seeds import derive
+from trueup.models.rendering import Rendering, save_tokenizer
+from trueup.models.tokens import padded, require_embedded
+from trueup.models.trunk import Trunk, accepted
 
-SCALE_FILE = "trueup_reward.json"
+log = logging.getLogger("trueup.models")
+
+SCALE_FILE = REWARD_SCALE
+
+
+class RewardCard(Settings):
+    """What ``trueup_reward.json`` holds beside the weights of a reward model."""
+
+    mean: float
+    """Mean of the raw rewards of the training responses."""
+    std: float = Field(gt=0)
+    """Their standard deviation."""
+    rendering: Rendering | None = None
+    """How the training pairs were rendered, which is how anything must be rendered that it scores. None in
+    directories that were written before this was kept."""
 
 
 class ValueHead(nn.Module):
@@ -54,21 +75,29 @@ class RewardModel:
     source: str
     mean: float = 0.0
     std: float = 1.0
+    rendering: Rendering | None = None
+    only: str | tuple[str, ...] = "auto"
+    """The kernels that are wanted (``model.kernels``)."""
     trunk: Trunk = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trunk = Trunk(self.model, self.model.base_model, self.device, self.compute, self.source)
+        self._require_read_at_the_end()
+        self.trunk = Trunk(self.model, self.model.base_model, self.device, self.compute, self.source, self.only)
+
+    @property
+    def plain(self) -> Any:
+        """The classifier as transformers has it."""
+        return self.model
 
     @property
     def context(self) -> int | None:
         """Longest sequence the positions allow, or None if the config does not say."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        return self.trunk.context
 
     def read(self, last_BD: torch.Tensor) -> torch.Tensor:
         """Raw rewards [B] of the trunk's states at each last token (the EOS of a finished response)."""
         wide_BD = last_BD if last_BD.dtype is torch.float64 else last_BD.float()
-        return head_of(self.model)(wide_BD).squeeze(-1)  # type: ignore[no-any-return]
+        return self.model.score(wide_BD).squeeze(-1)  # type: ignore[no-any-return]
 
     def scale(self, raw_B: torch.Tensor) -> torch.Tensor:
         """Centred, scaled rewards."""
@@ -78,33 +107,64 @@ class RewardModel:
         """Parameters that receive gradients, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def export(self, path: Path) -> None:
-        """Write a directory that ``AutoModelForSequenceClassification`` opens, plus the scale."""
-        self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.model.save_pretrained(path, state_dict=whole_weights(self.model))
-        self.tokenizer.save_pretrained(path)
-        write_json(path / SCALE_FILE, {"mean": self.mean, "std": self.std})
+    def export(self, path: Path, rendering: Rendering | None = None) -> None:
+        """Write a directory that ``AutoModelForSequenceClassification`` opens, plus the scale and the rendering.
+
+        It gives the numbers of ``read`` there, in padded batches too: padding is a token that no row ends with.
+
+        Args:
+            path: The directory.
+            rendering: How the training pairs were rendered: template, limits. Scoring renders the same way.
+        """
+        ends = rendering.end_ids if rendering is not None else ()
+        tokenizer, weights, changes = padded(self.model, self.tokenizer, ends, whole_weights(self.model))
+        with _changed(self.model.config.get_text_config(), changes):
+            self.model.save_pretrained(path, state_dict=weights)
+        save_tokenizer(tokenizer, path, rendering)
+        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)
+        write_json(path / SCALE_FILE, card.model_dump(mode="json"))
+
+    @torch.no_grad()
+    def _require_read_at_the_end(self) -> None:
+        """Hugging Face's classifier of this family must be the head's output at the last token, and nothing else."""
+        body = self.model.base_model
+        ids_BT = torch.tensor([[i for i in range(6) if i != self.model.config.pad_token_id][:4]], device=self.device)
+        with clear_errors(self.source):
+            theirs = self.model(input_ids=ids_BT, **accepted(self.model, use_cache=False)).logits[0]
+            state_TD = body(input_ids=ids_BT, **accepted(body, use_cache=False)).last_hidden_state[0]
+        ours = self.read(state_TD[-1:])
+        if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-4, atol=1e-5):
+            raise ModelError(
+                f"{type(self.model).__name__} does not read its score at the last token only",
+                where=self.source,
+                expected="a decoder such as GPT-2, Llama, Qwen, Mistral or Gemma",
+            )
 
 
-def head_of(model: Any) -> nn.Module:
-    """The one-output linear layer of a sequence classifier (``score`` in decoders)."""
-    head = getattr(model, "score", None)
-    if not isinstance(head, nn.Linear):
-        raise ModelError(
-            f"{type(model).__name__} has no linear `score` head",
-            expected="a decoder such as GPT-2, Llama, Qwen, Mistral or Gemma",
-            where=str(getattr(model.config, "_name_or_path", "")),
-        )
-    return head
+@contextlib.contextmanager
+def _changed(config: Any, changes: dict[str, int]) -> Iterator[None]:
+    before = {name: getattr(config, name) for name in changes}
+    for name, value in changes.items():
+        setattr(config, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(config, name, value)
 
 
 def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> RewardModel:
     """Open a reward model.
 
     Args:
-        config: Name or path, precision, device. ``tiny`` is refused: start from a trained (SFT) model.
+        config: Name or path, precision, device, adapters. ``tiny`` is refused: start from a trained (SFT) model.
         new_head: True to train one: the head is drawn from N(0, 1/(D+1)) (Stiennon et al. 2020).
-            False to use one, which is then frozen: the directory must have been written by ``RewardModel.export``.
+            False to use one, which is then frozen: written by ``RewardModel.export``, or a one-output sequence
+            classifier of another tool, whose numbers are then taken as they are.
+        seed: Seeds a new head and new adapters.
+
+    Raises:
+        ModelError: It is not there, not whole, or no reward model.
     """
     if config.name == "tiny":
         raise ModelError(
@@ -112,29 +172,52 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
             where="model.name",
             fix="train one first: trueup sft --out runs/sft, then --model runs/sft/final",
         )
-    scale_file = Path(config.name) / SCALE_FILE
-    if not new_head and not scale_file.is_file():
+    trust = config.trust_remote_code
+    folder = located(config.name, trust_remote_code=trust)
+    if not new_head and not folder.is_reward_model:
         raise ModelError(
-            f"no {SCALE_FILE} here", where=config.name, expected="a reward model trained by `trueup reward`"
+            f"this is no reward model: no {SCALE_FILE} here, and no score head",
+            where=config.name,
+            expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
         )
-    tokenizer = load_tokenizer(config.name, trust_remote_code=config.trust_remote_code)
-    model = load_classifier(config.name, trust_remote_code=config.trust_remote_code)
+    tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
+    model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head)
     model.eval()
-    head = head_of(model)
+    require_embedded(model, tokenizer, config.name)
+    head: nn.Linear = model.score  # which `load_classifier` has seen to
     if new_head:
-        assert isinstance(head, nn.Linear)
         generator = torch.Generator().manual_seed(derive(seed, "reward head"))
         with torch.no_grad():
             head.weight.normal_(0.0, (1.0 / (head.in_features + 1)) ** 0.5, generator=generator)
             if head.bias is not None:
                 head.bias.zero_()
+        if config.lora is not None:
+            adapt_classifier(model, head, config.lora, seed)
     device = resolve_device(config.device)
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    scale = {"mean": 0.0, "std": 1.0} if new_head else json.loads(scale_file.read_text())
-    opened = RewardModel(model, tokenizer, device, compute, config.name, mean=scale["mean"], std=scale["std"])
+    card = RewardCard(mean=0.0, std=1.0) if new_head else _card_of(folder)
+    opened = RewardModel(
+        model,
+        tokenizer,
+        device,
+        compute,
+        config.name,
+        mean=card.mean,
+        std=card.std,
+        rendering=card.rendering,
+        only=config.kernels,
+    )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
     if not new_head:
         opened.trunk.freeze()
     return opened
+
+
+def _card_of(folder: Folder) -> RewardCard:
+    file = folder.path / SCALE_FILE
+    if not file.is_file():
+        log.warning("%s has no %s: its rewards are neither centred nor scaled", folder.name, SCALE_FILE)
+        return RewardCard(mean=0.0, std=1.0)
+    return build(RewardCard, read_json(file), where=str(file))

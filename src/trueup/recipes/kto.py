@@ -6,6 +6,9 @@ The point that gains and losses are measured from is the policy's KL from the re
 every step, over the whole batch, from mismatched rows: each prompt with the completion of the next row. It is
 detached and never below 0.
 
+The plan says which rows meet in which step, so the reference scores all rows, matched and mismatched, once and before
+the first step; its log-probs are cached in the run directory, and the reference itself is let go.
+
 Shapes: B labelled responses.
 """
 
@@ -16,173 +19,205 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows
+from trueup.config import EpochBatch, Optim
+from trueup.data.batch import Ids, Rows
 from trueup.data.read import read_labelled
 from trueup.data.render import RenderedLabelled, Renderer
-from trueup.engine.placement import export, place_both
 from trueup.engine.processes import share
-from trueup.engine.resume import resume, saver
 from trueup.engine.score import score, sequence_logps
 from trueup.engine.step import Stepper
 from trueup.errors import ConfigError, DataError
 from trueup.ledger import Run
+from trueup.losses import kl
 from trueup.losses import preference as losses
-from trueup.models.policy import Policy, Reference, open_policy, open_reference
+from trueup.models.policy import Policy, open_policy
+from trueup.recipes.agreement import SeenResponse
+from trueup.recipes.labels import say_unused
+from trueup.recipes.offline import Data, HeldOut, Learned, finish, fit, prepare, read
+from trueup.recipes.reference import (
+    Logps,
+    WithReference,
+    needed,
+    place_with_reference,
+    reference_logps,
+    sequence_length,
+    steps_to_score,
+    tokens_of,
+)
 
 
-class Kto(Settings):
+class Kto(WithReference):
     """Settings of ``trueup kto``."""
 
     data: str
     """Responses with a yes/no label; preference pairs work too, as one good and one bad response each."""
     validation: str | None = None
     """Held-out labelled responses; none means no held-out loss."""
-    read: Reading = Reading()
-    """How the files are read."""
-    model: Model = Model(name="")
-    """The policy to start from, usually the SFT model."""
-    reference: str | None = None
-    """The fixed reference; by default the weights the policy starts from."""
+    optim: Optim = Optim(learning_rate=5e-6, warmup=0.1)
+    """How gradients become updates."""
+    batch: EpochBatch = EpochBatch(size=64)
+    """How responses become steps; at least 2, or nothing can be mismatched."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the responses."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference."""
     desirable_weight: float = Field(default=1.0, gt=0)
     """Weight of good responses; the paper keeps (this x their number) / (the other's) within [1, 1.5]."""
     undesirable_weight: float = Field(default=1.0, gt=0)
     """Weight of bad responses."""
-    optim: Optim = Optim(learning_rate=5e-6, warmup=0.1)
-    """How gradients become updates."""
-    batch: Batch = Batch(size=64)
-    """How responses become steps; at least 2, or nothing can be mismatched."""
-    epochs: float = Field(default=1.0, gt=0)
-    """Passes over the responses."""
-    evaluate_every: int = Field(default=50, ge=1)
-    """Steps between held-out measurements; one is always made at the end."""
-    save_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints."""
-    seed: int = 0
-    """Names every random draw of the run."""
 
 
 def train(config: Kto, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
     if config.batch.size < 2:
         raise ConfigError("batch.size is 1", where="batch.size", expected="at least 2: KTO needs mismatched rows")
-    run.headline = ("loss", "margin", "kl")
-    loaded = read_labelled(config.data, **config.read.options())
+    files = read(config, read_labelled)
     policy = open_policy(config.model, seed=config.seed)
-    renderer = Renderer.of(policy.tokenizer, config.batch, template=config.model.template, context=policy.context)
-    rows, report = renderer.render_labelled(loaded.items)
-    _require_both_labels(rows, config.data)
-    held_out: list[RenderedLabelled] = []
-    if config.validation is not None:
-        held_out, _ = renderer.render_labelled(
-            read_labelled(config.validation, **config.read.options(held_out=True)).items
-        )
-    anchor = config.model.model_copy(update={"name": config.reference or config.model.name})
-    shared = policy if config.reference is None else None
-    reference = open_reference(anchor, policy=shared, pinned=run.fingerprint("reference"))
-    place_both(policy, reference, config.model.engine)
-    run.pin("reference", reference.fingerprint)
-    plan = EpochPlan(
-        rows,
-        config.batch.size,
-        config.epochs,
-        config.seed,
-        "kto order",
-        length=lambda r: _length((r.prompt_ids, r.completion_ids)),
-        pool=config.batch.pool,
+    data = prepare(config, run, policy, files, Renderer.render_labelled, _length)
+    _require_both_labels(data.examples, config.data)
+    reference = score_reference(config, run, policy, data)
+    stepper = Stepper(policy.trainable(), config.optim, len(data.plan))
+    say_unused(run, "kto", files.training.report.unused_columns)
+    met = sequences_met(data, data.examples, range(len(data.plan)))
+    run.note(**data.facts, reference_tokens=tokens_of(met))
+    longest = data.renderer.max_length
+    fit(
+        config,
+        run,
+        data,
+        stepper,
+        learn=lambda batch: learn(config, policy, reference, stepper, batch, longest),
+        evaluate=(lambda: evaluate(config, policy, reference, data.held_out, longest))
+        if len(data.held_out) > 1
+        else None,
+        headline=("loss", "margin", "kl"),
     )
-    stepper = Stepper(policy.trainable(), config.optim, len(plan))
-    run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
-    resume(run, stepper)
-    for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
-        if len(batch) < 2:
-            continue  # a last batch of one row has nothing to be mismatched with
-        z0 = reference_point(policy, reference, batch, policy.trunk.budget(config.batch))
-        measured, _ = _pass(config, policy, reference, batch, z0, stepper)
-        info = stepper.step()
-        held = {}
-        if len(held_out) > 1 and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
-            held = evaluate(config, policy, reference, held_out)
-            run.evaluation(step, **held, rows=len(held_out))
-        run.log(step, info, measured, held, {"kl": z0, "epoch": (step + 1) / plan.per_epoch})
-        run.time(step, rows=float(len(batch)))
-    export(policy, run.path / "final")
+    finish(run, policy, data)
+
+
+def score_reference(config: Kto, run: Run, policy: Policy, data: Data[RenderedLabelled]) -> Logps:
+    """Reference log-probs of all that this run will look up; the reference itself is let go."""
+    budget = policy.trunk.budget(config.batch)
+    rows = needed(run, data.plan, data.examples, _length, budget)
+    met = sequences_met(data, rows, steps_to_score(run, data.plan))
+    reference = place_with_reference(config, run, policy, data.renderer, max(map(sequence_length, met)))
+    return reference_logps(run, reference, met, budget)
+
+
+def sequences_met(
+    data: Data[RenderedLabelled], rows: Sequence[RenderedLabelled], steps: Sequence[int]
+) -> list[tuple[Ids, Ids]]:
+    """Prompts with completions: of ``rows`` and the held-out rows, and mismatched as ``steps`` and evaluation do it."""
+    sequences = [_ids(row) for row in (*rows, *data.held_out)]
+    for batch in (*map(data.plan.__getitem__, steps), data.held_out):
+        sequences += mismatched(batch, data.renderer.max_length)
+    return sequences
+
+
+def mismatched(rows: Sequence[RenderedLabelled], max_length: int) -> list[tuple[Ids, Ids]]:
+    """Each prompt with the next row's completion; a single row has none.
+
+    A long prompt may meet a long completion: what goes beyond ``max_length`` tokens is then left out.
+    """
+    following = [*rows[1:], *rows[:1]]
+    return [
+        (row.prompt_ids, other.completion_ids[: max_length - len(row.prompt_ids)])
+        for row, other in zip(rows, following, strict=True)
+        if len(rows) > 1
+    ]
+
+
+def learn(
+    config: Kto, policy: Policy, reference: Logps, stepper: Stepper, rows: Sequence[RenderedLabelled], max_length: int
+) -> Learned | None:
+    """One update from a batch of rows; none from a last batch of one row, which has nothing to be mismatched with."""
+    if len(rows) < 2:
+        return None
+    z0 = reference_point(config, policy, reference, rows, max_length)
+    rewards, _ = _contrast(config, policy, reference, rows, z0, stepper)
+    info = stepper.step(tuple(row.key for row in rows))
+    metrics = info | _by_label(rows, rewards) | {"kl": z0}
+    seen = [SeenResponse(row.key, row.desirable, reward) for row, reward in zip(rows, rewards, strict=True)]
+    return Learned(metrics, {"rows": float(len(rows))}, responses=seen)
 
 
 @torch.no_grad()
-def reference_point(policy: Policy, reference: Reference, rows: Sequence[RenderedLabelled], budget: int) -> float:
-    """max(0, mean log-ratio of mismatched rows): each prompt with the next row's completion."""
-    turned = [*rows[1:], rows[0]]
-    crossed = [(row.prompt_ids, other.completion_ids) for row, other in zip(rows, turned, strict=True)]
-    now = [float(piece.double().sum()) for piece in sequence_logps(policy, crossed, budget=2 * budget)]
-    fixed = [float(piece.double().sum()) for piece in sequence_logps(reference, crossed, budget=2 * budget)]
-    return max(0.0, sum(n - f for n, f in zip(now, fixed, strict=True)) / len(rows))
-
-
-@torch.no_grad()
-def evaluate(config: Kto, policy: Policy, reference: Reference, rows: Sequence[RenderedLabelled]) -> dict[str, float]:
+def evaluate(
+    config: Kto, policy: Policy, reference: Logps, rows: Sequence[RenderedLabelled], max_length: int
+) -> HeldOut:
     """Loss and separation of good from bad on rows that were not trained on."""
-    z0 = reference_point(policy, reference, rows, policy.trunk.budget(config.batch))
-    found, loss = _pass(config, policy, reference, rows, z0, None)
-    held = {"heldout_loss": loss / len(rows)}
-    if "margin" in found:
-        held["heldout_margin"] = found["margin"]
-    return held
+    z0 = reference_point(config, policy, reference, rows, max_length)
+    rewards, loss = _contrast(config, policy, reference, rows, z0, None)
+    measured = _by_label(rows, rewards)
+    margin = {"heldout_margin": measured["margin"]} if "margin" in measured else {}
+    return HeldOut({"heldout_loss": loss, **margin}, {"rows": len(rows)})
 
 
-def _pass(
+@torch.no_grad()
+def reference_point(
+    config: Kto, policy: Policy, reference: Logps, rows: Sequence[RenderedLabelled], max_length: int
+) -> float:
+    """max(0, mean log-ratio of mismatched rows): the policy's KL from the reference, by k1."""
+    sequences = mismatched(rows, max_length)
+    pieces = sequence_logps(policy, sequences, budget=2 * policy.trunk.budget(config.batch))
+    policy_B = torch.stack([piece.double().sum() for piece in pieces])
+    reference_B = torch.tensor([reference[sequence] for sequence in sequences], dtype=torch.float64)
+    return max(0.0, float(sum(kl.k1(policy_B, reference_B).tolist())) / len(rows))
+
+
+def _contrast(
     config: Kto,
     policy: Policy,
-    reference: Reference,
+    reference: Logps,
     rows: Sequence[RenderedLabelled],
     z0: float,
     stepper: Stepper | None,
-) -> tuple[dict[str, float], float]:
-    """One pass over ``rows``: mean rewards by label and the summed loss; gradients go to ``stepper`` if given."""
-    sequences: list[tuple[Ids, Ids]] = [(r.prompt_ids, r.completion_ids) for r in rows]
-    fixed = [
-        float(piece.double().sum())
-        for piece in sequence_logps(reference, sequences, budget=2 * policy.trunk.budget(config.batch))
-    ]
-    here: list[tuple[int, float]] = []
-    total = 0.0
+) -> tuple[list[float], float]:
+    """One pass over ``rows``: their implicit rewards and the mean loss; gradients go to ``stepper`` if given."""
+    contrasts: list[tuple[int, float]] = []
+    total, weights = 0.0, sum(row.weight for row in rows)
     cut = share if stepper is None else stepper.share
-    mine = cut(range(len(rows)), lambda i: _length(sequences[i]), policy.trunk.budget(config.batch))
-    for group in mine:
-        scores = score(policy, Rows.of([sequences[i] for i in group], policy.device))
-        anchor_B = torch.tensor([fixed[i] for i in group], device=policy.device)
-        desirable_B = torch.tensor([rows[i].desirable for i in group], device=policy.device)
+    micros = cut(range(len(rows)), lambda i: _length(rows[i]), policy.trunk.budget(config.batch))
+    for group in micros:
+        micro = [rows[i] for i in group]
+        scores = score(policy, Rows.of([_ids(row) for row in micro], policy.device))
+        reference_B = torch.tensor([reference[_ids(row)] for row in micro], device=policy.device)
+        desirable_B = torch.tensor([row.desirable for row in micro], device=policy.device)
+        weight_B = torch.tensor([row.weight for row in micro], device=policy.device)
         losses_B = losses.kto(
             scores.sum_B,
-            anchor_B,
+            reference_B,
             desirable_B,
             z0,
             config.beta,
             desirable_weight=config.desirable_weight,
             undesirable_weight=config.undesirable_weight,
+            strength_B=torch.tensor([row.strength for row in micro], device=policy.device),
         )
-        total += float(losses_B.detach().sum())
+        total += float((losses_B.detach() * weight_B).sum())
         if stepper is not None:
-            stepper.accumulate(losses_B, count=len(rows))
-        here += zip(group, (config.beta * (scores.sum_B.detach() - anchor_B)).tolist(), strict=True)
-    seen = sorted(mine.gather(here))
-    good = [ratio for index, ratio in seen if rows[index].desirable]
-    bad = [ratio for index, ratio in seen if not rows[index].desirable]
+            stepper.accumulate(losses_B, count=weights, weight=weight_B)
+        contrasts += zip(
+            group, losses.implicit_reward(scores.sum_B.detach(), reference_B, config.beta).tolist(), strict=True
+        )
+    return [reward for _, reward in sorted(micros.gather(contrasts))], micros.sum(total)[0] / weights
+
+
+def _by_label(rows: Sequence[RenderedLabelled], rewards: Sequence[float]) -> dict[str, float]:
+    """Mean rewards of good and of bad responses, by weight, and the margin between them where both are there."""
     measured: dict[str, float] = {}
-    if good:
-        measured["chosen_reward"] = sum(good) / len(good)
-    if bad:
-        measured["rejected_reward"] = sum(bad) / len(bad)
-    if good and bad:
+    for name, label in (("chosen_reward", True), ("rejected_reward", False)):
+        sides = [(row.weight, reward) for row, reward in zip(rows, rewards, strict=True) if row.desirable is label]
+        if sides:
+            measured[name] = sum(weight * reward for weight, reward in sides) / sum(weight for weight, _ in sides)
+    if len(measured) == 2:
         measured["margin"] = measured["chosen_reward"] - measured["rejected_reward"]
-    return measured, mine.sum(total)[0]
+    return measured
 
 
 def _require_both_labels(rows: Sequence[RenderedLabelled], source: str) -> None:
     for wanted, name in ((True, "good"), (False, "bad")):
-        if not any(r.desirable is wanted for r in rows):
+        if not any(row.desirable is wanted for row in rows):
             raise DataError(
                 f"no response is labelled {name}",
                 where=source,
@@ -190,5 +225,9 @@ def _require_both_labels(rows: Sequence[RenderedLabelled], source: str) -> None:
             )
 
 
-def _length(sequence: tuple[Ids, Ids]) -> int:
-    return len(sequence[0]) + len(sequence[1])
+def _ids(row: RenderedLabelled) -> tuple[Ids, Ids]:
+    return row.prompt_ids, row.completion_ids
+
+
+def _length(row: RenderedLabelled) -> int:
+    return len(row.prompt_ids) + len(row.completion_ids)

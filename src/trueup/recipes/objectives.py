@@ -1,20 +1,25 @@
 """Preference objectives as a tagged union: ``objective: {kind: dpo, beta: 0.1}``.
 
 Each variant owns exactly the knobs that apply to it, so a knob that does not apply cannot be written.
-Calling one maps pair log-probs to one loss per pair; the mathematics lives in ``losses.preference``.
+Calling one maps pair log-probs and label strengths to one loss per pair; the mathematics lives in
+``losses.preference``. Every objective uses ``strength``: its loss is the expectation over whether the label is right.
 
 Shapes: B pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import Field
 
 from trueup.config import Settings
+from trueup.config.code import Code, function_of
+from trueup.errors import ConfigError, Interrupted, RunError, ShapeError
 from trueup.losses import preference as losses
 
 
@@ -31,23 +36,26 @@ class PairLogps:
 Rewards: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
-def _fixed(anchor: PairLogps | None) -> PairLogps:
-    if anchor is None:
+def _required(reference: PairLogps | None) -> PairLogps:
+    if reference is None:
         raise ValueError("this objective needs reference log-probs")
-    return anchor
+    return reference
 
 
-def _log_ratios(now: PairLogps, anchor: PairLogps | None, beta: float) -> Rewards:
-    fixed = _fixed(anchor)
-    return beta * (now.chosen_B - fixed.chosen_B), beta * (now.rejected_B - fixed.rejected_B)
+def _log_ratios(policy: PairLogps, reference: PairLogps | None, beta: float) -> Rewards:
+    reference = _required(reference)
+    return (
+        losses.implicit_reward(policy.chosen_B, reference.chosen_B, beta),
+        losses.implicit_reward(policy.rejected_B, reference.rejected_B, beta),
+    )
 
 
-def _mean_log_ratios(now: PairLogps, anchor: PairLogps | None, beta: float) -> Rewards:
-    chosen_B, rejected_B = _log_ratios(now, anchor, beta)
-    return chosen_B / now.chosen_tokens_B, rejected_B / now.rejected_tokens_B
+def _mean_log_ratios(policy: PairLogps, reference: PairLogps | None, beta: float) -> Rewards:
+    chosen_B, rejected_B = _log_ratios(policy, reference, beta)
+    return chosen_B / policy.chosen_tokens_B, rejected_B / policy.rejected_tokens_B
 
 
-class Dpo(Settings):
+class DpoObjective(Settings):
     """DPO (Rafailov et al. 2023, eq. 7); label smoothing makes it conservative DPO (Mitchell 2023)."""
 
     uses_reference: ClassVar[bool] = True
@@ -58,22 +66,22 @@ class Dpo(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped labels; the loss is stationary at a margin of logit(1 - it)."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]; ``strength_B`` is the probability that chosen is better."""
-        fixed = _fixed(anchor)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
         return losses.dpo(
-            now.chosen_B,
-            now.rejected_B,
-            fixed.chosen_B,
-            fixed.rejected_B,
+            policy.chosen_B,
+            policy.rejected_B,
+            reference.chosen_B,
+            reference.rejected_B,
             self.beta,
             label_smoothing=self.label_smoothing,
             strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _log_ratios(now, anchor, self.beta)
+        return _log_ratios(policy, reference, self.beta)
 
 
 class RobustDpo(Settings):
@@ -85,18 +93,24 @@ class RobustDpo(Settings):
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference."""
     flip_rate: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of pairs whose label is wrong; measure it by double annotation."""
+    """Share of pairs whose label is wrong; measure it by double annotation. 0 where ``strength`` says it already."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        fixed = _fixed(anchor)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
         return losses.robust_dpo(
-            now.chosen_B, now.rejected_B, fixed.chosen_B, fixed.rejected_B, self.beta, self.flip_rate
+            policy.chosen_B,
+            policy.rejected_B,
+            reference.chosen_B,
+            reference.rejected_B,
+            self.beta,
+            self.flip_rate,
+            strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _log_ratios(now, anchor, self.beta)
+        return _log_ratios(policy, reference, self.beta)
 
 
 class Ipo(Settings):
@@ -110,23 +124,24 @@ class Ipo(Settings):
     reduce: Literal["mean", "sum"] = "mean"
     """Log-ratios per token (the authors' practice) or summed over the sequence (the theory)."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        fixed = _fixed(anchor)
-        chosen_B = now.chosen_tokens_B if self.reduce == "mean" else torch.ones_like(now.chosen_B)
-        rejected_B = now.rejected_tokens_B if self.reduce == "mean" else torch.ones_like(now.rejected_B)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
+        chosen_B = policy.chosen_tokens_B if self.reduce == "mean" else torch.ones_like(policy.chosen_B)
+        rejected_B = policy.rejected_tokens_B if self.reduce == "mean" else torch.ones_like(policy.rejected_B)
         return losses.ipo(
-            now.chosen_B / chosen_B,
-            now.rejected_B / rejected_B,
-            fixed.chosen_B / chosen_B,
-            fixed.rejected_B / rejected_B,
+            policy.chosen_B / chosen_B,
+            policy.rejected_B / rejected_B,
+            reference.chosen_B / chosen_B,
+            reference.rejected_B / rejected_B,
             self.tau,
+            strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
         ratios = _mean_log_ratios if self.reduce == "mean" else _log_ratios
-        return ratios(now, anchor, self.tau)
+        return ratios(policy, reference, self.tau)
 
 
 class Hinge(Settings):
@@ -138,14 +153,21 @@ class Hinge(Settings):
     beta: float = Field(default=0.1, gt=0)
     """Scale of the margin; the loss is zero beyond a log-ratio gap of 1/beta."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        fixed = _fixed(anchor)
-        return losses.hinge(now.chosen_B, now.rejected_B, fixed.chosen_B, fixed.rejected_B, self.beta)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
+        return losses.hinge(
+            policy.chosen_B,
+            policy.rejected_B,
+            reference.chosen_B,
+            reference.rejected_B,
+            self.beta,
+            strength_B=strength_B,
+        )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _log_ratios(now, anchor, self.beta)
+        return _log_ratios(policy, reference, self.beta)
 
 
 class LengthNormalisedDpo(Settings):
@@ -159,24 +181,24 @@ class LengthNormalisedDpo(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped labels."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        fixed = _fixed(anchor)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
         return losses.length_normalised_dpo(
-            now.chosen_B,
-            now.rejected_B,
-            fixed.chosen_B,
-            fixed.rejected_B,
-            now.chosen_tokens_B,
-            now.rejected_tokens_B,
+            policy.chosen_B,
+            policy.rejected_B,
+            reference.chosen_B,
+            reference.rejected_B,
+            policy.chosen_tokens_B,
+            policy.rejected_tokens_B,
             self.beta,
             label_smoothing=self.label_smoothing,
             strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _mean_log_ratios(now, anchor, self.beta)
+        return _mean_log_ratios(policy, reference, self.beta)
 
 
 class DpoNll(Settings):
@@ -192,24 +214,24 @@ class DpoNll(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped labels."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        fixed = _fixed(anchor)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        reference = _required(reference)
         return losses.dpo_nll(
-            now.chosen_B,
-            now.rejected_B,
-            fixed.chosen_B,
-            fixed.rejected_B,
-            now.chosen_tokens_B,
+            policy.chosen_B,
+            policy.rejected_B,
+            reference.chosen_B,
+            reference.rejected_B,
+            policy.chosen_tokens_B,
             self.beta,
             self.nll_weight,
             label_smoothing=self.label_smoothing,
             strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _log_ratios(now, anchor, self.beta)
+        return _log_ratios(policy, reference, self.beta)
 
 
 class SimPo(Settings):
@@ -223,15 +245,21 @@ class SimPo(Settings):
     gamma: float = Field(default=1.25, ge=0)
     """Target margin between the rewards; the paper starts from half of beta."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
         return losses.simpo(
-            now.chosen_B, now.rejected_B, now.chosen_tokens_B, now.rejected_tokens_B, self.beta, self.gamma
+            policy.chosen_B,
+            policy.rejected_B,
+            policy.chosen_tokens_B,
+            policy.rejected_tokens_B,
+            self.beta,
+            self.gamma,
+            strength_B=strength_B,
         )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies."""
-        return _means(now, self.beta)
+        return _means(policy, self.beta)
 
 
 class Orpo(Settings):
@@ -243,20 +271,74 @@ class Orpo(Settings):
     weight: float = Field(default=0.1, ge=0)
     """Weight of the odds-ratio term (lambda in the paper)."""
 
-    def __call__(self, now: PairLogps, anchor: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
-        """Losses [B]."""
-        return losses.orpo(now.chosen_B, now.rejected_B, now.chosen_tokens_B, now.rejected_tokens_B, self.weight)
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        return losses.orpo(
+            policy.chosen_B,
+            policy.rejected_B,
+            policy.chosen_tokens_B,
+            policy.rejected_tokens_B,
+            self.weight,
+            strength_B=strength_B,
+        )
 
-    def implicit_rewards(self, now: PairLogps, anchor: PairLogps | None) -> Rewards:
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
         """Rewards [B], [B] that the policy implies: mean log-probs, which order pairs as the odds do."""
-        return _means(now, 1.0)
+        return _means(policy, 1.0)
 
 
-def _means(now: PairLogps, scale: float) -> Rewards:
-    return scale * now.chosen_B / now.chosen_tokens_B, scale * now.rejected_B / now.rejected_tokens_B
+def _means(policy: PairLogps, scale: float) -> Rewards:
+    return scale * policy.chosen_B / policy.chosen_tokens_B, scale * policy.rejected_B / policy.rejected_tokens_B
 
 
-Objective: TypeAlias = Dpo | RobustDpo | Ipo | Hinge | LengthNormalisedDpo | DpoNll | SimPo | Orpo
+class PythonObjective(Settings):
+    """An objective of your own: a Python function of the pairs' log-probs; its source is part of the run's identity."""
+
+    kind: Literal["python"] = "python"
+    """Name of the objective."""
+    call: Code
+    """``package.module:name`` of a function (or of a class whose objects are called like it) of (policy, reference,
+    strength_B) that gives one loss for each pair."""
+    uses_reference: bool = True
+    """Whether it is given the reference's log-probs; without them ``reference`` is None."""
+    beta: float = Field(default=0.1, gt=0)
+    """Scale of the implicit rewards that are logged; the function has its own."""
+
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better.
+
+        Raises:
+            ConfigError: The function cannot be imported.
+            RunError: It raised an exception.
+            ShapeError: It gave something else than a tensor [B].
+        """
+        try:
+            losses_B = self._function(policy, reference, strength_B)
+        except (ConfigError, Interrupted):
+            raise
+        except Exception as error:
+            raise RunError(
+                f"the objective raised {type(error).__name__}: {error}",
+                where=self.call,
+                fix="mend the function; a run starts anew then (--fresh), since its objective is another one",
+            ) from error
+        if not isinstance(losses_B, torch.Tensor) or losses_B.shape != strength_B.shape:
+            shape = list(losses_B.shape) if isinstance(losses_B, torch.Tensor) else type(losses_B).__name__
+            expected = f"a tensor {list(strength_B.shape)}, one loss for each pair"
+            raise ShapeError(f"the objective gave {shape}", where=self.call, expected=expected)
+        return losses_B
+
+    @cached_property
+    def _function(self) -> Callable[..., torch.Tensor]:
+        """What the setting names; looked up once, not for each micro-batch."""
+        return function_of(self.call, "objective", "policy, reference, strength_B")
+
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
+        """Rewards [B], [B] that the policy implies: log-ratios, or mean log-probs without a reference."""
+        return _means(policy, 1.0) if reference is None else _log_ratios(policy, reference, self.beta)
+
+
+Objective: TypeAlias = (
+    DpoObjective | RobustDpo | Ipo | Hinge | LengthNormalisedDpo | DpoNll | SimPo | Orpo | PythonObjective
+)
 """Every objective on pairs; ``kind`` tells them apart."""
-
-OBJECTIVES: tuple[type[Settings], ...] = (Dpo, RobustDpo, Ipo, Hinge, LengthNormalisedDpo, DpoNll, SimPo, Orpo)

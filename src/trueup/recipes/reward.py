@@ -1,138 +1,243 @@
-"""Reward model: learn a scalar from preferences (Bradley-Terry), read at the last token of prompt + response.
+"""Reward model: learn a scalar from preferences, read at the last token of prompt + response.
 
     trueup reward --model runs/sft/final --data pairs.jsonl --validation held-out.jsonl --out runs/reward
+    trueup reward --model runs/sft/final --data rankings.jsonl --set objective.kind=plackett-luce --out runs/reward
 
+Pairs are learned by Bradley-Terry, rankings as a whole by Plackett-Luce, which over two responses is the same.
 Training and scoring render through the same code, EOS included. After training the rewards of the training
 responses have mean 0 and standard deviation 1; the scale is stored beside the weights.
 
-Shapes: B pairs.
+Shapes: B pairs or rankings, K responses of the longest ranking, N responses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trueup.config import Batch, Model, Optim, Reading, Settings
-from trueup.data.batch import EpochPlan, Ids, Rows
-from trueup.data.read import read_pairs
-from trueup.data.render import RenderedPair, Renderer, pair_length
-from trueup.engine.placement import export, place
-from trueup.engine.resume import resume, saver
+from trueup.config import EpochBatch, Optim, Settings
+from trueup.data.batch import Ids, Rows
+from trueup.data.read import Loaded, read_pairs
+from trueup.data.render import RenderedPair, Renderer, RenderReport, pair_length, ranking_length
+from trueup.engine.placement import place
 from trueup.engine.score import raw_rewards, rewards
 from trueup.engine.step import Stepper
+from trueup.errors import DataError
 from trueup.ledger import Run
 from trueup.losses import preference as losses
 from trueup.models.heads import RewardModel, open_reward_model
-from trueup.recipes.agreement import PairAgreement, SeenPair, agreement, in_order, pair_metrics
+from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
+from trueup.recipes.labels import say_unused
+from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
+from trueup.recipes.rankings import RankingLoss, read_rankings
+from trueup.types import PreferencePair
 
 
-class Reward(Settings):
+class BradleyTerry(Settings):
+    """Pairs: the difference of the rewards is the log-odds that chosen is better (Bradley and Terry 1952)."""
+
+    kind: Literal["bradley-terry"] = "bradley-terry"
+    """Name of the objective."""
+
+
+class PlackettLuce(Settings):
+    """Rankings: the best response is chosen among all, the next among the rest (Plackett 1975; Luce 1959)."""
+
+    kind: Literal["plackett-luce"] = "plackett-luce"
+    """Name of the objective."""
+
+
+class Reward(Offline):
     """Settings of ``trueup reward``."""
 
     data: str
-    """Preference pairs: any of the documented formats."""
+    """Preference pairs: any of the documented formats; for ``plackett-luce`` rankings or ratings."""
     validation: str | None = None
-    """Held-out pairs, best of all with other prompts; none means no held-out accuracy."""
-    read: Reading = Reading()
-    """How the files are read."""
-    model: Model = Model(name="")
-    """The backbone to start from, usually the SFT model."""
+    """Held-out data of the same kind, best of all with other prompts; none means no held-out accuracy."""
     optim: Optim = Optim(learning_rate=1e-5, weight_decay=0.01)
     """How gradients become updates."""
-    batch: Batch = Batch(size=32)
-    """How pairs become steps."""
+    batch: EpochBatch = EpochBatch(size=32)
+    """How pairs or rankings become steps."""
     epochs: float = Field(default=1.0, gt=0)
-    """Passes over the pairs; more than one over-fits soon (Ouyang et al. 2022)."""
+    """Passes over the data; more than one over-fits soon (Ouyang et al. 2022)."""
+    objective: BradleyTerry | PlackettLuce = Field(default=BradleyTerry(), discriminator="kind")
+    """What is learned from: pairs or whole rankings."""
     centre: float = Field(default=0.01, ge=0)
-    """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023)."""
-    evaluate_every: int = Field(default=100, ge=1)
-    """Steps between held-out measurements; one is always made at the end."""
-    save_every: int = Field(default=200, ge=1)
-    """Steps between checkpoints."""
-    seed: int = 0
-    """Names every random draw of the run."""
+    """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
+    of twice their mean."""
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """By how much the rewards should be apart for each unit of the column ``margin`` (Touvron et al. 2023); 0 does not
+    use that column."""
+
+    @model_validator(mode="after")
+    def _margins_are_of_pairs(self) -> Reward:
+        if self.margin and isinstance(self.objective, PlackettLuce):
+            raise ValueError(
+                "margin: a ranking has none; leave it out, or train on pairs (objective.kind=bradley-terry)"
+            )
+        return self
 
 
 def train(config: Reward, run: Run) -> None:
     """Train and write ``final/``, which Hugging Face opens as a sequence classifier."""
-    run.headline = ("loss", "accuracy", "heldout_accuracy")
-    loaded = read_pairs(config.data, **config.read.options())
+    if isinstance(config.objective, PlackettLuce):
+        _train(config, run, read_rankings, Renderer.render_rankings, ranking_length, RankingLoss(config.centre))
+    else:
+        _train(config, run, read_pairs, Renderer.render_pairs, pair_length, PairLoss(config.centre, config.margin))
+
+
+Item = TypeVar("Item", bound=Prompted)
+Example = TypeVar("Example", bound="Weighted")
+Judged = TypeVar("Judged", bound="Weighted", contravariant=True)
+
+
+class Weighted(Protocol):
+    """What counts by a weight."""
+
+    @property
+    def weight(self) -> float:
+        """How much it counts beside others."""
+
+
+class RewardLoss(Protocol[Judged]):
+    """How rewards are judged by examples of one kind."""
+
+    def unused(self, loaded: Loaded[Any]) -> list[str]:
+        """Columns of the data that are not learned from."""
+
+    def __call__(self, model: RewardModel, examples: Sequence[Judged]) -> tuple[torch.Tensor, list[SeenPair]]:
+        """Losses [B] with gradients, and the rewards of every pair that the examples hold."""
+
+    def pairs(self, examples: Sequence[Judged]) -> Sequence[Named]:
+        """Every pair that the examples hold, by name."""
+
+    def sequences(self, examples: Sequence[Judged]) -> list[tuple[Ids, Ids]]:
+        """Prompt and completion of every response."""
+
+    def evaluate(self, model: RewardModel, examples: Sequence[Judged], budget: int) -> PairAgreement:
+        """How well the rewards agree with examples that were not trained on."""
+
+
+def _train(
+    config: Reward,
+    run: Run,
+    reader: Callable[..., Loaded[Item]],
+    render: Callable[[Renderer, Loaded[Item]], tuple[list[Example], RenderReport]],
+    length: Callable[[Example], int],
+    loss: RewardLoss[Example],
+) -> None:
+    files = read(config, reader)
+    unused = loss.unused(files.training)
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
+    data = prepare(config, run, model, files, render, length)
     place(model, config.model.engine)
-    renderer = Renderer.of(model.tokenizer, config.batch, template=config.model.template, context=model.context)
-    pairs, report = renderer.render_pairs(loaded.items)
-    held_out: list[RenderedPair] = []
-    if config.validation is not None:
-        held_out, _ = renderer.render_pairs(read_pairs(config.validation, **config.read.options(held_out=True)).items)
-    plan = EpochPlan(
-        pairs,
-        config.batch.size,
-        config.epochs,
-        config.seed,
-        "reward order",
-        length=pair_length,
-        pool=config.batch.pool,
-    )
-    stepper, budget = Stepper(model.trainable(), config.optim, len(plan)), model.trunk.budget(config.batch)
-    run.note(read=loaded.report.to_dict(), render=report.to_dict(), steps=len(plan))
-    resume(run, stepper)
-    for step, batch in run.steps(plan, save=saver(run, stepper), save_every=config.save_every):
-        here: list[SeenPair] = []
-        mine = stepper.share(batch, pair_length, budget)
-        for micro in mine:
-            chosen_B, rejected_B = pair_rewards(model, micro)
-            strength_B = torch.tensor([p.strength for p in micro], device=model.device)
-            losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B=strength_B)
-            if config.centre:
-                losses_B = losses_B + config.centre * (chosen_B + rejected_B) ** 2
-            stepper.accumulate(losses_B, count=len(batch))
-            both = zip(micro, chosen_B.tolist(), rejected_B.tolist(), strict=True)
-            here += [SeenPair(pair.pair_id, chosen, rejected) for pair, chosen, rejected in both]
-        ids = [p.pair_id for p in batch]
-        info = stepper.step(tuple(ids))
-        held = {}
-        if held_out and ((step + 1) % config.evaluate_every == 0 or step + 1 == len(plan)):
-            found = evaluate(model, held_out, budget)
-            held = {
-                "heldout_loss": found.loss,
-                "heldout_accuracy": found.accuracy,
-                "heldout_margin": found.margin,
-                "calibration_error": found.calibration_error,
-            }
-            run.evaluation(step, **held, strict_accuracy=found.strict_accuracy, pairs=len(held_out))
-        seen = in_order(mine.gather(here), ids)
-        for pair in seen:
-            run.pair(step, pair.pair_id, pair.chosen, pair.rejected)
-        run.log(step, info, pair_metrics(seen), held, {"epoch": (step + 1) / plan.per_epoch}, ids=ids)
-        run.time(step, pairs=float(len(batch)))
-    calibrate(model, pairs[:2000], budget)
+    stepper, budget = Stepper(model.trainable(), config.optim, len(data.plan)), model.trunk.budget(config.batch)
+    say_unused(run, "reward (margin 0)" if "margin" in unused else "reward", unused)
+    run.note(**data.facts)
+
+    def learn(batch: Sequence[Example]) -> Learned:
+        seen: list[SeenPair] = []
+        weight = sum(example.weight for example in batch)
+        micros = stepper.share(batch, length, budget)
+        for micro in micros:
+            losses_B, pairs = loss(model, micro)
+            weight_B = torch.tensor([example.weight for example in micro], device=model.device)
+            stepper.accumulate(losses_B, count=weight, weight=weight_B)
+            seen += pairs
+        names = loss.pairs(batch)
+        info = stepper.step(tuple(map(label, names)))
+        ordered = in_order(micros.gather(seen), names)
+        return Learned(info | pair_metrics(ordered), {"pairs": float(len(names))}, pairs=ordered)
+
+    def evaluate() -> HeldOut:
+        measured = loss.evaluate(model, data.held_out, budget)
+        metrics = {
+            "heldout_loss": measured.loss,
+            "heldout_accuracy": measured.accuracy,
+            "heldout_margin": measured.margin,
+            "calibration_error": measured.calibration_error,
+        }
+        pairs = len(loss.pairs(data.held_out))
+        return HeldOut(metrics, {"strict_accuracy": measured.strict_accuracy, "pairs": pairs})
+
+    headline = ("loss", "accuracy", "heldout_accuracy")
+    fit(config, run, data, stepper, learn=learn, evaluate=evaluate if data.held_out else None, headline=headline)
+    calibrate(model, loss.sequences(data.examples[:CALIBRATED]), budget)
     run.note(reward_mean=model.mean, reward_std=model.std)
-    export(model, run.path / "final")
+    finish(run, model, data)
 
 
-def pair_rewards(model: RewardModel, pairs: Sequence[RenderedPair]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw rewards [B], [B] of both sides in one forward pass, so no cache can be overwritten between them."""
-    sides = [(p.prompt_ids, p.chosen_ids) for p in pairs] + [(p.prompt_ids, p.rejected_ids) for p in pairs]
-    raw_B = raw_rewards(model, Rows.of(sides, model.device))
-    return raw_B[: len(pairs)], raw_B[len(pairs) :]
+CALIBRATED = 2000
+"""So many of the first examples decide mean and scale of the rewards."""
 
 
-def evaluate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> PairAgreement:
-    """Accuracy with ties half, margin, loss and calibration on pairs that were not trained on."""
-    sides: list[tuple[Ids, Ids]] = [(p.prompt_ids, p.chosen_ids) for p in pairs]
-    sides += [(p.prompt_ids, p.rejected_ids) for p in pairs]
-    found = rewards(model, sides, budget=2 * budget, scaled=False).tolist()
-    return agreement(found[: len(pairs)], found[len(pairs) :])
+class PairLoss:
+    """Bradley-Terry on pairs; see ``Reward`` for ``centre`` and ``margin``."""
+
+    def __init__(self, centre: float, margin: float) -> None:
+        self.centre = centre
+        self.margin = margin
+
+    def unused(self, loaded: Loaded[PreferencePair]) -> list[str]:
+        """Columns of the data that are not learned from.
+
+        Raises:
+            DataError: The settings ask for margins and the data has none.
+        """
+        measured = any(pair.margin is not None for pair in loaded.items)
+        if self.margin and not measured:
+            raise DataError(
+                f"margin is {self.margin:g} and no pair has a margin",
+                where=loaded.report.source,
+                expected="a column margin: by how much chosen is better",
+                fix="set margin=0, or take pairs of ratings (trueup curate)",
+            )
+        return [*loaded.report.unused_columns, *(["margin"] if measured and not self.margin else [])]
+
+    def __call__(self, model: RewardModel, examples: Sequence[RenderedPair]) -> tuple[torch.Tensor, list[SeenPair]]:
+        """Losses [B] with gradients, and the rewards of every pair."""
+        # Both sides in one forward pass, so no cache can be overwritten between them.
+        raw_N = raw_rewards(model, Rows.of(self.sequences(examples), model.device))
+        chosen_B, rejected_B = raw_N[: len(examples)], raw_N[len(examples) :]
+        strength_B, margin_B = (
+            torch.tensor(column, device=model.device)
+            for column in zip(*((p.strength, self.margin * (p.margin or 0.0)) for p in examples), strict=True)
+        )
+        losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B, margin_B if self.margin else None)
+        if self.centre:
+            losses_B = losses_B + self.centre * (chosen_B + rejected_B) ** 2
+        both = zip(examples, chosen_B.tolist(), rejected_B.tolist(), strict=True)
+        return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]
+
+    def pairs(self, examples: Sequence[RenderedPair]) -> Sequence[RenderedPair]:
+        """The examples are the pairs."""
+        return examples
+
+    def sequences(self, examples: Sequence[RenderedPair]) -> list[tuple[Ids, Ids]]:
+        """Prompt and completion of all chosen sides, then of all rejected ones."""
+        chosen = [(pair.prompt_ids, pair.chosen_ids) for pair in examples]
+        return chosen + [(pair.prompt_ids, pair.rejected_ids) for pair in examples]
+
+    def evaluate(self, model: RewardModel, examples: Sequence[RenderedPair], budget: int) -> PairAgreement:
+        """Accuracy with ties half, margin, loss and calibration."""
+        chosen, rejected = both_rewards(model, examples, budget)
+        strength, weight = [p.strength for p in examples], [p.weight for p in examples]
+        return agreement(chosen, rejected, strength=strength, weight=weight)
 
 
-def calibrate(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> None:
-    """Set ``mean`` and ``std`` from the responses of ``pairs``; ordering is unchanged, and it is idempotent."""
+def both_rewards(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> tuple[list[float], list[float]]:
+    """Raw rewards of the chosen and of the rejected sides, without gradients."""
+    sides = PairLoss(0.0, 0.0).sequences(pairs)
+    raw = rewards(model, sides, budget=2 * budget, scaled=False).tolist()
+    return raw[: len(pairs)], raw[len(pairs) :]
+
+
+def calibrate(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], budget: int) -> None:
+    """Set ``mean`` and ``std`` from the rewards of ``sequences``; ordering is unchanged, and it is idempotent."""
     model.mean, model.std = 0.0, 1.0
-    sides: list[tuple[Ids, Ids]] = [(p.prompt_ids, p.chosen_ids) for p in pairs]
-    sides += [(p.prompt_ids, p.rejected_ids) for p in pairs]
-    found = rewards(model, sides, budget=2 * budget).double()
-    spread = float(found.std()) if len(found) > 1 else 0.0
-    model.mean, model.std = float(found.mean()), spread if spread > 0 else 1.0
+    raw = rewards(model, sequences, budget=2 * budget).double()
+    spread = float(raw.std()) if len(raw) > 1 else 0.0
+    model.mean, model.std = float(raw.mean()), spread if spread > 0 else 1.0

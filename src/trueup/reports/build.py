@@ -11,18 +11,20 @@ from typing import Any
 from trueup.evaluation.compare import compare
 from trueup.evaluation.overoptimization import turning_point
 from trueup.evaluation.rows import Row, models
-from trueup.ledger import metric_rows, read_lines, read_run, write_atomic
+from trueup.evaluation.settling import settling
+from trueup.ledger import read_run, write_atomic
 from trueup.reports import figures
 from trueup.reports.figures import Figure
+from trueup.reports.logs import RunLog, read_log
 from trueup.reports.verdict import verdict
 
 CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "ppo": (
         "reward and KL together",
-        "The score that the reward model gives and the distance from the reference, step by step. Score that rises "
+        "The score that the reward gives and the distance from the reference, step by step. Score that rises "
         "while KL stays near its target is learning; KL that runs away is the model leaving what it knew.",
         (
-            ("score", "score of the reward model"),
+            ("score", "score of the reward"),
             ("kl", "KL to the reference, nats per sequence"),
             ("beta", "KL coefficient"),
             ("completion_length", "tokens per answer"),
@@ -65,6 +67,8 @@ class Report:
     summary: Path
     verdict: tuple[str, ...]
     data: dict[str, Any]
+    problems: tuple[str, ...] = ()
+    """What is damaged in the runs' logs, one sentence each; the report goes without it."""
 
 
 def build_report(
@@ -77,10 +81,11 @@ def build_report(
     baseline: str = "sft",
     score: str = "gold",
     samples: int = 6,
-    defaults: Mapping[str, Mapping[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
     probes: Sequence[Mapping[str, Any]] = (),
     feedback: Mapping[str, Any] | None = None,
+    skill: Mapping[str, Any] | None = None,
+    smoke: bool = False,
     commands: Sequence[str] = (),
 ) -> Report:
     """Write the report of ``run_dirs`` and ``evaluation_rows`` into ``out``.
@@ -94,33 +99,39 @@ def build_report(
         baseline: Model that the others are compared with.
         score: The measurement of the rows that decides: ``gold`` or ``reward``.
         samples: How many prompts to show answers for.
-        defaults: Default settings by kind of run; settings that differ are marked.
-        facts: Known truths, such as ``noise_ceiling`` for the reward model and ``seed``.
+        facts: Known truths, such as ``seed``.
         probes: Answers to fixed prompts along training, with ``step``, ``score`` (proxy) and ``gold``.
         feedback: Where the preferences come from: ``card`` (path from the report), ``judgments``, ``annotators``,
             ``pairs`` by split, ``left_out`` (``annotator``, ``signs``), ``simulated``.
+        skill: Of the reward model on held-out pairs: ``evaluation.skill.Skill.to_dict()``.
+        smoke: The runs are only a trial that everything runs: the page says so first and claims nothing else.
         commands: Commands that reproduce the report.
     """
-    runs = {name: _run(name, path, (defaults or {})) for name, path in run_dirs.items()}
+    logs = {name: read_log(path) for name, path in run_dirs.items()}
+    runs = {name: _run(log) for name, log in logs.items()}
+    problems = [problem for log in logs.values() for problem in log.problems]
     comparison = compare(evaluation_rows, baseline, score=score) if evaluation_rows else None
     known = dict(facts or {})
     data: dict[str, Any] = {
-        "title": title,
+        "title": f"Smoke run: {title}" if smoke else title,
+        "smoke": smoke,
         "facts": known,
         "runs": {name: {k: v for k, v in run.items() if k != "settings"} for name, run in runs.items()},
         "comparison": comparison,
-        "reward_model": _reward_card(run_dirs, known),
+        "reward_model": _reward_card(logs),
+        "skill": dict(skill) if skill else None,
         "overoptimization": _probe_curve(probes),
         "feedback": dict(feedback) if feedback else None,
         "commands": list(commands),
+        "problems": problems,
     }
     data["verdict"] = list(verdict(data))
-    drawn = _figures(run_dirs, comparison, data["overoptimization"])
+    drawn = _figures(logs, comparison, data["overoptimization"])
     shown = _samples(evaluation_rows, samples)
     out.mkdir(parents=True, exist_ok=True)
     page = {
         **data,
-        "notes": list(notes),
+        "notes": [*problems, *notes],
         "run_settings": runs,
         "figures": drawn,
         "samples": shown,
@@ -150,6 +161,7 @@ def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Repor
     plain = Environment(loader=PackageLoader("trueup.reports"), undefined=StrictUndefined, trim_blocks=True)
     for environment in (html, plain):
         environment.filters["number"] = number
+        environment.filters["span"] = span
         environment.filters["oneline"] = oneline
     files = out / "report.html", out / "report.md", out / "summary.json"
     folder = out / "figures"
@@ -159,7 +171,7 @@ def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Repor
     write_atomic(files[0], html.get_template("report.html.j2").render(page).encode("utf-8", "replace"))
     write_atomic(files[1], plain.get_template("report.md.j2").render(page).encode("utf-8", "replace"))
     write_atomic(files[2], (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-    return Report(*files, tuple(data["verdict"]), dict(data))
+    return Report(*files, tuple(data["verdict"]), dict(data), tuple(data["problems"]))
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -173,6 +185,13 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
 
 
+def span(interval: Mapping[str, Any] | None) -> str:
+    """The bounds of an interval for a table cell; a dash where nothing is known."""
+    if not interval or interval["low"] is None or interval["high"] is None:
+        return "–"
+    return f"{number(interval['low'])} to {number(interval['high'])}"
+
+
 def oneline(text: str) -> str:
     """Text for a Markdown cell or quote: one line, nothing that is markup."""
     flat = " ".join(str(text).split())
@@ -181,20 +200,18 @@ def oneline(text: str) -> str:
     return flat
 
 
-def _run(name: str, path: Path, defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    record = read_run(path)
-    timing, _ = read_lines(Path(path) / "timing.jsonl")
-    base = _flat(defaults.get(record["kind"], {}))
+def _run(log: RunLog) -> dict[str, Any]:
+    record, rows = log.record, log.metrics
+    base = _flat(record.get("defaults", {}))
     settings = [
         {"name": key, "value": value, "changed": bool(base) and (key not in base or base[key] != value)}
         for key, value in _flat(record["config"]).items()
     ]
-    rows = metric_rows(path)
     return {
         "kind": record["kind"],
         "status": record["status"],
         "steps": len(rows),
-        "seconds": sum(float(t["seconds"]) for t in timing),
+        "seconds": sum(float(t["seconds"]) for t in log.timing),
         "parameters": record.get("facts", {}).get("parameters"),
         "versions": record.get("versions", {}),
         "inputs": record.get("inputs", {}),
@@ -206,40 +223,40 @@ def _run(name: str, path: Path, defaults: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def _kl_band(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Mean KL over the last 30 % of the steps against the adaptive controller's target +- 20 %."""
-    control = record["config"].get("kl") or {}
+    """Where the KL ended and whether it still moves, against the adaptive controller's target +- 20 %."""
+    control = _adaptive_kl(record)
     measured = [float(r["kl"]) for r in rows if isinstance(r.get("kl"), int | float)]
-    if control.get("kind") != "adaptive" or not measured:
+    if control is None or not measured:
         return None
-    tail = measured[-max(1, round(0.3 * len(measured))) :]
-    mean, target = sum(tail) / len(tail), float(control["target"])
-    low, high = 0.8 * target, 1.2 * target
-    return {"mean": mean, "low": low, "high": high, "steps": len(tail), "inside": low <= mean <= high}
+    target = float(control["target"])
+    return settling(measured, 0.8 * target, 1.2 * target).to_dict()
+
+
+def _adaptive_kl(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    control = record["config"].get("kl")
+    adaptive = isinstance(control, Mapping) and control.get("kind") == "adaptive"
+    return control if adaptive and isinstance(control.get("target"), int | float) else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return found
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
-def _reward_card(run_dirs: Mapping[str, Path], facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    for path in run_dirs.values():
-        if read_run(path)["kind"] != "reward":
+def _reward_card(logs: Mapping[str, RunLog]) -> dict[str, Any] | None:
+    for log in logs.values():
+        if log.record["kind"] != "reward":
             continue
-        measured, _ = read_lines(Path(path) / "eval.jsonl")
+        measured = [row for row in log.evaluation if "heldout_accuracy" in row]
         if not measured:
             return None
         last = measured[-1]
-        card = {k: last.get(k) for k in ("heldout_accuracy", "strict_accuracy", "calibration_error", "pairs")}
-        ceiling = facts.get("noise_ceiling")
-        if ceiling:
-            card |= {"noise_ceiling": ceiling, "share_of_ceiling": float(last["heldout_accuracy"]) / float(ceiling)}
-        return card | {k: facts[k] for k in ("length_baseline", "words_baseline") if k in facts}
+        return {k: last.get(k) for k in ("heldout_accuracy", "strict_accuracy", "calibration_error", "pairs")}
     return None
 
 
@@ -257,7 +274,7 @@ def _probe_curve(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _figures(
-    run_dirs: Mapping[str, Path], comparison: Mapping[str, Any] | None, curve: Mapping[str, Any] | None
+    logs: Mapping[str, RunLog], comparison: Mapping[str, Any] | None, curve: Mapping[str, Any] | None
 ) -> list[Figure]:
     drawn: list[Figure] = []
     if curve:
@@ -266,7 +283,7 @@ def _figures(
             for s, p, g in zip(curve["steps"], curve["proxy"], curve["gold"], strict=True)
         ]
         caption = "The same prompts answered along PPO. Reward that rises while gold falls is reward hacking."
-        both = (("proxy", "proxy: score of the reward model"), ("gold", "gold"))
+        both = (("proxy", "proxy: score of the reward"), ("gold", "gold"))
         figure = figures.panels("ppo-probes", "proxy and gold on fixed prompts", caption, rows, both)
         drawn += [figure] if figure else []
     if comparison:
@@ -280,16 +297,15 @@ def _figures(
         if entries:
             caption = "Mean with 95 % interval over held-out prompts."
             drawn.append(figures.intervals("quality", f"quality: {comparison['score']}", caption, entries))
-    for name, path in run_dirs.items():
-        record = read_run(path)
-        if record["kind"] not in CURVES:
+    for name, log in logs.items():
+        if log.record["kind"] not in CURVES:
             continue
-        title, caption, wanted = CURVES[record["kind"]]
+        title, caption, wanted = CURVES[log.record["kind"]]
         bands = {}
-        control = record["config"].get("kl", {})
-        if control.get("kind") == "adaptive":
+        control = _adaptive_kl(log.record)
+        if control is not None:
             bands["kl"] = (0.8 * control["target"], 1.2 * control["target"])
-        figure = figures.panels(f"curves-{name}", f"{name}: {title}", caption, metric_rows(path), wanted, bands)
+        figure = figures.panels(f"curves-{name}", f"{name}: {title}", caption, log.metrics, wanted, bands)
         if figure is not None:
             drawn.append(figure)
     # What most readers look for first: PPO's reward and KL.

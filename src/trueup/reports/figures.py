@@ -26,10 +26,10 @@ class Figure:
     svg: str
 
 
-def series(rows: Rows, name: str) -> tuple[list[float], list[float]]:
+def steps_and_values(rows: Rows, name: str) -> tuple[list[float], list[float]]:
     """Steps and values of a metric; steps that lack it, or where it is not a number, are left out."""
-    found = [(float(r["step"]), float(r[name])) for r in rows if isinstance(r.get(name), int | float)]
-    return [s for s, _ in found], [v for _, v in found]
+    points = [(float(r["step"]), float(r[name])) for r in rows if isinstance(r.get(name), int | float)]
+    return [s for s, _ in points], [v for _, v in points]
 
 
 def panels(
@@ -41,7 +41,7 @@ def panels(
     bands: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure | None:
     """One panel per metric over a shared step axis; ``bands`` shades a target range. None if nothing was logged."""
-    drawn = [(metric, label, *series(rows, metric)) for metric, label in wanted]
+    drawn = [(metric, label, *steps_and_values(rows, metric)) for metric, label in wanted]
     drawn = [d for d in drawn if len(d[2]) > 0]
     if not drawn:
         return None

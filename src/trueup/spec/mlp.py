@@ -6,7 +6,7 @@ Legend: B examples, D features, H hidden units, 1 the reward.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,15 @@ class Cache:
     hidden_BH: Array
 
 
-def init(input_dim: int, hidden_dim: int, rng: np.random.Generator) -> Parameters:
+class Normal(Protocol):
+    """Where random numbers come from: a ``numpy.random.Generator``, or ``numpy.random`` itself with its one state."""
+
+    def standard_normal(self, size: tuple[int, int], /) -> Array:
+        """Draws of this shape, each with mean 0 and variance 1."""
+        ...
+
+
+def init(input_dim: int, hidden_dim: int, rng: Normal) -> Parameters:
     """Random weights: Glorot scale below, He scale above; zero biases."""
     if input_dim < 1 or hidden_dim < 1:
         raise ShapeError(f"input_dim {input_dim}, hidden_dim {hidden_dim}", expected="both at least 1")

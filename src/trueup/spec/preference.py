@@ -3,6 +3,9 @@
 Sequence log-probs are sums over tokens, in nats; each function returns one loss per pair. Writing s for the logistic
 function, h for the gap of log-ratios (chosen minus rejected) and softplus(-x) = -log s(x), nothing here ever takes the
 log of a saturated probability.
+
+``strength_B`` is the probability p in [0.5, 1] that the label is right, 1 if absent. A loss L(x) of a label becomes its
+expectation p L + (1 - p) L', L' being the loss of the opposite label; so does its gradient.
 """
 
 from __future__ import annotations
@@ -22,16 +25,20 @@ Pair: TypeAlias = tuple[Array, Array]
 def bradley_terry(
     chosen_B: Array, rejected_B: Array, strength_B: Array | None = None, margin_B: Array | None = None
 ) -> Array:
-    """-p log s(d) - (1-p) log s(-d) [B], d = chosen - rejected - margin (Bradley and Terry 1952)."""
+    """-p log s(d - m) - (1-p) log s(-d - m) [B], d = chosen - rejected (Bradley and Terry 1952)."""
     require_same(chosen_B=chosen_B, rejected_B=rejected_B, strength_B=strength_B, margin_B=margin_B)
-    return _cross_entropy(_difference(chosen_B, rejected_B, margin_B), strength_B)
+    d_B, m_B = chosen_B - rejected_B, np.zeros_like(chosen_B) if margin_B is None else margin_B
+    p_B = _label(strength_B, d_B)
+    return p_B * softplus(m_B - d_B) + (1.0 - p_B) * softplus(m_B + d_B)
 
 
 def bradley_terry_grad(
     chosen_B: Array, rejected_B: Array, strength_B: Array | None = None, margin_B: Array | None = None
 ) -> Pair:
-    """(s(d) - p, p - s(d)) [B], [B]."""
-    slope_B = _cross_entropy_slope(_difference(chosen_B, rejected_B, margin_B), strength_B)
+    """(1-p) s(d + m) - p s(m - d) for chosen, its negative for rejected [B], [B]; without margin s(d) - p."""
+    d_B, m_B = chosen_B - rejected_B, np.zeros_like(chosen_B) if margin_B is None else margin_B
+    p_B = _label(strength_B, d_B)
+    slope_B = (1.0 - p_B) * sigmoid(d_B + m_B) - p_B * sigmoid(m_B - d_B)
     return slope_B, -slope_B
 
 
@@ -105,12 +112,15 @@ def robust_dpo(
     reference_rejected_B: Array,
     beta: float,
     flip_rate: float,
+    strength_B: Array | None = None,
 ) -> Array:
-    """((1-e) L(h) - e L(-h)) / (1-2e) [B] (Chowdhury et al. 2024): its mean over flips is the clean loss."""
+    """((p-e) L(h) + (1-p-e) L(-h)) / (1-2e) [B] (Chowdhury et al. 2024): its mean over flips is the clean loss."""
     if not 0 <= flip_rate < 0.5:
         raise ConfigError(f"flip_rate is {flip_rate}", where="flip_rate", expected="at least 0 and below 0.5")
     margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    return ((1 - flip_rate) * softplus(-margin_B) - flip_rate * softplus(margin_B)) / (1 - 2 * flip_rate)
+    p_B = _label(strength_B, margin_B)
+    value_B = (p_B - flip_rate) * softplus(-margin_B) + (1 - p_B - flip_rate) * softplus(margin_B)
+    return value_B / (1 - 2 * flip_rate)
 
 
 def robust_dpo_grad(
@@ -120,11 +130,14 @@ def robust_dpo_grad(
     reference_rejected_B: Array,
     beta: float,
     flip_rate: float,
+    strength_B: Array | None = None,
 ) -> Pair:
-    """beta ((1-e)(s-1) - e s) / (1-2e) for chosen, its negative for rejected [B], [B]."""
+    """beta ((p-e)(s-1) + (1-p-e) s) / (1-2e) for chosen, its negative for rejected [B], [B]."""
     margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
     won_B = sigmoid(margin_B)
-    slope_B = beta * (-(1 - flip_rate) * (1 - won_B) - flip_rate * won_B) / (1 - 2 * flip_rate)
+    p_B = _label(strength_B, margin_B)
+    pull_B = (1 - p_B - flip_rate) * won_B - (p_B - flip_rate) * (1 - won_B)
+    slope_B = beta * pull_B / (1 - 2 * flip_rate)
     return slope_B, -slope_B
 
 
@@ -134,10 +147,12 @@ def ipo(
     reference_chosen_B: Array,
     reference_rejected_B: Array,
     tau: float,
+    strength_B: Array | None = None,
 ) -> Array:
-    """(h - 1/(2 tau))^2 [B] (Azar et al. 2023, eq. 17)."""
+    """(h - (2p-1)/(2 tau))^2 + p (1-p) / tau^2 [B] (Azar et al. 2023, eq. 17, its mean over the label)."""
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    out_B: Array = (h_B - 1.0 / (2.0 * tau)) ** 2
+    p_B = _label(strength_B, h_B)
+    out_B: Array = (h_B - (2.0 * p_B - 1.0) / (2.0 * tau)) ** 2 + p_B * (1.0 - p_B) / tau**2
     return out_B
 
 
@@ -147,10 +162,11 @@ def ipo_grad(
     reference_chosen_B: Array,
     reference_rejected_B: Array,
     tau: float,
+    strength_B: Array | None = None,
 ) -> Pair:
-    """2 (h - 1/(2 tau)) for chosen, its negative for rejected [B], [B]."""
+    """2 (h - (2p-1)/(2 tau)) for chosen, its negative for rejected [B], [B]."""
     h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    slope_B = 2.0 * (h_B - 1.0 / (2.0 * tau))
+    slope_B = 2.0 * (h_B - (2.0 * _label(strength_B, h_B) - 1.0) / (2.0 * tau))
     return slope_B, -slope_B
 
 
@@ -160,10 +176,13 @@ def hinge(
     reference_chosen_B: Array,
     reference_rejected_B: Array,
     beta: float,
+    strength_B: Array | None = None,
 ) -> Array:
-    """max(0, 1 - beta h) [B] (Zhao et al. 2023; Liu et al. 2024)."""
-    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    return np.maximum(0.0, 1.0 - beta * h_B)
+    """p max(0, 1 - beta h) + (1-p) max(0, 1 + beta h) [B] (Zhao et al. 2023; Liu et al. 2024)."""
+    margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    p_B = _label(strength_B, margin_B)
+    out_B: Array = p_B * np.maximum(0.0, 1.0 - margin_B) + (1.0 - p_B) * np.maximum(0.0, 1.0 + margin_B)
+    return out_B
 
 
 def hinge_grad(
@@ -172,10 +191,12 @@ def hinge_grad(
     reference_chosen_B: Array,
     reference_rejected_B: Array,
     beta: float,
+    strength_B: Array | None = None,
 ) -> Pair:
-    """-beta for chosen while beta h < 1, else 0 [B], [B]."""
-    h_B = _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
-    slope_B = np.where(beta * h_B < 1.0, -beta, 0.0)
+    """-p beta for chosen while beta h < 1, and (1-p) beta while beta h > -1 [B], [B]."""
+    margin_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    p_B = _label(strength_B, margin_B)
+    slope_B = np.where(margin_B < 1.0, -p_B * beta, 0.0) + np.where(margin_B > -1.0, (1.0 - p_B) * beta, 0.0)
     return slope_B, -slope_B
 
 
@@ -278,9 +299,12 @@ def simpo(
     rejected_tokens_B: Array,
     beta: float,
     gamma: float,
+    strength_B: Array | None = None,
 ) -> Array:
-    """-log s(beta (mean chosen - mean rejected) - gamma) [B] (Meng et al. 2024, eq. 6)."""
-    return softplus(gamma - beta * _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B))
+    """-p log s(beta g - gamma) - (1-p) log s(-beta g - gamma) [B], g the gap of means (Meng et al. 2024, eq. 6)."""
+    reward_B = beta * _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
+    p_B = _label(strength_B, reward_B)
+    return p_B * softplus(gamma - reward_B) + (1.0 - p_B) * softplus(gamma + reward_B)
 
 
 def simpo_grad(
@@ -290,10 +314,12 @@ def simpo_grad(
     rejected_tokens_B: Array,
     beta: float,
     gamma: float,
+    strength_B: Array | None = None,
 ) -> Pair:
-    """-beta s(gamma - beta gap) / tokens for chosen, + for rejected [B], [B]."""
-    gap_B = _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
-    slope_B = -beta * sigmoid(gamma - beta * gap_B)
+    """beta ((1-p) s(gamma + beta g) - p s(gamma - beta g)) / tokens for chosen, its negative for rejected [B], [B]."""
+    reward_B = beta * _mean_gap(policy_chosen_B, policy_rejected_B, chosen_tokens_B, rejected_tokens_B)
+    p_B = _label(strength_B, reward_B)
+    slope_B = beta * ((1.0 - p_B) * sigmoid(gamma + reward_B) - p_B * sigmoid(gamma - reward_B))
     return slope_B / chosen_tokens_B, -slope_B / rejected_tokens_B
 
 
@@ -303,13 +329,14 @@ def orpo(
     chosen_tokens_B: Array,
     rejected_tokens_B: Array,
     weight: float,
+    strength_B: Array | None = None,
 ) -> Array:
-    """-mean chosen + weight * -log s(log-odds chosen - log-odds rejected) [B] (Hong et al. 2024, eq. 6).
+    """-mean chosen - weight * (p log s(x) + (1-p) log s(-x)) [B], x the log odds ratio (Hong et al. 2024, eq. 6).
 
     The odds are of the geometric mean likelihood per token, P / (1 - P).
     """
     odds_B = _log_odds(policy_chosen_B / chosen_tokens_B) - _log_odds(policy_rejected_B / rejected_tokens_B)
-    return -policy_chosen_B / chosen_tokens_B + weight * softplus(-odds_B)
+    return -policy_chosen_B / chosen_tokens_B + weight * _cross_entropy(odds_B, strength_B)
 
 
 def orpo_grad(
@@ -318,10 +345,11 @@ def orpo_grad(
     chosen_tokens_B: Array,
     rejected_tokens_B: Array,
     weight: float,
+    strength_B: Array | None = None,
 ) -> Pair:
-    """d log-odds / d mean = 1 / (1 - P), so the pull is -weight s(-odds) / (1 - P) per mean log-prob [B], [B]."""
+    """d log-odds / d mean = 1 / (1 - P), so the pull is weight (s(x) - p) / (1 - P) per mean log-prob [B], [B]."""
     chosen_B, rejected_B = policy_chosen_B / chosen_tokens_B, policy_rejected_B / rejected_tokens_B
-    pull_B = -weight * sigmoid(-(_log_odds(chosen_B) - _log_odds(rejected_B)))
+    pull_B = weight * _cross_entropy_slope(_log_odds(chosen_B) - _log_odds(rejected_B), strength_B)
     return (
         (-1.0 + pull_B * _log_odds_slope(chosen_B)) / chosen_tokens_B,
         -pull_B * _log_odds_slope(rejected_B) / rejected_tokens_B,
@@ -336,13 +364,19 @@ def kto(
     beta: float,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
+    strength_B: Array | None = None,
 ) -> Array:
-    """weight * s(-+ beta (r - z0)) [B], r the log-ratio, minus if desirable (Ethayarajh et al. 2024, eq. 8)."""
+    """g w_g s(-x) + (1-g) w_b s(x) [B], x = beta (r - z0), r the log-ratio (Ethayarajh et al. 2024, eq. 8).
+
+    g is the probability that the response is good: the strength of a good label, 1 minus that of a bad one.
+    """
     require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
     if z0 < 0:
         raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
     gain_B = beta * (policy_B - reference_B - z0)
-    return np.where(desirable_B, desirable_weight, undesirable_weight) * sigmoid(np.where(desirable_B, -gain_B, gain_B))
+    good_B = _good(desirable_B, strength_B, gain_B)
+    out_B: Array = good_B * desirable_weight * sigmoid(-gain_B) + (1 - good_B) * undesirable_weight * sigmoid(gain_B)
+    return out_B
 
 
 def kto_grad(
@@ -353,11 +387,13 @@ def kto_grad(
     beta: float,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
+    strength_B: Array | None = None,
 ) -> tuple[Array]:
-    """-+ weight beta s(1 - s) with respect to the policy [B]; z0 is a constant."""
+    """((1-g) w_b - g w_g) beta s(1 - s) with respect to the policy [B]; z0 is a constant."""
     gain_B = beta * (policy_B - reference_B - z0)
     bend_B = np.exp(-softplus(gain_B) - softplus(-gain_B))
-    return (np.where(desirable_B, -desirable_weight, undesirable_weight) * beta * bend_B,)
+    good_B = _good(desirable_B, strength_B, gain_B)
+    return (((1 - good_B) * undesirable_weight - good_B * desirable_weight) * beta * bend_B,)
 
 
 # A mean log-prob nearer to 0 than this leaves 1 - P to rounding; odds are held there.
@@ -376,8 +412,19 @@ def _log_odds_slope(mean_B: Array) -> Array:
     return np.where(mean_B < _CERTAIN, 1.0 / -np.expm1(held_B), 1.0)
 
 
-def _difference(chosen_B: Array, rejected_B: Array, margin_B: Array | None) -> Array:
-    return chosen_B - rejected_B if margin_B is None else chosen_B - rejected_B - margin_B
+def _label(strength_B: Array | None, like_B: Array) -> Array:
+    """Probability that the label is right [B]."""
+    if strength_B is None:
+        return np.ones_like(like_B)
+    require_same(like_B=like_B, strength_B=strength_B)
+    return strength_B
+
+
+def _good(desirable_B: Mask, strength_B: Array | None, like_B: Array) -> Array:
+    """Probability that a response is good [B]."""
+    p_B = _label(strength_B, like_B)
+    good_B: Array = np.where(desirable_B, p_B, 1.0 - p_B)
+    return good_B
 
 
 def _gap(

@@ -19,14 +19,14 @@ def require_same(**arrays: NDArray[Any] | None) -> None:
     Raises:
         ShapeError: Names the first one that differs.
     """
-    given = {name: np.asarray(a) for name, a in arrays.items() if a is not None}
-    first = next(iter(given))
-    for name, array in given.items():
-        if array.shape != given[first].shape:
+    present = {name: np.asarray(a) for name, a in arrays.items() if a is not None}
+    first = next(iter(present))
+    for name, array in present.items():
+        if array.shape != present[first].shape:
             raise ShapeError(
-                f"{name} has shape {array.shape}, {first} has {given[first].shape}",
+                f"{name} has shape {array.shape}, {first} has {present[first].shape}",
                 where=name,
-                expected="the same shape for " + ", ".join(given),
+                expected="the same shape for " + ", ".join(present),
             )
 
 

@@ -4,10 +4,12 @@ import json
 
 from hypothesis import strategies as st
 
-from trueup.feedback.answers import KINDS, RESPONSES, SKIP_REASONS, parse_answer
-from trueup.feedback.projects import by_id
-from trueup.feedback.records import SPLITS, ItemRow, Judged, JudgmentRow, ResponseRow
-from trueup.feedback.selection import prompt_key, split_of_prompts
+from trueup.data.splits import SPLITS
+from trueup.feedback.snapshot.candidates import prompt_key
+from trueup.feedback.snapshot.selection import split_of_prompts
+from trueup.feedback.store.answers import KINDS, RESPONSES, SKIP_REASONS, parse_answer
+from trueup.feedback.store.items import by_id
+from trueup.feedback.store.records import ItemRow, Judged, JudgmentRow, ResponseRow
 from trueup.types import Message, content_id, prompt_json
 
 HOSTILE = [

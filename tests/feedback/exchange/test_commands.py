@@ -9,13 +9,13 @@ from sqlalchemy import select
 
 from tests.feedback.exchange.test_refusals import LABEL, RANK, ULTRA, small
 from trueup.errors import DataError, UsageError
-from trueup.feedback.accounts import change_person
 from trueup.feedback.exchange.formats import FORMATS, read_in, write_out
 from trueup.feedback.exchange.landing import land
-from trueup.feedback.history import Vote, import_judged
-from trueup.feedback.projects import NewItem, add_person, add_template, create_project
-from trueup.feedback.reading import read_project
-from trueup.feedback.schema import person, project
+from trueup.feedback.store.accounts import change_person
+from trueup.feedback.store.history import ImportedVote, import_judged
+from trueup.feedback.store.projects import NewItem, add_person, add_template, create_project
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import person, project
 from trueup.web.annotate.intake import read_items
 
 ROWS = [
@@ -38,13 +38,14 @@ def written(tmp_path, rows=ROWS):
     return path
 
 
+@pytest.mark.slow
 def test_a_file_goes_in_and_comes_out_by_command(tmp_path):
     path, db, out = written(tmp_path), tmp_path / "f.db", tmp_path / "out.jsonl"
     words = ("import", path, "--db", db, "--project", "help", "--format", "preference")
     trial = trueup(*words, "--dry-run")
     assert trial.returncode == 0, trial.stderr
     assert "2 items, 3 answers, 2 new people, 1 refused; nothing was stored" in trial.stdout
-    assert f"{path}:3: responses: two responses are the same text" in trial.stderr
+    assert f"{path}:3: rejected: chosen and rejected are both 'same'" in trial.stderr
     assert not db.exists()
     done = trueup(*words)
     assert done.returncode == 0, done.stderr
@@ -58,6 +59,24 @@ def test_a_file_goes_in_and_comes_out_by_command(tmp_path):
     assert "left out: 1 x a tie" in left.stdout
     again = trueup(*words)
     assert "0 new people" in again.stdout
+
+
+def test_the_command_takes_the_format_from_the_columns_and_an_encoding_and_says_what_it_did_not_use(tmp_path):
+    path, db = tmp_path / "table.csv", tmp_path / "f.db"
+    path.write_bytes("prompt;chosen;rejected;source\nWie heißt das?;so;anders;web\n".encode("cp1252"))
+    words = ("import", path, "--db", db, "--project", "p")
+    refused = trueup(*words)
+    assert refused.returncode == 2
+    assert "0xdf" in refused.stderr
+    assert "--encoding cp1252" in " ".join(refused.stderr.split())
+    assert not db.exists()
+    done = trueup(*words, "--encoding", "cp1252")
+    assert done.returncode == 0, done.stderr
+    assert "read as csv, by its columns" in done.stderr
+    assert "not used: source (1 row)" in done.stderr
+    assert "1 items, 1 answers" in done.stdout
+    other = trueup(*words, "--encoding", "cp1252", "--format", "argilla")
+    assert other.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -127,17 +146,30 @@ def test_ratings_of_different_axes_are_asked_by_templates_of_their_own(store, tm
     assert sorted(len(row.answer["scores"]) for row in judged.judgments) == [1, 2]
 
 
+def test_one_record_rated_on_different_axes_is_an_item_for_each_set(store, tmp_path):
+    path = tmp_path / "a.json"
+    answers = {
+        "helpful": [{"value": 4, "user_id": "u"}, {"value": 2, "user_id": "w"}],
+        "wit": [{"value": 1, "user_id": "w"}],
+    }
+    path.write_text(json.dumps([{"fields": {"prompt": "Q?", "response": "a"}, "responses": answers}]))
+    landed = land(store, read_in(path), "rated")
+    judged = read_project(store, landed.project)
+    assert sorted(sorted(row.answer["scores"]) for row in judged.judgments) == [["helpful"], ["helpful", "wit"]]
+    assert len(landed.items) == 1
+
+
 def test_skips_go_into_the_store_only_with_a_known_reason(store):
     made = create_project(store, "skips")
     template, who = add_template(store, made, "binary", "ok"), add_person(store, "ada")
     rows = [NewItem("Q?", ("a",))]
     with pytest.raises(DataError, match="skip_reason"):
-        import_judged(store, template, rows, [Vote(0, who, None, (), "2026-01-05T09:00:00.000000Z")])
+        import_judged(store, template, rows, [ImportedVote(0, who, None, (), "2026-01-05T09:00:00.000000Z")])
     import_judged(
         store,
         template,
         rows,
-        [Vote(0, who, None, (), "2026-01-05T09:00:00.000000Z", skip_reason="other", surplus=True)],
+        [ImportedVote(0, who, None, (), "2026-01-05T09:00:00.000000Z", skip_reason="other", surplus=True)],
     )
     (row,) = read_project(store, made).judgments
     assert (row.answer, row.skip_reason, row.surplus, row.shown) == (None, "other", True, ())

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from trueup.errors import DataError, UsageError
 from trueup.feedback.exchange.formats import FORMATS, read_in, write_out
 from trueup.feedback.exchange.raw import read_judged
 from trueup.feedback.exchange.tables import COLUMNS
-from trueup.feedback.records import ItemRow, Judged, JudgmentRow, ResponseRow
+from trueup.feedback.store.records import ItemRow, Judged, JudgmentRow, ResponseRow
 
 PAIR = {"prompt": "Q?", "chosen": "yes", "rejected": "no"}
 LABEL = {"prompt": "Q?", "completion": "yes", "label": True}
@@ -64,18 +65,18 @@ def changed(row, **values):
     [
         ("preference", PAIR, {"prompt": "Q?", "chosen": "yes"}, "rejected: is missing"),
         ("preference", PAIR, changed(PAIR, prompt=" "), "prompt: is empty"),
-        ("preference", PAIR, changed(PAIR, prompt=[{"role": "boss", "content": "x"}]), "prompt.0.role"),
-        ("preference", PAIR, changed(PAIR, rejected="yes"), "the same text"),
-        ("preference", PAIR, changed(PAIR, rejected=""), "a response is empty"),
-        ("preference", PAIR, changed(PAIR, chosen="\ud800"), "half of a character"),
+        ("preference", PAIR, changed(PAIR, prompt=[{"role": "boss", "content": "x"}]), "prompt[0].role"),
+        ("preference", PAIR, changed(PAIR, rejected="yes"), "are both 'yes'"),
+        ("preference", PAIR, changed(PAIR, rejected=""), "rejected: is empty"),
+        ("preference", PAIR, changed(PAIR, chosen="\ud800"), "half a character"),
         ("preference", PAIR, changed(PAIR, chosen="a\0"), "NUL"),
-        ("preference", PAIR, changed(PAIR, split="dev"), "split is 'dev'"),
+        ("preference", PAIR, changed(PAIR, split="holdout"), "did you mean 'test'"),
         ("preference", PAIR, {"chosen": "abc", "rejected": "xyz"}, "no common beginning"),
-        ("preference", PAIR, [1], "is list"),
+        ("preference", PAIR, [1], "found [1]"),
         ("kto", LABEL, changed(LABEL, label="perhaps"), "label: is 'perhaps'"),
         ("kto", LABEL, {"prompt": "Q?", "label": True}, "completion: is missing"),
-        ("hh", HH, changed(HH, chosen="Human: Q?"), "chosen: begins with"),
-        ("hh", HH, changed(HH, chosen="\n\nHuman: other\n\nAssistant: yes"), "part before"),
+        ("hh", HH, changed(HH, chosen="Human: Q?"), "chosen: ends with a turn by user"),
+        ("hh", HH, changed(HH, chosen="\n\nHuman: other\n\nAssistant: yes"), "already differ before the last turn"),
         ("ranking", RANK, changed(RANK, ranks=[1, 2]), "ranks: is [1, 2]"),
         ("ranking", RANK, changed(RANK, ranks=[None, None, None]), "nothing was ranked"),
         ("ranking", RANK, changed(RANK, ranks=[1.5, 1, 1]), "ranks: is 1.5"),
@@ -98,7 +99,7 @@ def test_a_wrong_row_is_named_and_the_others_are_read(format, good, bad, why, tm
     found = read_in(path, format)
     assert [line for line, _ in found.rejected] == [3, 4, 6]
     assert why in found.rejected[0][1]
-    assert "not JSON" in found.rejected[1][1]
+    assert "not valid JSON" in found.rejected[1][1]
     whole = read_in(_file(tmp_path, good, good), format)
     assert whole.rejected == []
     assert (found.rows, found.votes) == (whole.rows, whole.votes)
@@ -262,6 +263,18 @@ def small(stream="main"):
     return Judged("small", {"i": item}, (JudgmentRow("j", "i", "ada", answer, (), "2026-01-31T12:00:00.000000Z"),))
 
 
+@pytest.mark.parametrize("format", ["argilla", "label-studio"])
+def test_surplus_leaves_only_where_it_is_marked(format, tmp_path):
+    one = small()
+    late = replace(one.judgments[0], id="k", annotator="bob", surplus=True)
+    both = replace(one, judgments=(*one.judgments, late))
+    alone, done = write_out(one, tmp_path / "a", format), write_out(both, tmp_path / "b", format)
+    assert done.path.read_bytes() == alone.path.read_bytes()
+    assert any("surplus" in why for _, why in done.left_out)
+    marked = read_in(write_out(both, tmp_path / "c.csv", "csv").path, "csv")
+    assert [(vote.annotator, vote.surplus) for vote in marked.votes] == [("ada", False), ("bob", True)]
+
+
 def test_a_changed_file_of_judgments_is_refused_with_its_line(tmp_path):
     path = write_out(small(), tmp_path / "j.jsonl", "judgments").path
     lines = path.read_text().split("\n")
@@ -288,7 +301,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("trueup.ledger.os.fsync", full)
+    monkeypatch.setattr("trueup.ledger.files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_out(small(), path, "judgments")
     assert path.read_bytes() == held

@@ -1,49 +1,46 @@
-"""Training files in and out of the store, with the real ones beside the repository."""
+"""Training files in and out of the store, of our own and real ones where they lie beside the repository."""
 
 import csv
-import gzip
 import json
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
+from tests.published import SOURCES, path, rows
 from trueup.errors import DataError
 from trueup.feedback.exchange.formats import read_in, write_out
 from trueup.feedback.exchange.landing import land
-from trueup.feedback.reading import read_project
+from trueup.feedback.store.reading import read_project
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason="the shared real data is not beside the repository")
+EMPTY = "is empty"
 
 
-@real
-@pytest.mark.real_data
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(
-    ("format", "name", "rows", "rejected"),
+    ("format", "name", "own", "real"),
     [
-        ("hh", "hh_harmless", 1193, {498: "a response is empty", 592: "a response is empty"}),
-        ("preference", "dpo_demo_sharegpt", 297, {}),
-        ("kto", "kto_demo_binary", 194, {}),
+        ("hh", "hh_harmless", {8: EMPTY, 21: EMPTY}, {498: EMPTY, 592: EMPTY}),
+        ("preference", "dpo_demo_sharegpt", {}, {}),
+        ("kto", "kto_demo_binary", {}, {}),
     ],
 )
-def test_real_files_come_in_whole(format, name, rows, rejected):
-    found = read_in(DATA / "preference" / f"{name}.jsonl.gz", format)
-    assert len(found.rows) + len(found.rejected) == rows
+def test_files_come_in_whole(format, name, own, real, source, tmp_path):
+    rejected = own if source == "own" else real
+    found = read_in(path(source, f"preference/{name}", tmp_path), format)
+    assert len(found.rows) + len(found.rejected) == len(rows(source, f"preference/{name}"))
     assert {line for line, _ in found.rejected} == set(rejected)
     assert all(rejected[line] in why for line, why in found.rejected)
     assert len(found.votes) == len(found.rows)
 
 
-@real
-@pytest.mark.real_data
-def test_a_real_file_goes_through_the_store_and_comes_out_the_same(store, tmp_path):
-    source = DATA / "preference" / "hh_harmless.jsonl.gz"
-    landed = land(store, read_in(source, "hh"), "harmless")
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_file_goes_through_the_store_and_comes_out_the_same(source, store, tmp_path):
+    file = path(source, "preference/hh_harmless", tmp_path)
+    landed = land(store, read_in(file, "hh"), "harmless")
     judged = read_project(store, landed.project)
     done = write_out(judged, tmp_path / "out.jsonl", "hh")
     again = read_in(done.path, "hh")
-    first = read_in(source, "hh")
+    first = read_in(file, "hh")
     chosen = {(r.prompt, r.responses, v.answer["preferred"]) for r, v in zip(first.rows, first.votes, strict=True)}
     out = {(r.prompt, r.responses, v.answer["preferred"]) for r, v in zip(again.rows, again.votes, strict=True)}
     assert out <= chosen
@@ -71,21 +68,16 @@ def test_a_file_that_is_no_text_is_one_error(tmp_path):
     assert caught.value.fix
 
 
-def _lines(name):
-    with gzip.open(DATA / name, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-@real
-@pytest.mark.real_data
-def test_three_real_annotators_keep_their_agreement_on_the_way_through(store, tmp_path):
-    """The reference values beside the data were made with other libraries."""
-    path = tmp_path / "pandalm.csv"
-    with open(path, "w", newline="", encoding="utf-8") as file:
+@pytest.mark.parametrize("source", SOURCES)
+def test_three_annotators_keep_their_agreement_on_the_way_through(source, store, tmp_path):
+    """The reference values beside the real data were made with other libraries."""
+    judged = rows(source, "annotators/pandalm_three_annotators")
+    file_in = tmp_path / "pandalm.csv"
+    with open(file_in, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["item", "kind", "prompt", "responses", "annotator", "answer"])
         refused = 0
-        for row in _lines("annotators/pandalm_three_annotators.jsonl.gz"):
+        for row in judged:
             texts = [row["response1"], row["response2"]]
             refused += 3 * (len(set(texts)) < 2 or not all(text.strip() for text in texts))
             for name in ("annotator1", "annotator2", "annotator3"):
@@ -93,8 +85,8 @@ def test_three_real_annotators_keep_their_agreement_on_the_way_through(store, tm
                 answer = {"preferred": said - 1, "strength": 2} if said else {"strength": 0}
                 prompt = "\n".join((row["instruction"], row["input"]))
                 table.writerow([row["idx"], "pairwise", prompt, json.dumps(texts), name, json.dumps(answer)])
-    found = read_in(path, "csv")
-    assert len(found.votes) + len(found.rejected) == 3 * 595
+    found = read_in(file_in, "csv")
+    assert len(found.votes) + len(found.rejected) == 3 * len(judged)
     assert len(found.rejected) == refused
     assert 3 * len(found.rows) == len(found.votes)
     landed = land(store, found, "pandalm")
@@ -105,12 +97,14 @@ def test_three_real_annotators_keep_their_agreement_on_the_way_through(store, tm
         by_item.setdefault(said.item, []).append(-1 if said.answer["preferred"] is None else said.answer["preferred"])
     assert len(by_item) == len(found.rows)
     unanimous = sum(len(set(told)) == 1 for told in by_item.values())
-    assert unanimous / len(by_item) == pytest.approx(0.882353, abs=0.02)  # of all 595, some of which cannot be judged
+    whole = sum(len({row[f"annotator{k}"] for k in (1, 2, 3)}) == 1 for row in judged) / len(judged)
+    assert unanimous / len(by_item) == pytest.approx(whole, abs=0.02)  # of all rows, some of which cannot be judged
+    assert source == "own" or whole == pytest.approx(0.882353, abs=1e-6)
 
 
-@real
-@pytest.mark.real_data
-def test_real_rankings_come_in_with_all_their_pairs(store, tmp_path):
+@pytest.mark.parametrize("source", SOURCES)
+def test_rankings_come_in_with_all_their_pairs(source, store, tmp_path):
+    count, pairs = (12, 24) if source == "own" else (122, 446)
     groups = []
 
     def walk(node, before):
@@ -123,19 +117,19 @@ def test_real_rankings_come_in_with_all_their_pairs(store, tmp_path):
         for reply in node.get("replies", ()):
             walk(reply, said)
 
-    for tree in _lines("rankings/oasst_trees.jsonl.gz"):
+    for tree in rows(source, "rankings/oasst_trees"):
         walk(tree["prompt"], ())
-    path = tmp_path / "ranked.jsonl"
-    path.write_text("".join(json.dumps(group) + "\n" for group in groups), encoding="utf-8")
-    found = read_in(path, "ranking")
-    assert len(found.rows) == 122
+    file = tmp_path / "ranked.jsonl"
+    file.write_text("".join(json.dumps(group) + "\n" for group in groups), encoding="utf-8")
+    found = read_in(file, "ranking")
+    assert len(found.rows) == count
     assert found.rejected == []
-    assert sum(len(list(combinations(said.answer["tiers"], 2))) for said in found.votes) == 446
+    assert sum(len(list(combinations(said.answer["tiers"], 2))) for said in found.votes) == pairs
     landed = land(store, found, "oasst")
     done = write_out(read_project(store, landed.project), tmp_path / "out", "ranking")
     again = read_in(done.path, "ranking")
     order = {(r.prompt, r.responses): v.answer["tiers"] for r, v in zip(found.rows, found.votes, strict=True)}
     for row, said in zip(again.rows, again.votes, strict=True):
         assert order[row.prompt, row.responses] == said.answer["tiers"]
-    assert len(again.rows) + len(done.left_out) == 122
+    assert len(again.rows) + len(done.left_out) == count
     assert len(done.left_out) < 5

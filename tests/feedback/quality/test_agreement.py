@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.feedback.quality.real import needs_data, rows
+from tests.published import SOURCES, rows
 from trueup.errors import ShapeError
 from trueup.feedback.quality.agreement import (
     cohen_kappa,
@@ -43,16 +43,16 @@ FLEISS = (
 
 
 @pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
-def test_krippendorffs_own_example(level, published):
+def test_alpha_of_krippendorffs_published_example(level, published):
     assert round(krippendorff_alpha(FOUR_OBSERVERS, level).value, 3) == published
 
 
-def test_fleiss_example():
+def test_fleiss_kappa_of_the_published_example():
     units = [[k for k, n in enumerate(counts) for _ in range(n)] for counts in FLEISS]
     assert round(fleiss_kappa(units).value, 3) == 0.210
 
 
-def test_cohen_and_gwet_examples():
+def test_cohen_kappa_and_gwet_ac1_of_worked_examples():
     first, second = [1] * 25 + [0] * 25, [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
     assert cohen_kappa(first, second).value == pytest.approx(0.4)
     skewed = [[1, 1]] * 118 + [[1, 0]] * 5 + [[0, 1]] * 2
@@ -68,17 +68,14 @@ values = st.lists(st.lists(st.integers(0, 4), min_size=0, max_size=5), min_size=
 @settings(max_examples=80, deadline=None)
 @given(values, st.sampled_from(["nominal", "ordinal", "interval"]))
 def test_alpha_equals_the_reference_package(units, level):
-    oracle = pytest.importorskip("krippendorff")
+    pytest.importorskip("krippendorff")
     found = krippendorff_alpha(units, level)
     held = [v for unit in units if len(unit) > 1 for v in unit]
     if len(set(held)) < 2:
         assert found.value is None
         assert found.reason
         return
-    width = max(len(unit) for unit in units)
-    matrix = np.array([[*map(float, unit), *[np.nan] * (width - len(unit))] for unit in units]).T
-    wanted = oracle.alpha(reliability_data=matrix, level_of_measurement=level)
-    assert found.value == pytest.approx(wanted, abs=1e-9)
+    assert found.value == by_package(units, level)
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,7 +101,7 @@ def test_weighted_kappa_equals_the_reference_package(weights, theirs):
     assert cohen_kappa(first.tolist(), second.tolist(), weights).value == pytest.approx(float(wanted))
 
 
-def test_chance_is_zero_also_with_gaps():
+def test_random_values_with_gaps_have_no_agreement_beyond_chance():
     draw = np.random.default_rng(0)
     units = [draw.integers(0, 2, draw.integers(2, 5)).tolist() for _ in range(6000)]
     for measure in (krippendorff_alpha, gwet_ac1):
@@ -134,7 +131,7 @@ def test_relabelling_and_order_do_not_matter():
         )
 
 
-def test_interval_covers_and_narrows():
+def test_the_interval_covers_the_truth_and_narrows_with_more_items():
     draw = np.random.default_rng(3)
 
     def noisy(count):
@@ -148,16 +145,31 @@ def test_interval_covers_and_narrows():
     assert many.high - many.low < few.high - few.low
 
 
-def test_kendall_w():
+def test_kendall_w_of_equal_reversed_tied_and_single_rankings():
     assert kendall_w([[1, 2, 3], [1, 2, 3]]).value == 1.0
     assert kendall_w([[1, 2, 3], [3, 2, 1]]).value == 0.0
     assert kendall_w([[1, 1, 1], [1, 1, 1]]).value is None
     assert kendall_w([[1, 2, 3]]).value is None
 
 
-@needs_data
-def test_reference_values_of_pandalm():
-    units = [[r[f"annotator{k}"] for k in (1, 2, 3)] for r in rows("pandalm_three_annotators")]
+def by_package(units, level="nominal"):
+    """Krippendorff's alpha by the independent package."""
+    oracle = pytest.importorskip("krippendorff")
+    width = max(len(unit) for unit in units)
+    matrix = np.array([[*map(float, unit), *[np.nan] * (width - len(unit))] for unit in units]).T
+    return pytest.approx(oracle.alpha(reliability_data=matrix, level_of_measurement=level), abs=1e-9)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_reference_values_of_pandalm(source):
+    units = [[r[f"annotator{k}"] for k in (1, 2, 3)] for r in rows(source, "annotators/pandalm_three_annotators")]
+    if source == "own":
+        oracle = pytest.importorskip("statsmodels.stats.inter_rater")
+        table = np.array([[unit.count(k) for k in range(3)] for unit in units])
+        assert fleiss_kappa(units).value == pytest.approx(oracle.fleiss_kappa(table), abs=1e-12)
+        assert krippendorff_alpha(units).value == by_package(units)
+        assert 0.5 < krippendorff_alpha(units).value < 0.95
+        return
     assert fleiss_kappa(units).value == pytest.approx(0.863151, abs=1e-6)
     assert krippendorff_alpha(units).value == pytest.approx(0.863228, abs=1e-6)
     assert sum(len(set(unit)) == 1 for unit in units) / len(units) == pytest.approx(0.882353, abs=1e-6)
@@ -165,11 +177,11 @@ def test_reference_values_of_pandalm():
         assert cohen_kappa([u[a] for u in units], [u[b] for u in units]).value == pytest.approx(wanted, abs=1e-6)
 
 
-@needs_data
-def test_reference_values_of_tulu_where_people_agree_little():
+@pytest.mark.parametrize("source", SOURCES)
+def test_reference_values_of_tulu_where_people_agree_little(source):
     codes = {"a-is-better": 0, "a-is-slightly-better": 1, "tie": 2, "b-is-slightly-better": 3, "b-is-better": 4}
     strength, acceptable = {}, {}
-    for row in rows("tulu1_human_eval"):
+    for row in rows(source, "annotators/tulu1_human_eval"):
         models = sorted((row["model_a"], row["model_b"]))
         swapped = row["model_a"] != models[0]
         code = 4 - codes[row["preference"]] if swapped else codes[row["preference"]]
@@ -179,6 +191,13 @@ def test_reference_values_of_tulu_where_people_agree_little():
             yes = row["a_acceptable" if row["model_a"] == model else "b_acceptable"] == "yes"
             acceptable.setdefault((*item, model), {}).setdefault(row["evaluator"], float(yes))
     units = [list(v.values()) for v in strength.values()]
+    if source == "own":
+        told = [list(v.values()) for v in acceptable.values()]
+        assert sum(len(unit) == 2 for unit in units) == 20
+        for level in ("ordinal", "interval"):
+            assert krippendorff_alpha(units, level).value == by_package(units, level)
+        assert krippendorff_alpha(told).value == by_package(told)
+        return
     assert krippendorff_alpha(units, "ordinal").value == pytest.approx(0.3820, abs=5e-5)
     assert krippendorff_alpha(units, "interval").value == pytest.approx(0.3653, abs=5e-5)
     three_way = [[(v > 2) - (v < 2) for v in unit] for unit in units]
@@ -186,15 +205,20 @@ def test_reference_values_of_tulu_where_people_agree_little():
     assert krippendorff_alpha([list(v.values()) for v in acceptable.values()]).value == pytest.approx(0.4247, abs=5e-5)
 
 
-@needs_data
-def test_reference_values_of_convabuse_and_its_repeats():
+@pytest.mark.parametrize("source", SOURCES)
+def test_reference_values_of_convabuse_and_its_repeats(source):
     first, again = {}, []
-    for row in rows("convabuse_carbonbot"):
+    for row in rows(source, "annotators/convabuse_carbonbot"):
         held = first.setdefault(row["item"], {})
         if row["annotator"] in held:
             again.append(held[row["annotator"]] == row["severity"])
         held.setdefault(row["annotator"], row["severity"])
     units = [list(v.values()) for v in first.values()]
+    if source == "own":
+        assert (len(units), len(again)) == (40, 4)
+        for level in ("ordinal", "interval", "nominal"):
+            assert krippendorff_alpha(units, level).value == by_package(units, level)
+        return
     found = [krippendorff_alpha(units, level).value for level in ("ordinal", "interval", "nominal")]
     assert found == pytest.approx([0.6241, 0.7574, 0.4375], abs=5e-5)
     assert Counter(again)[True] / len(again) == pytest.approx(0.9685, abs=5e-5)

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.web.conftest import PASSWORD, Room
-from trueup.feedback.projects import NewItem, add_guideline, add_template, create_project, import_items
-from trueup.feedback.reading import read_project
-from trueup.feedback.store import Store
-from trueup.web.annotate.limits import Limits
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.projects import NewItem, add_guideline, add_template, create_project, import_items
+from trueup.feedback.store.reading import read_project
+from trueup.web.shell.limits import Limits
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if b), None)
 
@@ -152,6 +152,7 @@ class Visit:
 
     def submitted(self, *keys, ending="/judgments"):
         """Press keys that submit; returns the request once the server has answered."""
+        self.page.locator("main .work[inert]").wait_for(state="detached")  # the last answer is still being sent
         count = len(self.posts(ending))
         with self.page.expect_response(lambda r: r.url.endswith(ending)) as waited:
             self.press(*keys)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 import trueup
+from tests.web.conftest import PASSWORD
 from tests.web.test_hostile import PAYLOADS
 from trueup.feedback.exchange.formats import FORMATS as EXCHANGED
-from trueup.feedback.history import Vote, import_judged
-from trueup.feedback.projects import NewItem, add_template
 from trueup.feedback.quality.consensus import METHODS
-from trueup.feedback.selection import FORMATS as EXPORTED
+from trueup.feedback.snapshot.candidates import FORMATS as EXPORTED
+from trueup.feedback.store.history import ImportedVote, import_judged
+from trueup.feedback.store.projects import NewItem, add_template
+from trueup.feedback.workflow.dashboard import templates_of
 from trueup.web.annotate.intake import FORMATS as IMPORTED
 
 AT = "2026-01-05T09:00:00.000000Z"
@@ -28,7 +30,7 @@ def busy(desk):
     rows = [NewItem(f"{PAYLOADS[i % len(PAYLOADS)]} {i}", (f"good {i}", f"bad {i}"), ("m", "n")) for i in range(12)]
     rows.append(NewItem("Gold?", ("right", "wrong"), stream="gold", gold={"preferred": 0, "strength": 2}))
     votes = [
-        Vote(i, who, {"preferred": (i * n) % 2, "strength": 1 + n}, (n % 2, 1 - n % 2), AT, 9000, PAYLOADS[n])
+        ImportedVote(i, who, {"preferred": (i * n) % 2, "strength": 1 + n}, (n % 2, 1 - n % 2), AT, 9000, PAYLOADS[n])
         for i in range(13)
         for n, who in enumerate(people)
     ]
@@ -49,7 +51,7 @@ def test_every_tab_of_the_lead_shows_and_no_payload_runs(busy, visit):
     for name in names:
         one.page.get_by_role("tab", name=name, exact=True).press("Enter")
         panel = one.page.get_by_role("tabpanel")
-        expect(panel).not_to_contain_text("Loading", timeout=20_000)
+        expect(panel).not_to_contain_text("Loading", timeout=60_000)
         assert len(panel.inner_text().strip()) > 20, name
         assert one.page.evaluate("document.querySelectorAll('main script, main img, main iframe').length") == 0
 
@@ -151,12 +153,13 @@ def test_the_admin_sees_people_tokens_and_the_audit_log(busy, visit):
 @pytest.mark.parametrize("place", ["prompt", "response"])
 def test_no_payload_runs_in_front_of_an_annotator(desk, visit, place):
     project, person = desk.project(), desk.person()
-    for n, payload in enumerate(PAYLOADS):
+    payloads = [payload.replace("\x00", "") for payload in PAYLOADS]  # NUL is refused at the door
+    for n, payload in enumerate(payloads):
         texts = (f"{payload} a{n}", f"{payload} b{n}") if place == "response" else (f"a{n}", f"b{n}")
         desk.item(project, "pairwise", payload if place == "prompt" else f"Question {n}", texts)
     one = visit(person)
     one.annotate(project)
-    for _ in range(len(PAYLOADS)):
+    for _ in range(len(payloads)):
         one.page.get_by_role("heading", name="Left").wait_for()
         made = one.page.evaluate("document.querySelectorAll('main script, main img, main iframe, main svg a').length")
         assert made == 0
@@ -225,3 +228,71 @@ def test_the_page_offers_the_formats_that_the_server_takes():
     for name, taken in (("IMPORTS", IMPORTED | dict(EXCHANGED)), ("EXPORTS", EXPORTED), ("METHODS", METHODS)):
         (offered,) = re.findall(rf"const {name} = (\[.*\]);", page)
         assert sorted(json.loads(offered)) == sorted(taken)
+
+
+def test_a_lead_mends_settings_that_are_refused_with_their_name(desk, visit):
+    project, lead = desk.project(), desk.person("lead")
+    add_template(desk.store, project.id, "critique", "remarks", {"tags": ["wrong"]})
+    one = visit(lead)
+    one.expected = ("422",)
+    one.go(f"/lead/{project.id}#exchange")
+    one.page.get_by_role("button", name="Change settings of remarks").click()
+    one.page.get_by_label("Settings (JSON)").last.fill('{"tgas": ["wrong", "rude"]}')
+    one.page.get_by_role("button", name="Save").click()
+    one.page.get_by_text("there is no setting 'tgas'").wait_for()
+    assert "did you mean 'tags'" in one.page.get_by_role("dialog").inner_text()
+    one.page.get_by_label("Settings (JSON)").last.fill('{"tags": ["wrong", "rude"]}')
+    with one.page.expect_response(lambda reply: reply.request.method == "PATCH" and reply.ok):
+        one.page.get_by_role("button", name="Save").click()
+    (template,) = templates_of(desk.store, project.id)
+    assert template.config == {"tags": ["wrong", "rude"]}
+
+
+def test_a_password_is_changed_in_its_dialog(desk, visit):
+    from playwright.sync_api import expect
+
+    person, fresh = desk.person(), "purple lantern over gravel"
+    one = visit(person)
+    one.expected = ("422", "403")  # the browser's own lines on the refusals below
+    one.page.get_by_role("button", name="Password", exact=True).click()
+    dialog = one.page.get_by_role("dialog", name="Change your password")
+    expect(dialog.get_by_label("Password of today")).to_be_focused()
+
+    def fill(old, new, again):
+        for label, value in (("Password of today", old), ("New password", new), ("New password again", again)):
+            dialog.get_by_label(label, exact=True).fill(value)
+        one.press("Enter")
+
+    fill(PASSWORD, fresh, fresh + "s")
+    expect(dialog.get_by_role("alert")).to_have_text("The two new passwords differ.")
+    assert one.posts("/auth/password") == []
+    fill(PASSWORD, "password1234", "password1234")
+    expect(dialog.get_by_role("alert")).to_contain_text("common words")
+    fill("not the one of today", fresh, fresh)
+    expect(dialog.get_by_role("alert")).to_contain_text("not your password")
+    fill(PASSWORD, fresh, fresh)
+    expect(dialog).to_have_count(0)
+    expect(one.page.get_by_text("Your password is changed.")).to_be_visible()
+    assert [sent.body["new"] for sent in one.posts("/auth/password")] == ["password1234", fresh, fresh]
+    one.page.context.clear_cookies()
+    one.go("/login")
+    one.page.get_by_label("Handle").fill(person.handle)
+    one.page.get_by_label("Password").fill(fresh)
+    one.press("Enter")
+    one.page.get_by_role("heading", name="Projects").wait_for()
+
+
+def test_the_password_dialog_closes_without_a_change(desk, visit):
+    from playwright.sync_api import expect
+
+    one = visit(desk.person())
+    one.page.get_by_role("button", name="Password", exact=True).click()
+    dialog = one.page.get_by_role("dialog", name="Change your password")
+    dialog.get_by_label("Password of today").fill(PASSWORD)
+    one.press("Escape")
+    expect(dialog).to_have_count(0)
+    one.page.get_by_role("button", name="Password", exact=True).click()
+    expect(dialog.get_by_label("Password of today")).to_have_value("")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    assert one.posts("/auth/password") == []

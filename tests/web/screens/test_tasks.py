@@ -2,7 +2,7 @@
 
 import pytest
 
-from trueup.feedback.projects import NewItem
+from trueup.feedback.store.projects import NewItem
 
 PROMPT = "Why is the sky blue?"
 GOOD, POOR = "Air scatters blue light the most.", "Because of the sea."
@@ -23,7 +23,7 @@ def stored(desk, project):
     return row
 
 
-def test_pairwise(desk, visit):
+def test_a_pairwise_answer_is_sent_with_the_order_shown_and_stored(desk, visit):
     one, seat, project = begin(desk, visit, "pairwise", (GOOD, POOR))
     one.page.get_by_role("heading", name="Left").wait_for()
     sent = one.submitted("2", "Enter")
@@ -49,7 +49,7 @@ def test_pairwise(desk, visit):
         ("0", None, 0, True),
     ],
 )
-def test_each_point_of_the_pairwise_scale(desk, visit, key, side, strength, bad):
+def test_each_key_of_the_pairwise_scale_stores_its_side_and_strength(desk, visit, key, side, strength, bad):
     one, seat, project = begin(desk, visit, "pairwise", (GOOD, POOR))
     one.page.get_by_role("heading", name="Left").wait_for()
     one.submitted(key, "Enter")
@@ -77,7 +77,7 @@ def test_ranking_moves_by_arrow_keys(desk, visit):
     assert stored(desk, project).answer["tiers"] == [[ids[0]], [ids[2]], [ids[1]]]
 
 
-def test_binary(desk, visit):
+def test_a_binary_answer_given_by_key_is_stored(desk, visit):
     one, seat, project = begin(desk, visit, "binary", (GOOD,))
     one.page.get_by_text("Is this response acceptable?").wait_for()
     one.submitted("n", "Enter")
@@ -114,7 +114,7 @@ def test_critique_with_a_span_counted_in_code_points(desk, visit):
     assert (span["start"], span["end"], span["tag"]) == (2, 6, "wrong")
 
 
-def test_edit(desk, visit):
+def test_an_edited_text_is_stored(desk, visit):
     one, _, project = begin(desk, visit, "edit", (POOR,))
     one.page.get_by_text("Your version").wait_for()
     one.press("e", "Control+End")
@@ -123,7 +123,7 @@ def test_edit(desk, visit):
     assert stored(desk, project).answer["text"] == f"{POOR} No: of the air."
 
 
-def test_redteam(desk, visit):
+def test_a_red_team_prompt_with_its_category_is_stored(desk, visit):
     one, _, project = begin(desk, visit, "redteam", (), {"categories": ["fraud", "violence"]})
     one.page.get_by_text("Your prompt").wait_for()
     one.press("e")
@@ -244,6 +244,6 @@ def test_a_swapped_pair_is_told_by_ids_and_generators_stay_hidden(desk, visit):
 
 
 def desk_items(desk, project):
-    from trueup.feedback.reading import read_project
+    from trueup.feedback.store.reading import read_project
 
     return read_project(desk.store, project.id).items.values()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.feedback.records import TRAINABLE, ItemRow, Judged, JudgmentRow
-from trueup.feedback.selection import prompt_key, split_of_prompts
+from trueup.feedback.snapshot.candidates import prompt_key
+from trueup.feedback.snapshot.selection import split_of_prompts
+from trueup.feedback.store.records import TRAINABLE, ItemRow, Judged, JudgmentRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +21,37 @@ class Case:
     @property
     def texts(self) -> list[str]:
         """The responses, in the item's order."""
-        return [one.text for one in self.item.responses]
+        return [response.text for response in self.item.responses]
 
     def placed(self, answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """The answer with places instead of ids."""
-        return placed(answer, [one.id for one in self.item.responses])
+        return placed(answer, [response.id for response in self.item.responses])
 
     def shown(self, judgment: JudgmentRow) -> list[int] | None:
         """Places in the order shown; None where it was not recorded."""
-        place = {one.id: number for number, one in enumerate(self.item.responses)}
+        place = {response.id: number for number, response in enumerate(self.item.responses)}
         return [place[name] for name in judgment.shown] if judgment.shown else None
 
 
 def cases(judged: Judged) -> Iterator[Case]:
     """Every item of a project, in the project's order."""
-    given: dict[str, list[JudgmentRow]] = {}
+    judgments: dict[str, list[JudgmentRow]] = {}
     for row in judged.judgments:
-        given.setdefault(row.item, []).append(row)
+        judgments.setdefault(row.item, []).append(row)
     for item in judged.items.values():
-        yield Case(item, tuple(given.get(item.id, ())))
+        yield Case(item, tuple(judgments.get(item.id, ())))
 
 
 def open_cases(judged: Judged, kinds: Sequence[str], format: str, left_out: list[tuple[str, str]]) -> Iterator[Case]:
-    """Judged items that a format without streams may carry: main and hold-out, of these kinds; the rest is counted."""
+    """Judged items that a format without streams may carry: main and hold-out, of these kinds; the rest is counted.
+
+    Surplus, which such a format cannot mark, is left out.
+    """
     splits = split_of_prompts(judged)
-    for case in cases(judged):
+    left_out += [
+        (row.item, "surplus: it came after its seat was taken back") for row in judged.judgments if row.surplus
+    ]
+    for case in cases(judged.without_surplus()):
         if case.item.stream not in TRAINABLE:
             left_out.append((case.item.id, f"stream {case.item.stream}"))
         elif case.item.kind not in kinds:
@@ -62,13 +69,13 @@ def placed(answer: Mapping[str, Any] | None, ids: Sequence[str]) -> dict[str, An
     if answer is None:
         return None
     place: Callable[[str], int] = list(ids).index
-    found = {name: value for name, value in answer.items() if name != "kind"}
+    by_place = {name: value for name, value in answer.items() if name != "kind"}
     for name in ("preferred", "response"):
-        if found.get(name) is not None:
-            found[name] = place(found[name])
-    if "tiers" in found:
-        found["tiers"] = [[place(one) for one in tier] for tier in found["tiers"]]
-    return found
+        if by_place.get(name) is not None:
+            by_place[name] = place(by_place[name])
+    if "tiers" in by_place:
+        by_place["tiers"] = [[place(response_id) for response_id in tier] for tier in by_place["tiers"]]
+    return by_place
 
 
 def split_of(item: ItemRow) -> str:

@@ -8,15 +8,17 @@ What a format cannot carry is not made up when it is read:
 reasons, order shown, generators |
 | `kto` | a verdict on a response | as `preference` |
 | `hh` | a verdict on a pair, as transcripts | as `preference`; also system and tool turns, texts that hold the next \
-speaker's name; a plain prompt comes back as a user turn |
+speaker's name, white space at the ends of a turn; a plain prompt comes back as a user turn |
 | `ranking` | the ranking of all votes together | as `preference`, but ties are; responses that nobody ranked |
 | `ultrafeedback` | ratings of one prompt's responses | other kinds than rating, skips, times, order shown, \
-where a scale ends |
+where a scale ends; a plain prompt comes back as a user turn |
 | `argilla` | an item with its answers | other kinds than pairwise, ranking, yes or no, rating; why an item was \
 skipped, times, order shown |
 | `label-studio` | an item with its answers | other kinds than pairwise, yes or no, rating; why an item was skipped |
 | `csv`, `parquet` | an answer with its item | earlier revisions, guideline, explanation of gold, ids of responses |
 | `judgments` | every item and judgment as it is | nothing that a project read out holds |
+
+Files of other tools are read by the format that says the same: see the guide.
 
 `preference`, `kto`, `hh`, `ranking`, `ultrafeedback`, `argilla` and `label-studio` carry items of the main and \
 hold-out streams alone; `csv`, `parquet` and `judgments` carry hidden gold too, marked by its stream.
@@ -25,20 +27,21 @@ hold-out streams alone; `csv`, `parquet` and `judgments` carry hidden gold too, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trueup.data.content import as_utf8, load
 from trueup.errors import DataError, UsageError, nearest
-from trueup.feedback.exchange import tables, training
+from trueup.feedback.exchange import rankings, tables, training
 from trueup.feedback.exchange.argilla import read_argilla, write_argilla
 from trueup.feedback.exchange.incoming import Incoming
 from trueup.feedback.exchange.label_studio import read_label_studio, write_label_studio
 from trueup.feedback.exchange.raw import read_judgments, write_judgments
-from trueup.feedback.exchange.sources import load
+from trueup.feedback.exchange.shapes import advice, format_of_rows
 from trueup.feedback.exchange.ultrafeedback import read_ultrafeedback, write_ultrafeedback
 from trueup.feedback.exchange.writing import Lines, Written, put
-from trueup.feedback.records import Judged
+from trueup.feedback.store.records import Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ FORMATS: Mapping[str, Format] = {
     "preference": Format(training.read_preference, training.write_preference, "chosen, rejected, and mostly prompt"),
     "kto": Format(training.read_kto, training.write_kto, "prompt, completion, label"),
     "hh": Format(training.read_hh, training.write_hh, "chosen, rejected"),
-    "ranking": Format(training.read_ranking, training.write_ranking, "prompt, responses, ranks"),
+    "ranking": Format(rankings.read_ranking, training.write_ranking, "prompt, responses, ranks"),
     "ultrafeedback": Format(read_ultrafeedback, write_ultrafeedback, "instruction, completions"),
     "argilla": Format(read_argilla, write_argilla, "fields, responses, suggestions"),
     "label-studio": Format(read_label_studio, write_label_studio, "data, annotations"),
@@ -75,26 +78,38 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def read_in(path: str | Path, format: str) -> Incoming:
+def read_in(path: str | Path, format: str | None = None, encoding: str | None = None) -> Incoming:
     """A file's items and answers; a row that can be neither is counted with its line, and the others are read.
 
     Args:
         path: The file; gzipped is fine.
-        format: One of ``FORMATS``.
+        format: One of ``FORMATS``; None takes the one that the file's rows have (see ``recognised``).
+        encoding: Of a text file that is not UTF-8 and does not say so itself, such as ``cp1252``.
 
     Raises:
-        UsageError: An unknown format.
+        UsageError: An unknown format or encoding.
         DataError: The file as a whole cannot be read, or holds no row.
     """
-    format_of(format)
-    return read_bytes(load(path), format, str(path))
+    if format is not None:
+        format_of(format)
+    data = load(path)
+    return read_bytes(data, format or recognised(data, str(path), encoding), str(path), encoding)
 
 
-def read_bytes(data: bytes, format: str, name: str = "file") -> Incoming:
+def recognised(data: bytes, name: str = "file", encoding: str | None = None) -> str:
+    """The format that most of a file's first rows have, by their keys.
+
+    Raises:
+        DataError: None that is known.
+    """
+    return format_of_rows(data, name, encoding)
+
+
+def read_bytes(data: bytes, format: str, name: str = "file", encoding: str | None = None) -> Incoming:
     """The same for a file's content; ``name`` is what errors call it."""
     form = format_of(format)
     try:
-        found = form.read(data)
+        incoming = form.read(data if format == "parquet" else as_utf8(data, encoding))
     except DataError as error:
         where = f"{name}, {error.where}" if error.where else name
         raise DataError(
@@ -103,11 +118,14 @@ def read_bytes(data: bytes, format: str, name: str = "file") -> Incoming:
             expected=error.expected or f"rows with {form.columns}",
             fix=error.fix or "check the file",
         ) from None
-    if not found.rows and not found.rejected:
+    if not incoming.rows and format != "parquet":
+        hint = advice(data, format, encoding)
+        incoming = replace(incoming, notes=(*incoming.notes, *([] if hint is None else [hint])))
+    if not incoming.rows and not incoming.rejected:
         raise DataError(
             "holds no rows", where=f"{name}, line 1", expected=f"rows with {form.columns}", fix="check the file"
         )
-    return found
+    return incoming
 
 
 def write_out(

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trueup.data.content import load
 from trueup.errors import DataError
 from trueup.feedback.exchange import fields
 from trueup.feedback.exchange.cases import placed
 from trueup.feedback.exchange.fields import Row
-from trueup.feedback.exchange.incoming import Answered, Gathering, Incoming, check, moment
-from trueup.feedback.exchange.sources import json_rows, load
+from trueup.feedback.exchange.incoming import Answered, Gathering, Incoming, check, json_rows, moment
 from trueup.feedback.exchange.tables import link
 from trueup.feedback.exchange.writing import Lines, json_line
-from trueup.feedback.projects import NewItem
-from trueup.feedback.records import ItemRow, Judged, JudgmentRow, ResponseRow
+from trueup.feedback.store.items import NewItem
+from trueup.feedback.store.records import ItemRow, Judged, JudgmentRow, ResponseRow
 from trueup.types import prompt_json
 
 VERSION = 1
@@ -43,8 +43,13 @@ def _item(row: ItemRow) -> dict[str, Any]:
         "prompt_id": row.prompt_id,
         "prompt": prompt_json(row.prompt),
         "responses": [
-            {"id": one.id, "text": one.text, "generator": one.generator, "generator_kind": one.generator_kind}
-            for one in row.responses
+            {
+                "id": response.id,
+                "text": response.text,
+                "generator": response.generator,
+                "generator_kind": response.generator_kind,
+            }
+            for response in row.responses
         ],
         "repeat_of": row.repeat_of,
         "gold": row.gold,
@@ -86,39 +91,39 @@ def read_judged(path: str | Path) -> Judged:
 def read_judgments(data: bytes) -> Incoming:
     """Items and answers to store. The store gives new ids; annotators are known by their pseudonyms."""
     judged, rejected, lines = _records(data)
-    found = Gathering()
-    found.rejected += rejected
+    gathering = Gathering()
+    gathering.rejected += rejected
     repeats: list[tuple[int, str, str]] = []
     for item in judged.items.values():
-        found.each([(lines[item.id], item)], lambda line, row: _take_item(found, line, row))
-        if item.repeat_of is not None and item.id in found.keys:
+        gathering.each([(lines[item.id], item)], lambda line, row: _take_item(gathering, line, row))
+        if item.repeat_of is not None and item.id in gathering.keys:
             repeats.append((lines[item.id], item.id, item.repeat_of))
     for line, name, original in repeats:
-        link(found, line, found.keys[name], original)
+        link(gathering, line, gathering.keys[name], original)
     for judgment in judged.judgments:
-        found.each([(lines[judgment.id], judgment)], lambda line, row: _take_answer(found, judged, row))
-    return found.done()
+        gathering.each([(lines[judgment.id], judgment)], lambda line, row: _take_answer(gathering, judged, row))
+    return gathering.done()
 
 
-def _take_item(found: Gathering, line: int, item: ItemRow) -> None:
+def _take_item(gathering: Gathering, line: int, item: ItemRow) -> None:
     row = NewItem(
         item.prompt,
-        tuple(one.text for one in item.responses),
-        tuple(one.generator for one in item.responses),
+        tuple(response.text for response in item.responses),
+        tuple(response.generator for response in item.responses),
         item.stream,
         item.split,
-        placed(item.gold, [one.id for one in item.responses]),
+        placed(item.gold, [response.id for response in item.responses]),
         "",
         item.context,
     )
-    found.add(line, item.kind, row, key=item.id)
+    gathering.add(line, item.kind, row, key=item.id)
 
 
-def _take_answer(found: Gathering, judged: Judged, row: JudgmentRow) -> None:
-    if row.item not in found.keys:
+def _take_answer(gathering: Gathering, judged: Judged, row: JudgmentRow) -> None:
+    if row.item not in gathering.keys:
         raise DataError(f"item {row.item!r} was not read", where="item", fix="see the reason at its line")
-    ids = [one.id for one in judged.items[row.item].responses]
-    said = Answered(
+    ids = [response.id for response in judged.items[row.item].responses]
+    vote = Answered(
         0,
         row.annotator,
         placed(row.answer, ids),
@@ -130,7 +135,7 @@ def _take_answer(found: Gathering, judged: Judged, row: JudgmentRow) -> None:
         row.surplus,
         row.simulated,
     )
-    found.answer(found.keys[row.item], said)
+    gathering.answer(gathering.keys[row.item], vote)
 
 
 def _records(data: bytes) -> tuple[Judged, list[tuple[int, str]], dict[str, int]]:
@@ -139,7 +144,7 @@ def _records(data: bytes) -> tuple[Judged, list[tuple[int, str]], dict[str, int]
     items: dict[str, ItemRow] = {}
     judgments: list[JudgmentRow] = []
     lines: dict[str, int] = {}
-    found = Gathering()
+    gathering = Gathering()
 
     def take(line: int, value: Any) -> None:
         row = fields.mapping(value)
@@ -161,7 +166,7 @@ def _records(data: bytes) -> tuple[Judged, list[tuple[int, str]], dict[str, int]
         lines[name] = line
 
     for line, value in json_rows(data):
-        found.each([(line, value)], take)
+        gathering.each([(line, value)], take)
         if not head:
             raise DataError(
                 "this is no file of judgments",
@@ -169,7 +174,11 @@ def _records(data: bytes) -> tuple[Judged, list[tuple[int, str]], dict[str, int]
                 expected='{"record":"project","version":1,...} first',
                 fix="export it with the format 'judgments'",
             )
-    return Judged(head.get("project", ""), items, tuple(judgments), head.get("simulated", False)), found.rejected, lines
+    return (
+        Judged(head.get("project", ""), items, tuple(judgments), head.get("simulated", False)),
+        gathering.rejected,
+        lines,
+    )
 
 
 def _flag(row: Row, name: str) -> bool:
@@ -183,8 +192,8 @@ def _read_item(row: Row) -> ItemRow:
     if not isinstance(responses, list):
         raise DataError(f"is {responses!r}"[:80], where="responses", expected="a list")
     read = tuple(
-        ResponseRow(*(fields.text(fields.mapping(one, "responses").get(name), name) for name in _RESPONSE))
-        for one in responses
+        ResponseRow(*(fields.text(fields.mapping(response, "responses").get(name), name) for name in _RESPONSE))
+        for response in responses
     )
     item = ItemRow(
         fields.text(row.get("id"), "id"),
@@ -198,7 +207,7 @@ def _read_item(row: Row) -> ItemRow:
         None if row.get("gold") is None else fields.mapping(row["gold"], "gold"),
         fields.mapping(row.get("context"), "context"),
     )
-    ids = [one.id for one in read]
+    ids = [response.id for response in read]
     if len(set(ids)) != len(ids):
         raise DataError("two responses have one id", where="responses")
     gold = _placed(item.gold, ids, "gold")
@@ -221,7 +230,7 @@ def _read_judgment(row: Row, items: Mapping[str, ItemRow]) -> JudgmentRow:
     if name not in items:
         raise DataError(f"there is no item {name!r} before it", where="item", expected="the id of an item")
     item = items[name]
-    ids = [one.id for one in item.responses]
+    ids = [response.id for response in item.responses]
     shown = fields.texts(row.get("shown"), "shown")
     answer = None if row.get("answer") is None else fields.mapping(row["answer"], "answer")
     read = JudgmentRow(
@@ -241,7 +250,7 @@ def _read_judgment(row: Row, items: Mapping[str, ItemRow]) -> JudgmentRow:
     )
     if shown and sorted(shown) != sorted(ids):
         raise DataError(f"is {list(shown)}"[:200], where="shown", expected=f"each of {ids} once, or nothing")
-    said = Answered(
+    vote = Answered(
         0,
         read.annotator,
         _placed(answer, ids, "answer"),
@@ -249,6 +258,6 @@ def _read_judgment(row: Row, items: Mapping[str, ItemRow]) -> JudgmentRow:
         active_ms=read.active_ms,
         skip_reason=read.skip_reason,
     )
-    texts = tuple(one.text for one in item.responses)
-    check(item.kind, NewItem(item.prompt, texts, (), item.stream, item.split, _placed(item.gold, ids, "gold")), said)
+    texts = tuple(response.text for response in item.responses)
+    check(item.kind, NewItem(item.prompt, texts, (), item.stream, item.split, _placed(item.gold, ids, "gold")), vote)
     return read

@@ -1,25 +1,46 @@
 """CSV and Parquet: one row an answer, with everything that belongs to it; one row for an item without answers.
 
-The same columns in both; CSV spells lists and objects as JSON. A table with the columns of a preference or of a label
-(``chosen`` and ``rejected``, ``completion`` and ``label``) is read as those.
+The same columns in both; CSV spells lists and objects as JSON. A table with the columns of a preference, a comparison,
+a label, a ranking, a rating, or of Label Studio's or Argilla's own tables, is read as those.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeAlias
 
+from trueup.data.csv_rows import csv_bytes
+from trueup.data.formats import RESPONSE_COLUMNS
 from trueup.errors import DataError, nearest
 from trueup.feedback.exchange import fields
+from trueup.feedback.exchange.argilla import is_flat_record, record_row
 from trueup.feedback.exchange.cases import Case, cases
+from trueup.feedback.exchange.comparisons import (
+    VERDICTS,
+    comparison_row,
+    is_comparison,
+    numbers_in,
+    sides_of,
+)
 from trueup.feedback.exchange.fields import Row
-from trueup.feedback.exchange.incoming import Answered, Gathering, Incoming, moment
-from trueup.feedback.exchange.sources import csv_bytes, csv_rows, parquet_rows
-from trueup.feedback.exchange.training import label_row, preference_row, yes_or_no
+from trueup.feedback.exchange.incoming import Answered, Gathering, Incoming, csv_rows, moment, parquet_rows
+from trueup.feedback.exchange.label_studio import flat_task_row, is_flat_task
+from trueup.feedback.exchange.rankings import ranking_row
+from trueup.feedback.exchange.shapes import advice_on
+from trueup.feedback.exchange.training import (
+    EXCHANGES,
+    LABELS,
+    is_labelled,
+    label_row,
+    preference_row,
+)
+from trueup.feedback.exchange.ultrafeedback import is_rated, ratings_row
+from trueup.feedback.exchange.watching import Watched, peek, plain, watch
 from trueup.feedback.exchange.writing import Lines, json_text
-from trueup.feedback.projects import NewItem
-from trueup.feedback.records import Judged, JudgmentRow
+from trueup.feedback.store.items import NewItem
+from trueup.feedback.store.records import Judged, JudgmentRow
 from trueup.types import prompt_json
 
 COLUMNS = (
@@ -34,12 +55,19 @@ LISTS = ("responses", "generators", "shown")
 
 def read_csv(data: bytes) -> Incoming:
     """Items and answers of a CSV file."""
-    return _read(csv_rows(data, check_columns))
+    columns: list[str] = []
+    return _read(csv_rows(data, lambda names: _keep_columns(names, columns)), columns)
 
 
 def read_parquet(data: bytes) -> Incoming:
     """Items and answers of a Parquet file; its rows are numbered from 1."""
-    return _read(parquet_rows(data, check_columns))
+    columns: list[str] = []
+    return _read(parquet_rows(data, lambda names: _keep_columns(names, columns)), columns)
+
+
+def _keep_columns(names: Collection[str], columns: list[str]) -> None:
+    check_columns(names)
+    columns[:] = _known_names(names).values()
 
 
 def check_columns(names: Collection[str]) -> None:
@@ -48,21 +76,24 @@ def check_columns(names: Collection[str]) -> None:
     Raises:
         DataError: Names the column that is missing or unknown.
     """
-    if {"chosen", "rejected"} & set(names):
-        missing = [name for name in ("chosen", "rejected") if name not in names]
-    elif {"completion", "label"} & set(names):
-        missing = [name for name in ("prompt", "completion", "label") if name not in names]
+    header = dict.fromkeys(_known_names(names).values(), "")
+    if {"chosen", "rejected"} & set(header):
+        missing = [name for name in ("chosen", "rejected") if name not in header]
+    elif _reader_of(header) is not None:
+        missing = []
+    elif {"completion", "label"} <= set(header):
+        missing = ["prompt"]
     else:
-        unknown = [name for name in names if name not in COLUMNS]
+        unknown = [name for name in header if name not in COLUMNS]
         if unknown:
             raise DataError(
-                f"there is no column {unknown[0]!r}",
+                f"the column {unknown[0]!r} is none of this format"[:120],
                 where="line 1",
                 expected=nearest(unknown[0], COLUMNS),
-                fix="rename the column or take it out",
+                fix=advice_on(header) or "rename the column or take it out",
             )
-        missing = [name for name in ("kind",) if name not in names]
-        missing += [] if {"prompt", "turns"} & set(names) else ["prompt"]
+        missing = [name for name in ("kind",) if name not in header]
+        missing += [] if {"prompt", "turns"} & set(header) else ["prompt"]
     if missing:
         raise DataError(
             f"has the columns {', '.join(names)}"[:300],
@@ -72,54 +103,144 @@ def check_columns(names: Collection[str]) -> None:
         )
 
 
-def _read(rows: Iterator[tuple[int, Any]]) -> Incoming:
-    found = Gathering()
+Take: TypeAlias = Callable[[Gathering, int, Row, frozenset[float]], None]
+
+
+def _reader_of(header: Row) -> Take | None:
+    """What reads the rows of a table with these columns; None for our own tables and for what is unknown."""
+    asked = any(name in header for name in fields.PROMPTS)
+    if {"chosen", "rejected"} & set(header) or set(EXCHANGES) <= set(header):
+        return lambda found, line, row, numbers: preference_row(found, line, _spelled(row), numbers)
+    if is_flat_task(header):
+        return lambda found, line, row, _: flat_task_row(found, line, _spelled(row))
+    if is_flat_record(header):
+        return lambda found, line, row, _: record_row(found, line, _spelled(row))
+    if {"responses", "ranks"} <= set(header) and asked:
+        return lambda found, line, row, _: ranking_row(found, line, _spelled(row))
+    if asked and "kind" not in header and is_comparison(header):
+        return lambda found, line, row, numbers: comparison_row(found, line, _spelled(row), numbers)
+    if is_labelled(header) and (asked or "messages" in header):
+        return lambda found, line, row, _: label_row(found, line, _spelled(row))
+    if asked and is_rated(header):
+        return lambda found, line, row, _: ratings_row(found, line, _spelled(row))
+    return None
+
+
+def _known_names(names: Collection[str]) -> dict[str, str]:
+    """The names of a header -> ours, where they differ only in capitals."""
+    lower = [name.lower() for name in names]
+    known = {*COLUMNS, *fields.PROMPTS, *fields.ANNOTATORS, *RESPONSE_COLUMNS, *_OTHERS}
+    return {
+        name: low if low in known and lower.count(low) == 1 else name for name, low in zip(names, lower, strict=True)
+    }
+
+
+_OTHERS = ("chosen", "rejected", "label", "ranks", "system", "winner", "preference")
+
+
+def _read(rows: Iterator[tuple[int, Any]], columns: list[str]) -> Incoming:
+    """Every row; ``columns`` holds the table's once the first row was read."""
+    gathering, numbered = Gathering(), [(line, _renamed(row)) for line, row in rows]
+    filled = dict.fromkeys((name for _, row in numbered if isinstance(row, dict) for name in row), "")
+    other = _reader_of(filled) or _reader_of(dict.fromkeys(columns, ""))
+    asked = any(name in filled for name in fields.PROMPTS)  # else the prompt is within the responses
+    said_empty: dict[int, dict[str, str]] = {}
+    if other is not None:  # our own tables leave such cells empty
+        said_empty = {line: _take_out_gaps(row) for line, row in numbered if isinstance(row, dict)}
+    numbers = numbers_in(numbered)
     repeats: list[tuple[int, int, str]] = []
 
     def take(line: int, row: Row) -> None:
-        if "chosen" in row or "rejected" in row:
-            preference_row(found, line, _chat(row, "prompt", "chosen", "rejected"))
-        elif "completion" in row or "label" in row:
-            label_row(found, line, _chat(row, "prompt", "completion"))
-        else:
-            number = _take(found, line, row)
-            if "repeat_of" in row:
-                repeats.append((line, number, fields.text(row["repeat_of"], "repeat_of")))
+        if other is not None:
+            try:
+                if asked and fields.prompt_column(row) is None:
+                    raise DataError("is missing", where="prompt", expected="text")
+                other(gathering, line, row, numbers)
+            except DataError as error:
+                raise _of_cell(error, row, columns, said_empty.get(line, {})) from None
+            return
+        number = _take(gathering, line, row)
+        if "repeat_of" in row:
+            repeats.append((line, number, fields.name_of(row["repeat_of"], "repeat_of")))
 
-    found.each(rows, take)
+    gathering.each(numbered, take)
     for line, number, original in repeats:
-        link(found, line, number, original)
-    return found.done()
+        link(gathering, line, number, original)
+    return gathering.done()
 
 
-def link(found: Gathering, line: int, number: int, original: str) -> None:
+GAPS = frozenset(("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA", "NaT"))
+"""What other programs write into a cell that holds nothing."""
+
+
+def _take_out_gaps(row: dict[str, Any]) -> dict[str, str]:
+    """Take the cells out that say in a word that they hold nothing; returns them."""
+    gaps = {name: value for name, value in row.items() if isinstance(value, str) and value.strip() in GAPS}
+    for name in gaps:
+        del row[name]
+    return gaps
+
+
+def _of_cell(error: DataError, row: Row, columns: Collection[str], said_empty: Mapping[str, str]) -> DataError:
+    """The error of a row, said of the empty cell where that is the reason."""
+    sides = sides_of(dict.fromkeys(columns))
+    needed: tuple[str, ...] = (error.where or "",)
+    if error.where == "row" and sides is not None:
+        needed = (sides.first, sides.second, *(name for name in columns if name in VERDICTS))
+    elif error.where == "prompt":
+        needed = fields.PROMPTS
+    name = next((name for name in needed if name in columns and peek(row, name) is None), None)
+    if name is None:
+        return error
+    what, fix = "the cell is empty", "fill it in, or leave the row out"
+    if name in said_empty:
+        what = f"the cell says {said_empty[name]!r}, as other programs write an empty one"
+        fix += "; if the word itself is meant, write the rows as JSON lines"
+    return DataError(what, where=name, expected="true or false" if name in LABELS else "text", fix=fix)
+
+
+def _renamed(row: Any) -> Any:
+    return {name: row[old] for old, name in _known_names(row).items()} if isinstance(row, dict) else row
+
+
+def link(gathering: Gathering, line: int, number: int, original: str) -> None:
     """Note that a row repeats the item with the key ``original``; where there is none, say so of the line."""
-    if original not in found.keys:
+    if original not in gathering.keys:
         why = f"repeat_of: there is no item {original!r}; the item was taken without it"
-    elif _circular(found, number, found.keys[original]):
+    elif _circular(gathering, number, gathering.keys[original]):
         why = f"repeat_of: {original!r} repeats this very item; the item was taken without it"
     else:
-        found.repeats[number] = found.keys[original]
+        gathering.repeats[number] = gathering.keys[original]
         return
-    found.rejected.append((line, why))
+    gathering.rejected.append((line, why))
 
 
-def _circular(found: Gathering, number: int, original: int | None) -> bool:
+def _circular(gathering: Gathering, number: int, original: int | None) -> bool:
     while original is not None:
         if original == number:
             return True
-        original = found.repeats.get(original)
+        original = gathering.repeats.get(original)
     return False
 
 
-def _chat(row: Row, *names: str) -> dict[str, Any]:
-    """The row, with cells that spell chat turns as JSON read."""
-    read = dict(row)
-    for name in names:
-        value = read.get(name)
-        if isinstance(value, str) and value.startswith('[{"'):
-            read[name] = _json(value, name)
-    return read
+def _spelled(row: Row) -> Row:
+    """The row, with cells that spell chat turns, responses or ranks as JSON read; what is read is remembered."""
+    cells = row if isinstance(row, Watched) else Watched(row)
+    for name, value in dict.items(cells):
+        if isinstance(value, str) and value.startswith("[") and value.rstrip().endswith("]"):
+            with contextlib.suppress(ValueError, RecursionError):  # a text that only looks like it stays text
+                read = json.loads(value)
+                if name in _LISTED or _are_turns(read):
+                    dict.__setitem__(cells, name, watch(read))
+    return cells
+
+
+_LISTED = ("responses", "ranks")
+
+
+def _are_turns(value: Any) -> bool:
+    spoken = [isinstance(turn, dict) and bool({"role", "from"} & set(turn)) for turn in value or [None]]
+    return all(spoken)
 
 
 def _json(value: Any, name: str) -> Any:
@@ -131,8 +252,8 @@ def _json(value: Any, name: str) -> Any:
         raise DataError(f"is {value[:60]!r}", where=name, expected="JSON") from None
 
 
-def _take(found: Gathering, line: int, row: Row) -> int:
-    read = {name: _json(value, name) if name in SPELLED else value for name, value in row.items()}
+def _take(gathering: Gathering, line: int, row: Row) -> int:
+    read = {name: plain(_json(row[name], name)) if name in SPELLED else row[name] for name in row if name in COLUMNS}
     fields.need(read, "kind")
     turns = read.get("turns")
     if turns is not None and not isinstance(turns, list):
@@ -150,8 +271,8 @@ def _take(found: Gathering, line: int, row: Row) -> int:
         gold=gold,
         context=context or {},
     )
-    key = fields.optional(read, "item")
-    return found.add(line, fields.text(read["kind"], "kind"), item, _answered(read), key=key)
+    key = fields.optional_name(read, "item")
+    return gathering.add(line, fields.text(read["kind"], "kind"), item, _answered(read), key=key)
 
 
 def _answered(row: Row) -> Answered | None:
@@ -176,8 +297,8 @@ def _answered(row: Row) -> Answered | None:
         None if took is None else fields.whole(took, "active_ms"),
         fields.optional(row, "rationale") or "",
         skipped,
-        yes_or_no(row.get("surplus", False), "surplus"),
-        yes_or_no(row.get("simulated", False), "simulated"),
+        fields.yes_or_no(row.get("surplus", False), "surplus"),
+        fields.yes_or_no(row.get("simulated", False), "simulated"),
     )
 
 
@@ -225,12 +346,12 @@ def _rows(judged: Judged) -> Iterator[dict[str, Any]]:
 def _asked(case: Case) -> dict[str, Any]:
     item = case.item
     prompt = prompt_json(item.prompt)
-    found: dict[str, Any] = {"item": item.id, "kind": item.kind, "stream": item.stream, "split": item.split}
-    found["prompt" if isinstance(prompt, str) else "turns"] = prompt
-    found["responses"] = case.texts
-    found["generators"] = [one.generator for one in item.responses]
+    cells: dict[str, Any] = {"item": item.id, "kind": item.kind, "stream": item.stream, "split": item.split}
+    cells["prompt" if isinstance(prompt, str) else "turns"] = prompt
+    cells["responses"] = case.texts
+    cells["generators"] = [response.generator for response in item.responses]
     rest = {"context": dict(item.context), "gold": case.placed(item.gold), "repeat_of": item.repeat_of}
-    return found | {name: value for name, value in rest.items() if value}
+    return cells | {name: value for name, value in rest.items() if value}
 
 
 def _told(case: Case, judgment: JudgmentRow) -> dict[str, Any]:
@@ -241,7 +362,7 @@ def _told(case: Case, judgment: JudgmentRow) -> dict[str, Any]:
         "shown": case.shown(judgment),
         "active_ms": judgment.active_ms,
     }
-    found: dict[str, Any] = {"annotator": judgment.annotator, "made_at": judgment.created_at}
-    found |= {"simulated": judgment.simulated, "surplus": judgment.surplus}
+    cells: dict[str, Any] = {"annotator": judgment.annotator, "made_at": judgment.created_at}
+    cells |= {"simulated": judgment.simulated, "surplus": judgment.surplus}
     json_text(rest)
-    return found | {name: value for name, value in rest.items() if value is not None}
+    return cells | {name: value for name, value in rest.items() if value is not None}

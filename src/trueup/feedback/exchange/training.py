@@ -6,84 +6,134 @@ Writing goes through ``selection``: only main and hold-out items, nothing that a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from trueup.data.conversations import is_conversation, is_transcript, transcript
+from trueup.data.formats import RESPONSE_COLUMNS, TURN_COLUMNS, Doubt, Format
+from trueup.data.pair_formats import PAIRS
+from trueup.data.single_formats import LABELLED
+from trueup.data.splits import SPLITS
+from trueup.data.verdict_words import CLEAR
 from trueup.errors import DataError
 from trueup.feedback.exchange import fields
+from trueup.feedback.exchange.comparisons import comparison_row, is_comparison, numbers_in
 from trueup.feedback.exchange.fields import Row
-from trueup.feedback.exchange.incoming import CLEAR, Answered, Gathering, Incoming
-from trueup.feedback.exchange.sources import json_rows
+from trueup.feedback.exchange.incoming import Answered, Gathering, Incoming, json_rows
+from trueup.feedback.exchange.prodigy import PRESSED, prodigy_answer
+from trueup.feedback.exchange.watching import plain
 from trueup.feedback.exchange.writing import Lines, json_line
-from trueup.feedback.projects import NewItem
-from trueup.feedback.records import SPLITS, Judged
-from trueup.feedback.selection import Settings, select_rows
-from trueup.types import Message, Prompt, Role, prompt_json
+from trueup.feedback.snapshot.candidates import SnapshotSettings
+from trueup.feedback.snapshot.selection import select_rows
+from trueup.feedback.store.items import NewItem
+from trueup.feedback.store.records import Judged
+from trueup.types import AnswerText, Labelled, Message, PreferencePair, Prompt, prompt_json
 
-_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+LABELS = ("label", "kto_tag", "is_safe")
+"""Columns that say whether a response is acceptable, in this order."""
+
+EXCHANGES = ("question", "response_j", "response_k")
+"""Columns of stackexchange-paired: answer j has more votes than answer k."""
 
 
 def read_preference(data: bytes) -> Incoming:
     """TRL preferences: ``chosen`` and ``rejected`` with or without ``prompt``, text or chat turns."""
-    found = Gathering()
-    found.each(json_rows(data), lambda line, row: preference_row(found, line, fields.mapping(row)))
-    return found.done()
+    gathering, rows = Gathering(), list(json_rows(data))
+    numbers = numbers_in(rows)
+    gathering.each(rows, lambda line, row: preference_row(gathering, line, fields.mapping(row), numbers))
+    return gathering.done()
 
 
-def preference_row(found: Gathering, line: int, row: Row) -> None:
-    """Collect one preference.
+def preference_row(gathering: Gathering, line: int, row: Row, numbers: frozenset[float] = frozenset()) -> None:
+    """Collect one preference, or two responses with a verdict; ``numbers`` are the file's numeric verdicts.
 
     Raises:
         DataError: It cannot be one.
     """
-    fields.need(row, "chosen", "rejected")
-    asked = row.get("prompt", row.get("conversations"))
-    if asked is not None:
-        prompt = fields.prompt(asked)
-        chosen, rejected = (_reply(prompt, row[name], name) for name in ("chosen", "rejected"))
-    else:
-        prompt, chosen, rejected = _implicit(row["chosen"], row["rejected"])
-    _collect(found, line, row, prompt, chosen, rejected)
+    if "chosen" not in row and "rejected" not in row:
+        if all(name in row for name in EXCHANGES):
+            sides = {name: row[exchanged] for name, exchanged in zip(SIDES, EXCHANGES[1:], strict=True)}
+            _collect(gathering, line, row, *_pair(gathering, fields.as_trained(row, hidden=_NOT_CARRIED), sides))
+            return
+        if is_comparison(row):
+            comparison_row(gathering, line, row, numbers)
+            return
+    fields.need(row, *SIDES)
+    seen = fields.as_trained(row, hidden=_NOT_CARRIED, columns=_BESIDE_PAIRS)
+    _collect(gathering, line, row, *_pair(gathering, seen, {name: row[name] for name in SIDES}))
 
 
-def _collect(found: Gathering, line: int, row: Row, prompt: Prompt, chosen: str, rejected: str) -> None:
+SIDES = ("chosen", "rejected")
+_NOT_CARRIED = ("strength", "weight", "margin", "origin", "pair_id")
+"""What training reads beside a pair, and what one person's verdict has no place for."""
+_BESIDE_PAIRS = ("prompt", "instruction", "question", "messages", "conversations")
+"""Columns of prompts that the formats of pairs know."""
+_PAIRS = tuple(form for form in PAIRS if set(SIDES) <= set(form.needs))
+
+
+def _pair(gathering: Gathering, row: fields.Seen, sides: Row) -> tuple[Prompt, str, str]:
+    """Prompt, chosen and rejected as the formats of training read them, so that a pair has one id everywhere."""
+    for name in SIDES:
+        fields.need_words(sides[name], name)
+    seen = row.with_values(_alike(sides))
+    texts = [side for side in sides.values() if isinstance(side, str)]
+    if fields.prompt_column(row) is None and len(texts) == 2 and not all(map(is_transcript, texts)):
+        return _common_beginning(*texts)
+    form = next((form for form in _PAIRS if form.fits(seen)), None)
+    if form is None:
+        raise DataError("is missing", where="prompt", expected="a prompt, in both sides or beside them")
+    return _converted(gathering, form, seen)
+
+
+def _converted(gathering: Gathering, form: Format[PreferencePair], seen: fields.Seen) -> tuple[Prompt, str, str]:
+    with fields.refusing():
+        items = list(form.convert(seen))
+    for item in items:
+        if isinstance(item, Doubt):
+            gathering.note(item.reason)
+    pair = next(item for item in items if isinstance(item, PreferencePair))
+    for name in (*SIDES, fields.prompt_column(seen) or "prompt"):
+        plain(seen.get(name))  # all of it is used, or was noted
+    return pair.prompt, _text_of(gathering, pair.chosen), _text_of(gathering, pair.rejected)
+
+
+def _text_of(gathering: Gathering, answer: str) -> str:
+    if isinstance(answer, AnswerText):
+        gathering.note("a turn of an answer holds more than its text (reasoning, a name): people judge the text alone")
+    return str(answer)
+
+
+def _alike(sides: Row) -> dict[str, Any]:
+    """Both sides as text or both as turns: a list of one text is the text, and a text beside turns is a turn."""
+    alike: dict[str, Any] = {}
+    for name, value in sides.items():
+        if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+            if len(value) > 1:
+                raise DataError(
+                    f"has {len(value)} texts", where=name, expected="one", fix="write a row for each of them"
+                )
+            value = value[0]
+        alike[name] = value
+    if any(is_conversation(value) for value in alike.values()):
+        for name, value in alike.items():
+            alike[name] = [{"role": "assistant", "content": value}] if isinstance(value, str) else value
+    return alike
+
+
+def _collect(gathering: Gathering, line: int, row: Row, prompt: Prompt, chosen: str, rejected: str) -> None:
     first, second = sorted((chosen, rejected))
-    item = NewItem(prompt, (first, second), split=fields.optional(row, "split"))
     place = int(first != chosen)
-    found.add(line, "pairwise", item, Answered(0, fields.annotator(row), {"preferred": place, "strength": CLEAR}))
+    names = [fields.optional(row, f"{name}_model") or "" for name in SIDES]
+    generators = () if not any(names) else (names[place], names[1 - place])
+    item = NewItem(prompt, (first, second), generators, split=fields.optional(row, "split"))
+    gathering.add(line, "pairwise", item, Answered(0, fields.annotator(row), {"preferred": place, "strength": CLEAR}))
 
 
-def _reply(prompt: Prompt, value: Any, name: str) -> str:
-    """The response in ``value``, which may repeat the prompt before it."""
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, list):
-        return fields.text(value, name)
-    said = fields.turns(value, name)
-    before = fields.asked(prompt)
-    if len(said) > 1 and said[:-1] != before:
-        raise DataError(f"{len(said)} turns", where=name, expected="one turn of the assistant, or the prompt and one")
-    if said[-1].role != "assistant":
-        raise DataError(f"ends with the {said[-1].role}", where=name, expected="a turn of the assistant")
-    return said[-1].content
-
-
-def _implicit(chosen: Any, rejected: Any) -> tuple[Prompt, str, str]:
-    """The common beginning is the prompt: of chat the turns, of text the characters, as TRL has it."""
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        one, two = fields.turns(chosen, "chosen"), fields.turns(rejected, "rejected")
-        if one[:-1] != two[:-1]:
-            raise DataError(
-                "part before their last turns", where="chosen, rejected", expected="the same turns before it"
-            )
-        if len(one) < 2:
-            raise DataError("there is no turn before the last", where="chosen", expected="a prompt, in it or beside it")
-        if (one[-1].role, two[-1].role) != ("assistant", "assistant"):
-            raise DataError("the last turn is not the assistant's", where="chosen, rejected", expected="a response")
-        return one[:-1], one[-1].content, two[-1].content
-    better, worse = fields.text(chosen, "chosen"), fields.text(rejected, "rejected")
-    parts = (place for place, (one, two) in enumerate(zip(better, worse, strict=False)) if one != two)
+def _common_beginning(better: str, worse: str) -> tuple[Prompt, str, str]:
+    """Prompt and responses of two texts without a prompt: what they begin with is the prompt, as TRL has it."""
+    better, worse = fields.text(better, "chosen"), fields.text(worse, "rejected")
+    parts = (place for place, (left, right) in enumerate(zip(better, worse, strict=False)) if left != right)
     end = next(parts, min(len(better), len(worse)))
     if better[end - 1 : end] == " ":
         end -= 1  # the space belongs to the responses
@@ -96,128 +146,121 @@ def _implicit(chosen: Any, rejected: Any) -> tuple[Prompt, str, str]:
 
 def read_kto(data: bytes) -> Incoming:
     """TRL unpaired labels: ``prompt``, ``completion``, ``label``; or ``messages`` that end with the completion."""
-    found = Gathering()
-    found.each(json_rows(data), lambda line, row: label_row(found, line, fields.mapping(row)))
-    return found.done()
+    gathering = Gathering()
+    gathering.each(json_rows(data), lambda line, row: label_row(gathering, line, fields.mapping(row)))
+    return gathering.done()
 
 
-def label_row(found: Gathering, line: int, row: Row) -> None:
+def label_row(gathering: Gathering, line: int, row: Row) -> None:
     """Collect one labelled completion.
 
     Raises:
         DataError: It cannot be one.
     """
-    fields.need(row, "label")
-    prompt: Prompt
-    if row.get("prompt") is None and row.get("messages") is not None:
-        said = fields.prompt(row["messages"], "messages")
-        if isinstance(said, str) or len(said) < 2 or said[-1].role != "assistant":
-            raise DataError("no prompt and response", where="messages", expected="turns that end with the assistant's")
-        prompt, completion = said[:-1], said[-1].content
-    else:
-        fields.need(row, "prompt", "completion")
-        prompt = fields.prompt(row["prompt"])
-        completion = _reply(prompt, row["completion"], "completion")
-    answer = {"response": 0, "acceptable": yes_or_no(row["label"], "label")}
+    pressed = is_pressed(row)
+    label = next((name for name in LABELS if name in row), "answer" if pressed else LABELS[0])
+    if row.get(label) is None:
+        raise DataError("is missing", where=label, expected="true or false", fix="fill it in, or leave the row out")
+    named = [name for name in RESPONSE_COLUMNS if not (pressed and name == "answer")]
+    column = next((name for name in named if row.get(name) is not None), named[0])
+    if row.get("prompt") is not None or row.get("messages") is None or row.get(column) is not None:
+        fields.need(row, column)
+    prompt, completion = _labelled(gathering, row, column)
     item = NewItem(prompt, (completion,), split=fields.optional(row, "split"))
-    found.add(line, "binary", item, Answered(0, fields.annotator(row), answer))
+    if pressed and row["answer"] == "ignore":
+        gathering.add(line, "binary", item, replace(prodigy_answer(row), skip_reason="other"))
+        return
+    if label == "is_safe":
+        gathering.note("is_safe is read as whether the response is acceptable")
+    acceptable = fields.yes_or_no(row[label], label)
+    if pressed and label != "answer" and row["answer"] == "reject":
+        acceptable = not acceptable  # what was rejected is the label
+    answer = {"response": 0, "acceptable": acceptable}
+    vote = prodigy_answer(row, answer) if pressed else Answered(0, fields.annotator(row), answer)
+    gathering.add(line, "binary", item, vote)
 
 
-def yes_or_no(value: Any, where: str) -> bool:
-    """true or false, 1 or 0, and the usual words for them.
+def _labelled(gathering: Gathering, row: Row, column: str) -> tuple[Prompt, str]:
+    """Prompt and response as the formats of training read them; the label, which has more spellings here, is apart."""
+    fields.need_words(row.get(column), column)
+    values: dict[str, Any] = {"label": True}
+    if row.get(column) is not None:
+        values["completion"] = _last_turn(row, column)
+    others = (*_NOT_CARRIED, *LABELS, *RESPONSE_COLUMNS)
+    seen = fields.as_trained(row, hidden=others, columns=(*_BESIDE_LABELS, *([] if column in row else TURN_COLUMNS)))
+    seen = seen.with_values(values)
+    form = next((form for form in LABELLED if "label" in " ".join(form.needs) and form.fits(seen)), None)
+    if form is None:
+        raise DataError("is missing", where="prompt", expected="the text that the response answers")
+    with fields.refusing():
+        read = next(item for item in form.convert(seen) if isinstance(item, Labelled))
+    plain(row.get(column))
+    plain(row.get("messages"))
+    return read.prompt, _text_of(gathering, read.completion)
 
-    Raises:
-        DataError: It is something else.
-    """
-    words = {"true": True, "yes": True, "1": True, "acceptable": True, "good": True}
-    words |= {"false": False, "no": False, "0": False, "unacceptable": False, "bad": False}
-    said = words.get(str(value).strip().lower()) if isinstance(value, (bool, int, str)) else None
-    if said is None:
-        raise DataError(f"is {value!r}"[:80], where=where, expected="true or false")
-    return said
+
+_BESIDE_LABELS = ("prompt", "instruction", "question")
+"""Columns of prompts that the formats of labels know."""
+
+
+def _last_turn(row: Row, column: str) -> Any:
+    """The response in a column, which may repeat the prompt before it."""
+    value = _alike({column: row[column]})[column]
+    if not is_conversation(value) or isinstance(value, Mapping) or len(value) == 1:
+        return value
+    turns, before = fields.turns(value, column), fields.asked(fields.prompt_of(row))
+    if turns[:-1] != before:
+        raise DataError(
+            f"has {len(turns)} turns, which do not begin with the prompt",
+            where=column,
+            expected="one turn of the assistant, or the prompt and one",
+            fix="where the turns hold the prompt, take the column with the prompt out; else leave the row out",
+        )
+    return value[-1:]
+
+
+def is_labelled(row: Row) -> bool:
+    """Whether a row is a response with a label, or with the key that was pressed for it in Prodigy."""
+    if is_pressed(row):
+        return any(name in row for name in RESPONSE_COLUMNS if name != "answer")
+    return any(name in row for name in LABELS) and ("messages" in row or any(name in row for name in RESPONSE_COLUMNS))
+
+
+def is_pressed(row: Row) -> bool:
+    """Whether the column ``answer`` of a row is no response, but what somebody pressed in Prodigy."""
+    answer = row.get("answer")
+    others = [name for name in RESPONSE_COLUMNS if name != "answer"]
+    by_prodigy = any(name in row for name in ("_input_hash", "_task_hash", *others))
+    return by_prodigy and isinstance(answer, str) and answer in PRESSED
 
 
 def read_hh(data: bytes) -> Incoming:
     """HH transcripts, ``Human:`` and ``Assistant:`` in turn, that part in the assistant's last answer."""
-    found = Gathering()
-
-    def take(line: int, row: Any) -> None:
-        row = fields.mapping(row)
-        fields.need(row, "chosen", "rejected")
-        chosen, rejected = (transcript(row[name], name) for name in ("chosen", "rejected"))
-        if chosen[:-1] != rejected[:-1]:
-            raise DataError(
-                "part before their last turns", where="chosen, rejected", expected="the same turns before it"
-            )
-        _collect(found, line, row, chosen[:-1], chosen[-1].content, rejected[-1].content)
-
-    found.each(json_rows(data), take)
-    return found.done()
+    gathering = Gathering()
+    gathering.each(json_rows(data), lambda line, row: transcripts_row(gathering, line, fields.mapping(row)))
+    return gathering.done()
 
 
-def transcript(value: Any, where: str) -> tuple[Message, ...]:
-    """The turns of a transcript. Speakers take turns: the name of whoever is speaking already is part of the text.
+def transcripts_row(gathering: Gathering, line: int, row: Row) -> None:
+    """Collect one preference whose sides are transcripts.
 
     Raises:
-        DataError: It does not begin with a speaker, or end with the assistant after somebody.
+        DataError: It cannot be one.
     """
-    content = fields.text(value, where)
-    parts = _SPEAKER.split(content)
-    if parts[0]:
-        raise DataError(f"begins with {content[:20]!r}", where=where, expected=r"'\n\nHuman: ' or '\n\nAssistant: '")
-    said: list[Message] = []
-    for speaker, words in zip(parts[1::2], parts[2::2], strict=True):
-        role: Role = "user" if speaker == "Human" else "assistant"
-        if said and said[-1].role == role:
-            said[-1] = Message(role, f"{said[-1].content}\n\n{speaker}:{words}")
-        else:
-            said.append(Message(role, words.removeprefix(" ")))
-    if len(said) < 2 or said[-1].role != "assistant":
-        raise DataError(f"{len(said)} turns, or the last is not the assistant's", where=where, expected="a response")
-    return tuple(said)
+    fields.need(row, *SIDES)
+    seen = fields.Seen(row, _NOT_CARRIED)
+    _collect(gathering, line, row, *_converted(gathering, _TRANSCRIPTS, seen))
 
 
-def read_ranking(data: bytes) -> Incoming:
-    """``prompt``, ``responses`` and ``ranks``: smaller is better, equal is tied, null is not ranked."""
-    found = Gathering()
-    found.each(json_rows(data), lambda line, row: _ranking(found, line, fields.mapping(row)))
-    return found.done()
-
-
-def _ranking(found: Gathering, line: int, row: Row) -> None:
-    fields.need(row, "prompt", "responses", "ranks")
-    said, ranks = fields.texts(row["responses"], "responses"), row["ranks"]
-    if not isinstance(ranks, list) or len(ranks) != len(said):
-        raise DataError(f"is {ranks!r}"[:80], where="ranks", expected=f"{len(said)} ranks, one for each response")
-    given = [None if rank is None else fields.whole(rank, "ranks") for rank in ranks]
-    order = sorted(range(len(said)), key=lambda place: said[place])
-    tiers = tiers_of({new: given[old] for new, old in enumerate(order)})
-    item = NewItem(fields.prompt(row["prompt"]), tuple(said[old] for old in order), split=fields.optional(row, "split"))
-    found.add(line, "ranking", item, Answered(0, fields.annotator(row), {"tiers": tiers}))
-
-
-def tiers_of(ranks: Mapping[int, int | None]) -> list[list[int]]:
-    """Places by rank, best first.
-
-    Raises:
-        DataError: Nothing was ranked.
-    """
-    tiers = [
-        [place for place, rank in ranks.items() if rank == held]
-        for held in sorted({r for r in ranks.values() if r is not None})
-    ]
-    if not tiers:
-        raise DataError("nothing was ranked", where="ranks", expected="at least one rank")
-    return tiers
+_TRANSCRIPTS = next(form for form in PAIRS if form.name == "two transcripts")
 
 
 def write_preference(judged: Judged, adjudicated: Mapping[str, Mapping[str, Any]]) -> Lines:
-    """``prompt``, ``chosen``, ``rejected``, and beside them ``split`` and ``strength``."""
+    """``prompt``, ``chosen``, ``rejected``; beside them ``split``, ``strength``, ``weight``, ``margin`` of ratings."""
 
     def line(row: Row) -> dict[str, Any]:
-        return {name: _spoken(row["prompt"], row[name]) for name in ("chosen", "rejected")} | {
-            "strength": row["strength"]
-        }
+        sides = {name: _spoken(row["prompt"], row[name]) for name in ("chosen", "rejected")}
+        return sides | {name: row[name] for name in ("strength", "weight", "margin") if name in row}
 
     return _selected(judged, "preference", adjudicated, line)
 
@@ -226,8 +269,8 @@ def write_kto(judged: Judged, adjudicated: Mapping[str, Mapping[str, Any]]) -> L
     """``prompt``, ``completion``, ``label``, and beside them ``split`` and ``strength``."""
 
     def line(row: Row) -> dict[str, Any]:
-        said = _spoken(row["prompt"], row["completion"])
-        return {"completion": said, "label": row["label"], "strength": row["strength"]}
+        completion = _spoken(row["prompt"], row["completion"])
+        return {"completion": completion, "label": row["label"], "strength": row["strength"]}
 
     return _selected(judged, "kto", adjudicated, line)
 
@@ -242,15 +285,20 @@ def write_hh(judged: Judged, adjudicated: Mapping[str, Mapping[str, Any]]) -> Li
 
     def line(row: Row) -> dict[str, Any]:
         before = fields.asked(fields.prompt(row["prompt"]))
-        told = {}
+        sides = {}
         for name in ("chosen", "rejected"):
-            said = (*before, Message("assistant", row[name]))
-            told[name] = "".join(
-                f"\n\n{'Human' if turn.role == 'user' else 'Assistant'}: {turn.content}" for turn in said
+            turns = (*before, Message("assistant", row[name]))
+            sides[name] = "".join(
+                f"\n\n{'Human' if turn.role == 'user' else 'Assistant'}: {turn.content}" for turn in turns
             )
-            if transcript(told[name], name) != said:
+            with fields.refusing():
+                again = transcript(sides[name], name)
+            # What surrounds the words of a turn is white space to every reader of transcripts.
+            if [(t.role, t.content) for t in again] != [(t.role, t.content.strip()) for t in turns]:
                 raise DataError("a transcript of it would read back as something else")
-        return told
+        if row["chosen"].strip() == row["rejected"].strip():
+            raise DataError("a transcript of it would read back as something else")
+        return sides
 
     return _selected(judged, "preference", adjudicated, line, with_prompt=False)
 
@@ -268,7 +316,7 @@ def _selected(
     *,
     with_prompt: bool = True,
 ) -> Lines:
-    chosen = select_rows(judged, Settings(format), adjudicated)
+    chosen = select_rows(judged, SnapshotSettings(format), adjudicated)
     lines, left_out = [], list(chosen.dropped)
     for split in SPLITS:
         for row in chosen.rows[split]:
@@ -277,4 +325,4 @@ def _selected(
                 lines.append(json_line(asked | line(row) | {"split": split}))
             except DataError as error:
                 left_out.append((row["item"], str(error)))
-    return Lines(lines, sorted(left_out))
+    return Lines(lines, sorted(left_out), notes=chosen.notes)

@@ -20,6 +20,8 @@ class Lines:
     left_out: list[tuple[str, str]]
     rows: int | None = None
     """Rows, where they are not the lines."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the rows, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +32,22 @@ class Written:
     rows: int
     left_out: tuple[tuple[str, str], ...] = field(default=())
     """(item, reason), sorted."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the rows, in sentences."""
 
 
 def json_text(value: Any) -> str:
     """JSON on one line, the same for the same value; Unicode's own line separators are escaped.
 
     Raises:
-        DataError: It holds half of a character, or a number that JSON has no spelling for.
+        DataError: It holds half a character, or a number that JSON has no spelling for.
     """
     try:
-        told = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        told.encode()
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
     except ValueError as error:  # a UnicodeEncodeError is one
         raise DataError(f"cannot be written as JSON: {error}") from None
-    return told.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
 
 def json_line(value: Mapping[str, Any]) -> bytes:
@@ -54,7 +58,11 @@ def json_line(value: Mapping[str, Any]) -> bytes:
 def json_list(values: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """A JSON array with one element a line."""
     inner = [json_text(value).encode() for value in values]
-    return [b"[\n", *(told + (b",\n" if n < len(inner) else b"\n") for n, told in enumerate(inner, start=1)), b"]\n"]
+    return [
+        b"[\n",
+        *(element + (b",\n" if n < len(inner) else b"\n") for n, element in enumerate(inner, start=1)),
+        b"]\n",
+    ]
 
 
 def put(path: Path, lines: Lines) -> Written:
@@ -78,4 +86,4 @@ def put(path: Path, lines: Lines) -> Written:
             "is a directory or stands in none", where=str(path), expected="a file in a directory that is there"
         )
     write_atomic(path, b"".join(lines.lines))
-    return Written(path, rows, tuple(lines.left_out))
+    return Written(path, rows, tuple(lines.left_out), lines.notes)

@@ -81,7 +81,11 @@ def fit_abilities(duels: Sequence[Duel], *, ridge: float = 0.1, spread: float = 
     table = _Table.of(duels)
     start = np.concatenate([np.zeros(len(table.things)), np.ones(len(table.judges)), np.zeros(len(table.judges))])
     fit = optimize.minimize(
-        lambda x: objective(x, table, ridge, spread), start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}
+        lambda x: negative_log_posterior(x, table, ridge, spread),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 2000},
     )
     m, j = len(table.things), len(table.judges)
     precision = _hessian(fit.x, table, ridge, spread)
@@ -117,7 +121,7 @@ class _Table:
         )
 
 
-def objective(x: Floats, table: _Table, ridge: float, spread: float) -> tuple[float, Floats]:
+def negative_log_posterior(x: Floats, table: _Table, ridge: float, spread: float) -> tuple[float, Floats]:
     """Negative log-posterior and its gradient at ``x`` = (quality [M], ability [J], side [J]).
 
     With z = ability * gap + side and r = weight * (sigmoid(z) - win): d/d gap = r * ability, d/d ability = r * gap,
@@ -153,14 +157,14 @@ def _hessian(x: Floats, table: _Table, ridge: float, spread: float) -> Floats:
     weight_N = table.weight_N * p_N * (1 - p_N)
     columns = (table.first_N, table.second_N, m + table.judge_N, m + j + table.judge_N)
     slopes = (skill_N, -skill_N, gap_N, np.ones_like(gap_N))
-    found = np.diag(np.concatenate([np.full(m, ridge), np.full(2 * j, 1 / spread**2)]))
-    for one, by in zip(columns, slopes, strict=True):
-        for other, also in zip(columns, slopes, strict=True):
-            np.add.at(found, (one, other), weight_N * by * also)
-    return found
+    information = np.diag(np.concatenate([np.full(m, ridge), np.full(2 * j, 1 / spread**2)]))
+    for row, by in zip(columns, slopes, strict=True):
+        for column, also in zip(columns, slopes, strict=True):
+            np.add.at(information, (row, column), weight_N * by * also)
+    return information
 
 
-def bradley_terry(duels: Sequence[Duel], *, ridge: float = 0.0) -> dict[Hashable, float]:
+def fit_strengths(duels: Sequence[Duel], *, ridge: float = 0.0) -> dict[Hashable, float]:
     """Plain weighted Bradley-Terry strengths with mean 0, ties as half a win each; judges are not told apart.
 
     Without ``ridge`` it is maximum likelihood, which exists only where no group of things always beats the rest.
@@ -183,7 +187,7 @@ def bradley_terry(duels: Sequence[Duel], *, ridge: float = 0.0) -> dict[Hashable
     if ridge == 0.0 and not _strongly_connected(table):
         raise ShapeError(
             "some things always beat the others, so their strength has no bound",
-            where="bradley_terry",
+            where="fit_strengths",
             fix="give ridge > 0, or compare them with more of the others",
         )
     fit = optimize.minimize(loss, np.zeros(m), jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-10})

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from trueup.errors import ShapeError
-from trueup.feedback.quality.gold import wilson
+from trueup.feedback.quality.gold import wilson_interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class SideShare:
     """A share with a Wilson interval and the exact two-sided binomial test of one half; ties are left out."""
 
     name: str
@@ -45,14 +45,14 @@ class Coefficient:
     p: float
 
 
-def first_share(name: str, wins: Sequence[float]) -> Share:
+def first_share(name: str, wins: Sequence[float]) -> SideShare:
     """How often the response shown first wins. ``wins`` holds 1, 0, and 0.5 for ties, which are left out."""
     decided = [w for w in wins if w != 0.5]
     count, total = sum(w == 1.0 for w in decided), len(decided)
     if total == 0:
-        return Share(name, 0, 0, None, None, None, None)
-    low, high = wilson(count, total)
-    return Share(name, count, total, count / total, low, high, float(stats.binomtest(count, total, 0.5).pvalue))
+        return SideShare(name, 0, 0, None, None, None, None)
+    low, high = wilson_interval(count, total)
+    return SideShare(name, count, total, count / total, low, high, float(stats.binomtest(count, total, 0.5).pvalue))
 
 
 def logistic(
@@ -98,14 +98,14 @@ def logistic(
     np.add.at(scores_GP, [groups[name] for name in clusters], features_NP * (outcome_N - p_N)[:, None])
     correction = len(groups) / (len(groups) - 1) * (count - 1) / max(1, count - width)
     covariance_PP = correction * inverse_PP @ (scores_GP.T @ scores_GP) @ inverse_PP
-    found = []
+    coefficients = []
     for name, estimate, variance in zip(names, beta_P, np.diag(covariance_PP), strict=True):
         error = math.sqrt(max(0.0, float(variance)))
         half = 1.959963984540054 * error
         p = 2 * float(stats.norm.sf(abs(estimate) / error)) if error > 0 else 1.0
         value = float(estimate)
-        found.append(Coefficient(name, value, error, value - half, value + half, p))
-    return found
+        coefficients.append(Coefficient(name, value, error, value - half, value + half, p))
+    return coefficients
 
 
 def benjamini_hochberg(p_values: Sequence[float], rate: float = 0.05) -> list[bool]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from trueup.feedback.answers import Binary, Rating, parse_answer, preferences
 from trueup.feedback.quality.ability import Duel
-from trueup.feedback.records import TRAINABLE, ItemRow, Judged, JudgmentRow
+from trueup.feedback.store.answers import Binary, Pairwise, Rating, parse_answer, preferences
+from trueup.feedback.store.records import TRAINABLE, ItemRow, Judged, JudgmentRow
 
 COMPARED = ("pairwise", "review", "ranking")
 """Kinds whose answers compare responses with one another."""
@@ -26,7 +26,7 @@ SESSION_GAP = 30 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class PairVote:
     """One verdict. ``first`` precedes ``second`` in the item's canonical order, whatever the order shown."""
 
     judgment: str
@@ -41,6 +41,8 @@ class Vote:
     """Whether ``first`` stood left of or above ``second``; None where the order was not recorded."""
     at: str
     """UTC, ISO 8601."""
+    both_bad: bool = False
+    """A tie that calls neither response acceptable."""
 
     @property
     def pair(self) -> tuple[str, str, str]:
@@ -73,7 +75,7 @@ def answer_of(item: ItemRow, judgment: JudgmentRow) -> Any:
 
 def votes(
     judged: Judged, *, streams: Sequence[str] = TRAINABLE, kinds: Sequence[str] = COMPARED, without: Iterable[str] = ()
-) -> list[Vote]:
+) -> list[PairVote]:
     """All votes of a project, in order of time; skipped judgments give none.
 
     Args:
@@ -87,17 +89,17 @@ def votes(
     return list(judged.once(key, lambda: _votes(judged, streams, kinds, left_out)))
 
 
-def _votes(judged: Judged, streams: Sequence[str], kinds: Sequence[str], left_out: Collection[str]) -> list[Vote]:
-    found = []
+def _votes(judged: Judged, streams: Sequence[str], kinds: Sequence[str], left_out: Collection[str]) -> list[PairVote]:
+    cast = []
     for row in judged.judgments:
         item = judged.items.get(row.item)
         if item is None or row.annotator in left_out or item.stream not in streams or item.kind not in kinds:
             continue
-        found += votes_of(item, row)
-    return found
+        cast += votes_of(item, row)
+    return cast
 
 
-def votes_of(item: ItemRow, row: JudgmentRow) -> list[Vote]:
+def votes_of(item: ItemRow, row: JudgmentRow) -> list[PairVote]:
     """The votes of one judgment."""
     answer = answer_of(item, row)
     if answer is None:
@@ -108,7 +110,7 @@ def votes_of(item: ItemRow, row: JudgmentRow) -> list[Vote]:
         pairs = preferences(answer, [r.id for r in item.responses])
     place = {name: number for number, name in enumerate(row.shown)}
     return [
-        Vote(
+        PairVote(
             row.id,
             row.item,
             row.annotator,
@@ -118,41 +120,42 @@ def votes_of(item: ItemRow, row: JudgmentRow) -> list[Vote]:
             weight,
             place[first] < place[second] if first in place and second in place else None,
             row.created_at,
+            isinstance(answer, Pairwise) and answer.both_bad,
         )
         for first, second, outcome, weight in pairs
     ]
 
 
-def by_pair(rows: Iterable[Vote]) -> dict[tuple[str, str, str], list[Vote]]:
+def by_pair(rows: Iterable[PairVote]) -> dict[tuple[str, str, str], list[PairVote]]:
     """Votes of each pair, pairs in order of their first vote."""
-    found: dict[tuple[str, str, str], list[Vote]] = {}
+    groups: dict[tuple[str, str, str], list[PairVote]] = {}
     for vote in rows:
-        found.setdefault(vote.pair, []).append(vote)
-    return found
+        groups.setdefault(vote.pair, []).append(vote)
+    return groups
 
 
-def by_annotator(rows: Iterable[Vote]) -> dict[str, list[Vote]]:
+def by_annotator(rows: Iterable[PairVote]) -> dict[str, list[PairVote]]:
     """Votes of each annotator, annotators in alphabetical order."""
-    found: dict[str, list[Vote]] = {}
+    groups: dict[str, list[PairVote]] = {}
     for vote in rows:
-        found.setdefault(vote.annotator, []).append(vote)
-    return dict(sorted(found.items()))
+        groups.setdefault(vote.annotator, []).append(vote)
+    return dict(sorted(groups.items()))
 
 
-def duels(rows: Iterable[Vote]) -> list[Duel]:
+def duels(rows: Iterable[PairVote]) -> list[Duel]:
     """Votes as Bradley-Terry wants them, sides as shown; where the order is unknown the canonical one stands in."""
-    found = []
+    table = []
     for vote in rows:
         swapped = vote.shown_first is False
         first, second = (vote.second, vote.first) if swapped else (vote.first, vote.second)
         win = 0.5 + 0.5 * vote.sign * (-1 if swapped else 1)
         # A yes/no vote has no other response: each item has a bar of its own.
         names = tuple(name or f"{vote.item}/bar" for name in (first, second))
-        found.append(Duel(names[0], names[1], vote.annotator, win, vote.weight))
-    return found
+        table.append(Duel(names[0], names[1], vote.annotator, win, vote.weight))
+    return table
 
 
-def agrees_with_others(rows: Sequence[Vote]) -> dict[int, bool]:
+def agrees_with_others(rows: Sequence[PairVote]) -> dict[int, bool]:
     """Place of a vote in ``rows`` -> whether it is on the side of the others' majority on that pair.
 
     Votes that are ties, that nobody else shares the pair with, or whose others are split are left out.
@@ -160,31 +163,31 @@ def agrees_with_others(rows: Sequence[Vote]) -> dict[int, bool]:
     balance: dict[tuple[str, str, str], int] = {}
     for vote in rows:
         balance[vote.pair] = balance.get(vote.pair, 0) + vote.sign
-    found = {}
+    agrees = {}
     for place, vote in enumerate(rows):
         others = balance[vote.pair] - vote.sign
         if vote.sign and others:
-            found[place] = (others > 0) == (vote.sign > 0)
-    return found
+            agrees[place] = (others > 0) == (vote.sign > 0)
+    return agrees
 
 
 def session_positions(rows: Sequence[JudgmentRow]) -> dict[str, int]:
     """Judgment -> its place, from 0, in the annotator's session; a pause of ``SESSION_GAP`` begins a new one."""
     last: dict[str, tuple[datetime, int]] = {}
-    found = {}
+    positions = {}
     for row in sorted(rows, key=lambda r: (r.created_at, r.id)):
         now = datetime.fromisoformat(row.created_at)
         before = last.get(row.annotator)
         fresh = before is None or (now - before[0]).total_seconds() > SESSION_GAP
         position = 0 if before is None or fresh else before[1] + 1
         last[row.annotator] = (now, position)
-        found[row.id] = position
-    return found
+        positions[row.id] = position
+    return positions
 
 
 def scores_by_axis(judged: Judged, streams: Sequence[str] = TRAINABLE) -> dict[str, dict[str, list[tuple[str, int]]]]:
     """Axis -> item -> (annotator, scale point) of all ratings."""
-    found: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    by_axis: dict[str, dict[str, list[tuple[str, int]]]] = {}
     for row in judged.judgments:
         item = judged.items.get(row.item)
         if item is None or item.kind != "rating" or item.stream not in streams:
@@ -192,5 +195,5 @@ def scores_by_axis(judged: Judged, streams: Sequence[str] = TRAINABLE) -> dict[s
         answer = answer_of(item, row)
         scores: Mapping[str, int] = answer.scores if isinstance(answer, Rating) else {}
         for axis, point in scores.items():
-            found.setdefault(axis, {}).setdefault(item.id, []).append((row.annotator, point))
-    return found
+            by_axis.setdefault(axis, {}).setdefault(item.id, []).append((row.annotator, point))
+    return by_axis

@@ -22,7 +22,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
+class CodedVotes:
     """Votes as three equally long arrays of codes, and the names behind the codes."""
 
     item_V: Ints
@@ -33,21 +33,21 @@ class Votes:
     classes: int
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Hashable, Hashable, int]], classes: int | None = None) -> Votes:
+    def of(cls, rows: Sequence[tuple[Hashable, Hashable, int]], classes: int | None = None) -> CodedVotes:
         """From ``(item, annotator, label)`` rows with labels 0..K-1.
 
         Raises:
             ShapeError: There are no rows, or a label lies outside 0..K-1.
         """
         if not rows:
-            raise ShapeError("there are no votes", where="Votes", expected="at least one")
+            raise ShapeError("there are no votes", where="CodedVotes", expected="at least one")
         items = tuple(dict.fromkeys(row[0] for row in rows))
         annotators = tuple(dict.fromkeys(row[1] for row in rows))
         item_at, annotator_at = ({name: i for i, name in enumerate(names)} for names in (items, annotators))
         label_V = np.array([row[2] for row in rows], dtype=np.int64)
         count = classes if classes is not None else int(label_V.max()) + 1
         if label_V.min() < 0 or label_V.max() >= count:
-            raise ShapeError(f"label {int(label_V.max())}", where="Votes", expected=f"0 to {count - 1}")
+            raise ShapeError(f"label {int(label_V.max())}", where="CodedVotes", expected=f"0 to {count - 1}")
         return cls(
             np.array([item_at[row[0]] for row in rows], dtype=np.int64),
             np.array([annotator_at[row[1]] for row in rows], dtype=np.int64),
@@ -59,9 +59,9 @@ class Votes:
 
     def counts(self) -> Floats:
         """Votes for each class, [I, K]."""
-        found = np.zeros((len(self.items), self.classes))
-        np.add.at(found, (self.item_V, self.label_V), 1.0)
-        return found
+        counts_IK = np.zeros((len(self.items), self.classes))
+        np.add.at(counts_IK, (self.item_V, self.label_V), 1.0)
+        return counts_IK
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +79,15 @@ class Consensus:
         return np.asarray(self.posterior_IK.argmax(1))
 
 
-def majority(votes: Votes) -> Floats:
+def majority(votes: CodedVotes) -> Floats:
     """Vote shares [I, K]; a tie stays a tie and is for the reader to see."""
     counts_IK = votes.counts()
-    found: Floats = counts_IK / counts_IK.sum(1, keepdims=True)
-    return found
+    share_IK: Floats = counts_IK / counts_IK.sum(1, keepdims=True)
+    return share_IK
 
 
 def dawid_skene(
-    votes: Votes,
+    votes: CodedVotes,
     *,
     one_coin: bool = False,
     smoothing: float = 0.01,
@@ -123,7 +123,7 @@ def dawid_skene(
     return Consensus(posterior_IK, confusion_JKK, share_K, rounds, moved <= tolerance)
 
 
-def _confusion(votes: Votes, posterior_IK: Floats, smoothing: float, one_coin: bool, trust: float) -> Floats:
+def _confusion(votes: CodedVotes, posterior_IK: Floats, smoothing: float, one_coin: bool, trust: float) -> Floats:
     said_JKK: Any = np.zeros((len(votes.annotators), votes.classes, votes.classes))
     for k in range(votes.classes):
         np.add.at(said_JKK[:, k], (votes.annotator_V, votes.label_V), posterior_IK[votes.item_V, k])
@@ -135,8 +135,8 @@ def _confusion(votes: Votes, posterior_IK: Floats, smoothing: float, one_coin: b
         said_JKK = np.broadcast_to(wrong_J[:, None, None], said_JKK.shape).copy()
         for k in range(votes.classes):
             said_JKK[:, k, k] = skill_J
-        found: Floats = said_JKK
-        return found
+        one_coin_JKK: Floats = said_JKK
+        return one_coin_JKK
     smoothed_JKK: Floats = said_JKK + smoothing + trust * np.eye(votes.classes)
     shares_JKK: Floats = smoothed_JKK / smoothed_JKK.sum(2, keepdims=True)
     return shares_JKK

@@ -9,7 +9,7 @@ import numpy as np
 
 from trueup.errors import ShapeError
 from trueup.feedback.quality.bias import Coefficient, logistic
-from trueup.feedback.quality.gold import wilson
+from trueup.feedback.quality.gold import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ def fatigue(right: Sequence[bool], position: Sequence[int], annotators: Sequence
     if len(set(position)) < 2:
         raise ShapeError("all judgments have one position", where="fatigue", expected="sessions of several judgments")
     features = np.column_stack([np.ones(len(right)), np.asarray(position, dtype=np.float64) / 100])
-    found = logistic(features, np.asarray(right, dtype=np.float64), annotators, ["start", "per 100 judgments"])
-    return found[1]
+    coefficients = logistic(features, np.asarray(right, dtype=np.float64), annotators, ["start", "per 100 judgments"])
+    return coefficients[1]
 
 
 def consistency(pairs: Sequence[tuple[float, float]]) -> Consistency:
@@ -41,7 +41,7 @@ def consistency(pairs: Sequence[tuple[float, float]]) -> Consistency:
     same, repeated = sum(a == b for a, b in pairs), len(pairs)
     if not repeated:
         return Consistency(0, 0, None, None, None)
-    return Consistency(same, repeated, same / repeated, *wilson(same, repeated))
+    return Consistency(same, repeated, same / repeated, *wilson_interval(same, repeated))
 
 
 def change_point(values: Sequence[float]) -> tuple[int, float] | None:

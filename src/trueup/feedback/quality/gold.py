@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 from scipy import special, stats
 
@@ -31,15 +32,26 @@ class GoldRecord:
     verdict: str
     """``below the bar``, ``no evidence against`` or ``too few``."""
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers; None where nothing was answered."""
+        return self.correct / self.answered if self.answered else None
 
-def wilson(successes: int, total: int, cover: float = 0.95) -> tuple[float, float]:
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the fields and the accuracy."""
+        return asdict(self) | {"accuracy": self.accuracy}
+
+
+def wilson_interval(successes: int, total: int, cover: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927).
 
     Raises:
         ShapeError: There are no trials, or more successes than trials.
     """
     if total <= 0 or not 0 <= successes <= total:
-        raise ShapeError(f"{successes} of {total}", where="wilson", expected="0 <= successes <= total, total > 0")
+        raise ShapeError(
+            f"{successes} of {total}", where="wilson_interval", expected="0 <= successes <= total, total > 0"
+        )
     z = _deviate(cover)
     share = successes / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
@@ -79,6 +91,6 @@ def gold_record(outcomes: Sequence[bool], *, bar: float = 0.6, alpha: float = 0.
     """
     answered, correct = len(outcomes), sum(outcomes)
     evidence = evidence_below(outcomes, bar) if outcomes else 1.0
-    low, high = wilson(correct, answered) if answered else (None, None)
+    low, high = wilson_interval(correct, answered) if answered else (None, None)
     verdict = "too few" if answered < least else "below the bar" if evidence > 1 / alpha else "no evidence against"
     return GoldRecord(answered, correct, low, high, evidence, verdict)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from trueup.errors import ShapeError
-from trueup.feedback.quality.comparisons import Vote
+from trueup.feedback.quality.comparisons import PairVote
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -121,7 +121,7 @@ class _Table:
     weight_N: Floats
 
     @classmethod
-    def of(cls, rows: Sequence[Vote]) -> _Table:
+    def of(cls, rows: Sequence[PairVote]) -> _Table:
         names = tuple(dict.fromkeys(v.annotator for v in rows))
         judge_at = {name: i for i, name in enumerate(names)}
         cast: dict[tuple[str, str, str], list[tuple[int, float, float, float]]] = {}
@@ -129,8 +129,10 @@ class _Table:
             order = 0.0 if v.shown_first is None else 1.0 if v.shown_first else -1.0
             cast.setdefault(v.pair, []).append((judge_at[v.annotator], order, 0.5 + 0.5 * v.sign, v.weight))
         patterns: dict[tuple[tuple[int, float, float, float], ...], int] = {}
-        pattern = np.array([patterns.setdefault(tuple(sorted(one)), len(patterns)) for one in cast.values()])
-        votes_N = [(place, *vote) for one, place in patterns.items() for vote in one]
+        pattern = np.array(
+            [patterns.setdefault(tuple(sorted(pattern_votes)), len(patterns)) for pattern_votes in cast.values()]
+        )
+        votes_N = [(place, *vote) for pattern_votes, place in patterns.items() for vote in pattern_votes]
         place_N, judge_N, order_N, win_N, weight_N = (np.array(column) for column in zip(*votes_N, strict=True))
         times_P = np.bincount(pattern, minlength=len(patterns)).astype(np.float64)
         return cls(names, tuple(cast), pattern, times_P, place_N, judge_N, order_N, win_N, weight_N)
@@ -149,7 +151,7 @@ class _Table:
         )
 
 
-def fit_judges(rows: Sequence[Vote]) -> Judges:
+def fit_judges(rows: Sequence[PairVote]) -> Judges:
     """Maximum marginal posterior by L-BFGS with the analytic gradient.
 
     Raises:
@@ -161,7 +163,11 @@ def fit_judges(rows: Sequence[Vote]) -> Judges:
     count = len(table.names)
     start = np.concatenate([np.full(count, PRIOR_ABILITY[0]), np.zeros(count)])
     fit = optimize.minimize(
-        lambda x: objective(x, table), start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
+        lambda x: negative_log_marginal(x, table),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 1000, "ftol": 1e-12},
     )
     covariance = np.asarray(np.linalg.pinv(_information(fit.x, table), hermitian=True), dtype=np.float64)
     better_P, error_P = _better(fit.x, table, covariance)
@@ -214,7 +220,7 @@ def _better(x: Floats, table: _Table, covariance: Floats) -> tuple[Floats, Float
     return better_P, error_P
 
 
-def objective(x: Floats, table: _Table) -> tuple[float, Floats]:
+def negative_log_marginal(x: Floats, table: _Table) -> tuple[float, Floats]:
     """Negative log marginal posterior and its gradient at ``x`` = (ability [J], side [J]).
 
     By Fisher's identity the gradient is the posterior mean of the complete-data gradient: with r = weight * (sigmoid(z)
@@ -240,7 +246,7 @@ def _prior(count: int) -> tuple[Floats, Floats]:
 def _information(x: Floats, table: _Table) -> Floats:
     """Observed information: complete-data information less the variance of its score, pair by pair (Louis 1982)."""
     count = len(table.names)
-    found = np.diag(_prior(count)[1])
+    information = np.diag(_prior(count)[1])
     posterior_PQ, _, p_NQ = _posterior(x, table)
     ends = np.argsort(table.pair_N, kind="stable")
     for votes_N in np.split(ends, np.cumsum(np.bincount(table.pair_N))[:-1]):
@@ -253,13 +259,13 @@ def _information(x: Floats, table: _Table) -> Floats:
         spread_LL = (score_LQ * weight_Q) @ score_LQ.T - np.outer(mean_L, mean_L)
         times = float(table.times_P[table.pair_N[votes_N[0]]])
         curve_KQ = times * share_K[:, None] * p_NQ[votes_N] * (1 - p_NQ[votes_N]) * weight_Q
-        np.subtract.at(found, (at[:, None], at[None, :]), times * spread_LL)
+        np.subtract.at(information, (at[:, None], at[None, :]), times * spread_LL)
         size = len(votes_N)
         for k in range(size):
             a, s, o = at[k], at[size + k], order_K[k]
             cross = float(curve_KQ[k] @ NODES_Q) * o
-            found[a, a] += float(curve_KQ[k] @ NODES_Q**2)
-            found[s, s] += float(curve_KQ[k].sum()) * o * o
-            found[a, s] += cross
-            found[s, a] += cross
-    return found
+            information[a, a] += float(curve_KQ[k] @ NODES_Q**2)
+            information[s, s] += float(curve_KQ[k].sum()) * o * o
+            information[a, s] += cross
+            information[s, a] += cross
+    return information

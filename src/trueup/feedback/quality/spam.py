@@ -20,11 +20,10 @@ WORDS_PER_SECOND = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Reasons to look at an annotator's work, and a suggestion in words."""
+    """Reasons to look at an annotator's work."""
 
     annotator: str
     reasons: tuple[str, ...]
-    suggestion: str
 
 
 def suspicion(
@@ -74,10 +73,11 @@ def suspicion(
     for other, (same, common, chance) in sorted((copies or {}).items()):
         if common >= least and same == common and stats.binomtest(same, common, min(0.97, chance)).pvalue < alpha:
             reasons.append(f"same answers as {other} on all {common} common items")
-    return Suspicion(annotator, tuple(reasons), _suggest(len(reasons)))
+    return Suspicion(annotator, tuple(reasons))
 
 
-def _suggest(signs: int) -> str:
+def suggestion(signs: int) -> str:
+    """What a lead may want to do about so many signs."""
     if signs == 0:
         return ""
     if signs == 1:

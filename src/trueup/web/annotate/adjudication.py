@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 from sqlalchemy import select
 
-from trueup.feedback import adjudication
-from trueup.feedback.reading import read_project
-from trueup.feedback.schema import item, template
-from trueup.feedback.store import Store
-from trueup.web.annotate.access import Adjudicator, Body, Database, ItemId, ProjectId
-from trueup.web.annotate.seatview import item_view
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import item, template
+from trueup.feedback.workflow import adjudication
+from trueup.web.annotate.assignment_view import ItemView, item_view
+from trueup.web.annotate.paths import ItemId, ProjectId
+from trueup.web.shell.access import Adjudicator, Body, Database, Reply
 
 router = APIRouter()
 
 
-class Blind(Body):
+class BlindAnswer(Body):
     """One's own answer, before seeing the others'."""
 
     answer: dict[str, Any]
 
 
-class Verdict(Body):
+class FinalAnswer(Body):
     """The answer that stands, and why people differed."""
 
     answer: dict[str, Any]
@@ -32,43 +34,86 @@ class Verdict(Body):
     note: Annotated[str, Field(max_length=2000)] = ""
 
 
+class DisputedView(ItemView):
+    """A disputed item as an annotator would see it, with one's own answer if it was given already."""
+
+    blind: Any = None
+
+
+class NextDisputed(Reply):
+    """The item to settle."""
+
+    seat: DisputedView
+
+
+class NothingDisputed(Reply):
+    """Why there is no item to settle."""
+
+    seat: None = None
+    reason: Literal["done"] = "done"
+    message: str = "nothing is disputed here, or others are settling it"
+
+
+class PeerAnswerReply(Reply):
+    """One annotator's answer, with how reliable they are in this project."""
+
+    annotator: str
+    answer: Mapping[str, Any] | None
+    rationale: str
+    skip_reason: str | None
+    reliability: float | None
+
+
+class PeerAnswers(Reply):
+    """Everybody's answers."""
+
+    answers: list[PeerAnswerReply]
+
+
+class Settlement(Reply):
+    """The id of what was settled."""
+
+    id: str
+
+
 @router.get("/adjudication/{project_id}/next")
-def next_disputed(store: Database, who: Adjudicator, project_id: ProjectId) -> dict[str, Any]:
+def next_disputed_item(store: Database, who: Adjudicator, project_id: ProjectId) -> NextDisputed | NothingDisputed:
     """A disputed item as an annotator would see it; ``blind`` is one's own answer if it was given already."""
-    found = adjudication.next_disputed(store, project_id, who.id)
-    if found is None:
-        return {"seat": None, "reason": "done", "message": "nothing is disputed here, or others are settling it"}
-    return {"seat": item_view(store, found.item, project_id) | {"blind": found.blind}}
+    disputed = adjudication.next_disputed(store, project_id, who.id)
+    if disputed is None:
+        return NothingDisputed()
+    view = item_view(store, disputed.item, project_id)
+    return NextDisputed(seat=DisputedView(**dict(view), blind=disputed.blind))
 
 
 @router.post("/adjudication/{item_id}/blind")
-def blind(store: Database, who: Adjudicator, item_id: ItemId, body: Blind) -> dict[str, Any]:
+def submit_blind_answer(store: Database, who: Adjudicator, item_id: ItemId, body: BlindAnswer) -> PeerAnswers:
     """Give one's own answer; the reply tells all others', with how reliable each annotator is here."""
-    given = adjudication.give_blind(store, item_id, who.id, body.answer)
+    peers = adjudication.give_blind(store, item_id, who.id, body.answer)
     reliable = _reliability(store, item_id)
-    return {
-        "answers": [
-            {
-                "annotator": one.annotator,
-                "answer": one.answer,
-                "rationale": one.rationale,
-                "skip_reason": one.skip_reason,
-                "reliability": reliable.get(one.annotator),
-            }
-            for one in given
+    return PeerAnswers(
+        answers=[
+            PeerAnswerReply(
+                annotator=peer.annotator,
+                answer=peer.answer,
+                rationale=peer.rationale,
+                skip_reason=peer.skip_reason,
+                reliability=reliable.get(peer.annotator),
+            )
+            for peer in peers
         ]
-    }
+    )
 
 
 @router.post("/adjudication/{item_id}/settle")
-def settle(store: Database, who: Adjudicator, item_id: ItemId, body: Verdict) -> dict[str, Any]:
+def submit_final_answer(store: Database, who: Adjudicator, item_id: ItemId, body: FinalAnswer) -> Settlement:
     """Give the verdict."""
-    return {"id": adjudication.settle(store, item_id, who.id, body.answer, body.cause, body.note)}
+    return Settlement(id=adjudication.settle(store, item_id, who.id, body.answer, body.cause, body.note))
 
 
 def _reliability(store: Store, item_id: str) -> dict[str, float | None]:
     """Pseudonym -> share of each annotator's answers to known items that were right; absent where none was given."""
-    from trueup.feedback.judged import is_right
+    from trueup.feedback.store.judgments import is_right
 
     with store.read() as connection:
         of = connection.execute(
@@ -76,8 +121,8 @@ def _reliability(store: Store, item_id: str) -> dict[str, float | None]:
         ).scalar_one()
     judged = read_project(store, str(of))
     right: dict[str, list[bool]] = {}
-    for given in judged.judgments:
-        gold = judged.items[given.item].gold
-        if gold is not None and given.answer is not None:
-            right.setdefault(given.annotator, []).append(is_right(given.answer, gold))
-    return {name: round(sum(found) / len(found), 3) for name, found in right.items()}
+    for row in judged.judgments:
+        gold = judged.items[row.item].gold
+        if gold is not None and row.answer is not None:
+            right.setdefault(row.annotator, []).append(is_right(row.answer, gold))
+    return {name: round(sum(marks) / len(marks), 3) for name, marks in right.items()}

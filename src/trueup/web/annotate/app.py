@@ -5,19 +5,23 @@ create_app(Store("feedback.db"))
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from trueup import __version__
-from trueup.feedback.store import Store
-from trueup.web.annotate import adjudication, audit, auth, exports, pages, people, problems, projects, quality, queue
-from trueup.web.annotate.limits import Limits, LoginGuard
-from trueup.web.annotate.security import Gate
+from trueup.feedback.store.database import Store
+from trueup.web.annotate import adjudication, audit, auth, exports, pages, people, projects, quality, queue
+from trueup.web.shell import problems
+from trueup.web.shell.access import IMPORT_SCOPES, LEADS
+from trueup.web.shell.limits import Limits, LoginGuard
+from trueup.web.shell.pages import serve_files
+from trueup.web.shell.security import Doors, Gate
 
 API = "/api/v1"
+DOORS = Doors(f"{API}/auth/login", re.compile(rf"{API}/projects/[^/]+/import"), LEADS, IMPORT_SCOPES)
 HASHES_AT_ONCE = 2
 """Passwords that are checked at the same time: each takes 32 MiB and most of a core."""
 
@@ -44,10 +48,9 @@ def create_app(
         app.include_router(room.router, prefix=API)
     app.include_router(pages.signs, prefix=API)
     app.include_router(pages.signs)
-    if (pages.HERE / "static").is_dir():
-        app.mount("/static", StaticFiles(directory=pages.HERE / "static"), name="static")
+    serve_files(app, pages.HERE / "static")
     app.include_router(pages.router)
-    app.add_middleware(Gate, store=store, limits=limits, guard=app.state.guard, hosts=hosts)
+    app.add_middleware(Gate, store=store, limits=limits, guard=app.state.guard, doors=DOORS, hosts=hosts)
     return app
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, TemplateNotFound, select_autoescape
+from jinja2 import TemplateNotFound
 from sqlalchemy import text
 
 from trueup import __version__
-from trueup.web.annotate.access import Database
-from trueup.web.annotate.problems import NotFound
+from trueup.web.shell.access import Database, Reply
+from trueup.web.shell.pages import templates
+from trueup.web.shell.problems import NotFound
 
 HERE = Path(__file__).parent
 PAGES = {"": "projects", "login": "login", "annotate": "annotate", "adjudicate": "adjudicate", "lead": "lead"}
@@ -22,9 +22,21 @@ PAGES |= {"admin": "admin"}
 router = APIRouter(include_in_schema=False)
 signs = APIRouter()
 
-_templates = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True), auto_reload=False
-)
+_templates = templates(HERE / "templates")
+
+
+class Alive(Reply):
+    """The process answers, and which version it is."""
+
+    ok: bool
+    version: str
+
+
+class Ready(Reply):
+    """The database answers, and which kind it is."""
+
+    ok: bool
+    database: str
 
 
 def _page(name: str) -> HTMLResponse:
@@ -54,14 +66,14 @@ def project_page(page: str, project_id: str) -> HTMLResponse:
 
 
 @signs.get("/healthz")
-def alive() -> dict[str, Any]:
+def alive() -> Alive:
     """The process answers."""
-    return {"ok": True, "version": __version__}
+    return Alive(ok=True, version=__version__)
 
 
 @signs.get("/readyz")
-def ready(store: Database) -> dict[str, Any]:
+def ready(store: Database) -> Ready:
     """The database answers too."""
     with store.read() as connection:
         connection.execute(text("SELECT 1"))
-    return {"ok": True, "database": store.dialect}
+    return Ready(ok=True, database=store.dialect)

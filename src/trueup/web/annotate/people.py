@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from trueup.feedback import desk
-from trueup.feedback.accounts import change_person, hash_password
-from trueup.feedback.projects import add_person
-from trueup.feedback.schema import person
-from trueup.web.annotate.access import Admin, Body, Database, require
+from trueup.feedback.store.accounts import change_person, hash_password
+from trueup.feedback.store.projects import add_person
+from trueup.feedback.store.schema import person
+from trueup.feedback.workflow import dashboard
+from trueup.feedback.workflow.summaries import PersonSummary
+from trueup.web.annotate.paths import require
+from trueup.web.shell.access import Admin, Body, Database
 
 router = APIRouter()
 
@@ -21,7 +23,7 @@ Role = Literal["admin", "lead", "adjudicator", "annotator", "viewer"]
 class NewPerson(Body):
     """An account to make; without a password nobody can sign in to it."""
 
-    handle: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(.*\S)?$")]
+    handle: Annotated[str, Field(min_length=1, max_length=80)]
     role: Role = "annotator"
     password: str | None = None
 
@@ -35,22 +37,22 @@ class PersonChange(Body):
 
 
 @router.get("/people")
-def list_people(store: Database, who: Admin) -> list[dict[str, Any]]:
+def list_people(store: Database, who: Admin) -> list[PersonSummary]:
     """Everybody."""
-    return desk.people(store)
+    return dashboard.people(store)
 
 
 @router.post("/people", status_code=201)
-def create_person(store: Database, who: Admin, body: NewPerson) -> dict[str, Any]:
+def create_person(store: Database, who: Admin, body: NewPerson) -> PersonSummary:
     """A new account."""
-    hashed = hash_password(body.password) if body.password else None
-    made = add_person(store, body.handle, role=body.role, password_hash=hashed)
-    return next(row for row in desk.people(store) if row["id"] == made)
+    hashed = hash_password(body.password, body.handle) if body.password is not None else None
+    person_id = add_person(store, body.handle, role=body.role, password_hash=hashed)
+    return next(account for account in dashboard.people(store) if account.id == person_id)
 
 
 @router.patch("/people/{person_id}")
-def patch_person(store: Database, who: Admin, person_id: str, body: PersonChange) -> dict[str, Any]:
+def patch_person(store: Database, who: Admin, person_id: str, body: PersonChange) -> PersonSummary:
     """Change an account; its sessions end."""
     require(store, person, person_id)
     change_person(store, person_id, actor=who.pseudonym, active=body.active, role=body.role, password=body.password)
-    return next(row for row in desk.people(store) if row["id"] == person_id)
+    return next(account for account in dashboard.people(store) if account.id == person_id)

@@ -1,8 +1,9 @@
-"""The annotator's calls: the next seat, signs of life, drafts, judgments, corrections, flags."""
+"""The annotator's calls: the next assignment, signs of life, drafts, judgments, corrections, flags."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
@@ -10,15 +11,17 @@ from pydantic import Field
 from sqlalchemy import select
 
 from trueup.errors import DataError
-from trueup.feedback import assignment
-from trueup.feedback.accounts import Principal
-from trueup.feedback.assignment import Nothing, next_seat, shown_ids
-from trueup.feedback.judgments import Taken, flag_item, submit, supersede
-from trueup.feedback.schema import judgment, seat
-from trueup.feedback.store import Store
-from trueup.web.annotate.access import Annotator, Body, Database, ItemId, ProjectId
-from trueup.web.annotate.problems import NotFound
-from trueup.web.annotate.seatview import seat_view
+from trueup.feedback.store.accounts import Principal
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.item_rows import response_ids
+from trueup.feedback.store.schema import judgment, seat
+from trueup.feedback.workflow import assignment
+from trueup.feedback.workflow.assignment import Nothing, next_seat
+from trueup.feedback.workflow.judgments import SubmitResult, flag_item, submit, supersede
+from trueup.web.annotate.assignment_view import ItemView, assignment_view
+from trueup.web.annotate.paths import ItemId, ProjectId
+from trueup.web.shell.access import Annotator, Body, Database, Reply
+from trueup.web.shell.problems import NotFound
 
 router = APIRouter()
 
@@ -27,7 +30,7 @@ SeatToken = Annotated[str, Header(alias="X-Seat-Token", max_length=64)]
 A_DAY = 86_400_000
 
 
-class Judging(Body):
+class Submission(Body):
     """One answer, or the reason why there is none."""
 
     answer: dict[str, Any] | None = None
@@ -38,32 +41,88 @@ class Judging(Body):
     shown: Annotated[list[Annotated[str, Field(max_length=36)]], Field(max_length=9)] = Field(default_factory=list)
 
 
-class Flag(Body):
+class ItemReport(Body):
     """What is wrong with an item."""
 
     reason: Annotated[str, Field(min_length=1, max_length=40)]
     note: Annotated[str, Field(max_length=2000)] = ""
 
 
+class NextAssignment(Reply):
+    """What to judge now."""
+
+    seat: ItemView
+
+
+class NoAssignment(Reply):
+    """Why there is nothing to judge now."""
+
+    seat: None = None
+    reason: str
+    message: str
+
+
+class LeaseEnd(Reply):
+    """Until when an assignment is held."""
+
+    lease_until: str
+
+
+class JudgmentDetail(Reply):
+    """Right or wrong, and what was expected: for practice items only."""
+
+    right: bool
+    explanation: str | None
+    expected: Mapping[str, Any] | None
+
+
+class SubmissionReply(Reply):
+    """What became of a submission; ``replayed`` says that it was there already."""
+
+    judgment: str
+    surplus: bool
+    replayed: bool
+    feedback: JudgmentDetail | None
+
+    @classmethod
+    def of(cls, result: SubmitResult) -> SubmissionReply:
+        """From what the store did."""
+        detail = result.feedback
+        return cls(
+            judgment=result.judgment,
+            surplus=result.surplus,
+            replayed=result.replayed,
+            feedback=None
+            if detail is None
+            else JudgmentDetail(right=detail.correct, explanation=detail.explanation, expected=detail.expected),
+        )
+
+
+class FlagReply(Reply):
+    """The id of a report."""
+
+    id: str
+
+
 @router.post("/projects/{project_id}/next")
-def take_next(store: Database, who: Annotator, project_id: ProjectId) -> dict[str, Any]:
-    """The seat that one holds, or a new one, or why there is none."""
-    found = next_seat(store, project_id, who.id)
-    if isinstance(found, Nothing):
-        return {"seat": None, "reason": found.reason, "message": found.message}
-    return {"seat": seat_view(store, found, project_id, who.id)}
+def next_assignment(store: Database, who: Annotator, project_id: ProjectId) -> NextAssignment | NoAssignment:
+    """The assignment that one holds, or a new one, or why there is none."""
+    held_or_new = next_seat(store, project_id, who.id)
+    if isinstance(held_or_new, Nothing):
+        return NoAssignment(reason=held_or_new.reason, message=held_or_new.message)
+    return NextAssignment(seat=assignment_view(store, held_or_new, project_id, who.id))
 
 
 @router.post("/seats/{seat_id}/heartbeat")
-def heartbeat(store: Database, who: Annotator, seat_id: str, token: SeatToken) -> dict[str, str]:
-    """Hold a seat for longer."""
+def extend_lease(store: Database, who: Annotator, seat_id: str, token: SeatToken) -> LeaseEnd:
+    """Hold an assignment for longer."""
     _own(store, seat_id, who)
-    return {"lease_until": assignment.heartbeat(store, seat_id, token)}
+    return LeaseEnd(lease_until=assignment.heartbeat(store, seat_id, token))
 
 
 @router.post("/seats/{seat_id}/release", status_code=204)
-def release(store: Database, who: Annotator, seat_id: str, token: SeatToken) -> Response:
-    """Give a seat back unanswered."""
+def release_assignment(store: Database, who: Annotator, seat_id: str, token: SeatToken) -> Response:
+    """Give an assignment back unanswered."""
     _own(store, seat_id, who)
     assignment.release(store, seat_id, token)
     return Response(status_code=204)
@@ -84,15 +143,15 @@ def keep_draft(
 
 
 @router.post("/items/{item_id}/judgments", status_code=201)
-def judge(
-    store: Database, who: Annotator, item_id: ItemId, key: Key, body: Judging, response: Response
-) -> dict[str, Any]:
+def submit_judgment(
+    store: Database, who: Annotator, item_id: ItemId, key: Key, body: Submission, response: Response
+) -> SubmissionReply:
     """Store a judgment; a retry with the same key gets the same reply and stores nothing."""
     if body.shown:
         with store.read() as connection:
-            if sorted(body.shown) != sorted(shown_ids(connection, item_id)):
+            if sorted(body.shown) != sorted(response_ids(connection, item_id)):
                 raise DataError("are not the responses of this item", where="shown", expected="each of them once")
-    taken = submit(
+    result = submit(
         store,
         item_id,
         who.id,
@@ -104,20 +163,20 @@ def judge(
         focus_lost=body.focus_lost,
         shown=tuple(body.shown) or None,
     )
-    response.status_code = 200 if taken.replayed else 201
-    return _taken(taken)
+    response.status_code = 200 if result.replayed else 201
+    return SubmissionReply.of(result)
 
 
 @router.post("/judgments/{judgment_id}/supersede", status_code=201)
-def correct(
-    store: Database, who: Annotator, judgment_id: str, key: Key, body: Judging, response: Response
-) -> dict[str, Any]:
+def correct_judgment(
+    store: Database, who: Annotator, judgment_id: str, key: Key, body: Submission, response: Response
+) -> SubmissionReply:
     """Correct one's own judgment while there is time."""
     with store.read() as connection:
         owner = connection.execute(select(judgment.c.person).where(judgment.c.id == judgment_id)).scalar()
     if owner != who.id:
         raise NotFound("there is no such judgment of yours", where="judgment")
-    taken = supersede(
+    result = supersede(
         store,
         judgment_id,
         who.id,
@@ -128,14 +187,18 @@ def correct(
         active_ms=body.active_ms,
         focus_lost=body.focus_lost,
     )
-    response.status_code = 200 if taken.replayed else 201
-    return _taken(taken)
+    response.status_code = 200 if result.replayed else 201
+    return SubmissionReply.of(result)
 
 
 @router.post("/items/{item_id}/flag", status_code=201)
-def flag(store: Database, who: Annotator, item_id: ItemId, body: Flag) -> dict[str, str]:
+def report_item(
+    store: Database, who: Annotator, item_id: ItemId, key: Key, body: ItemReport, response: Response
+) -> FlagReply:
     """Tell the leads that something is wrong with an item."""
-    return {"id": flag_item(store, item_id, who.id, body.reason, body.note)}
+    flag_id, replayed = flag_item(store, item_id, who.id, body.reason, body.note, key=key)
+    response.status_code = 200 if replayed else 201
+    return FlagReply(id=flag_id)
 
 
 def _own(store: Store, seat_id: str, who: Principal) -> None:
@@ -144,15 +207,3 @@ def _own(store: Store, seat_id: str, who: Principal) -> None:
         owner = connection.execute(select(seat.c.person).where(seat.c.id == seat_id)).scalar()
     if owner is not None and owner != who.id:
         raise NotFound("there is no such seat of yours", where="seat")
-
-
-def _taken(taken: Taken) -> dict[str, Any]:
-    told = taken.feedback
-    return {
-        "judgment": taken.judgment,
-        "surplus": taken.surplus,
-        "replayed": taken.replayed,
-        "feedback": None
-        if told is None
-        else {"right": told["correct"], "explanation": told["explanation"], "expected": told["expected"]},
-    }

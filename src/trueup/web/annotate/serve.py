@@ -6,45 +6,21 @@ it that speaks TLS.
 
 from __future__ import annotations
 
-import ipaddress
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-
-import uvicorn
 
 from trueup.errors import UsageError
-from trueup.feedback.accounts import has_admin, set_admin
-from trueup.feedback.store import Store
+from trueup.feedback.store.accounts import has_admin, set_admin
+from trueup.feedback.store.database import Store
 from trueup.web.annotate.app import create_app
-from trueup.web.annotate.limits import Limits
+from trueup.web.shell.limits import Limits
+from trueup.web.shell.server import is_loopback, run
 
 ADMIN = "admin"
 """Handle of the admin that ``--admin-password`` makes."""
 
-DRAIN_SECONDS = 20
-"""How long requests that have begun may take to end after SIGTERM."""
 
-
-class Server(uvicorn.Server):
-    """A server that tells its address once it listens."""
-
-    def __init__(self, config: uvicorn.Config, tell: Callable[[str], None]) -> None:
-        super().__init__(config)
-        self.tell = tell
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Open the socket, then tell the address."""
-        await super().startup(sockets=None)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            self.tell(f"http://{shown}:{port}/")
-
-
-def serve(
+def serve_feedback(
     db: str,
     host: str = "127.0.0.1",
     port: int = 8400,
@@ -90,40 +66,4 @@ def serve(
         names = {name.lower() for name in allow_hosts}
         hosts = frozenset(names | {"localhost", "127.0.0.1", "::1"}) if local or names else None
         app = create_app(store, exports_dir=exports_dir, limits=limits, hosts=hosts)
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,  # it would hold addresses of people
-            server_header=False,
-            proxy_headers=proxy is not None,
-            forwarded_allow_ips=proxy or "",
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            lifespan="off",
-        )
-        _run(Server(config, tell), host, port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach an address; names other than ``localhost`` are taken to be public."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _run(server: Server, host: str, port: int) -> None:
-    if threading.current_thread() is threading.main_thread():
-        # uvicorn raises the signal again after it has drained; this lets the database be closed in peace.
-        signal.signal(signal.SIGTERM, _drained)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        return
-    except SystemExit:  # uvicorn's way of saying that the address cannot be bound; its log says why
-        raise UsageError(f"cannot listen on {host}:{port}", where="--port", fix="choose another port") from None
-
-
-def _drained(number: int, frame: FrameType | None) -> None:
-    """The drain is over; nothing is left to do."""
+        run(app, host, port, proxy=proxy, limits=limits or Limits(), tell=tell)

@@ -1,14 +1,15 @@
 // Settling disputed items: own answer first, blind; then everybody's answers; then a verdict with its cause.
 
-import { get, post, seg, words } from "./api.js";
-import { button, cap, field, h, radios, show } from "./dom.js";
+import { get, post, seg, words } from "./shell/api.js";
+import { button, cap, field, h, radios, show } from "./shell/dom.js";
 import { inWords } from "./feedback.js";
 import { consult } from "./guideline.js";
 import { help } from "./help.js";
 import { Keys } from "./keys.js";
 import { contextCard, promptCard } from "./panels.js";
-import { announce, attempt, idInPath, main, open } from "./shell.js";
-import { table } from "./table.js";
+import { open } from "./room.js";
+import { announce, attempt, idInPath, main } from "./shell/page.js";
+import { table } from "./shell/table.js";
 import { makeTask } from "./tasks/index.js";
 
 const CAUSES = [
@@ -27,13 +28,13 @@ class Bench {
   async next() {
     this.keys.bind({});
     const reply = await get(`/adjudication/${seg(this.project)}/next`);
-    const seat = "seat" in reply ? reply.seat : reply;
-    if (!seat) {
+    const disputed = "seat" in reply ? reply.seat : reply;
+    if (!disputed) {
       return show(main(), h("section", { class: "card centre", role: "status" }, h("h1", {}, "Nothing to settle"),
         h("p", {}, reply.message ?? ""), h("p", { class: "row middle" }, button("Look again", () => attempt(() => this.next()), { class: "primary" }), h("a", { class: "button", href: "/" }, "All projects"))));
     }
-    this.seat = seat;
-    this.task = makeTask(seat, { changed: () => (this.missing.textContent = ""), say: (text, warn) => this.say(text, warn) });
+    this.disputed = disputed;
+    this.task = makeTask(disputed, { changed: () => (this.missing.textContent = ""), say: (text, warn) => this.say(text, warn) });
     return this.draw("Your own answer first", "The others’ answers are shown once you have given yours.", "Show all answers", () => this.blind());
   }
 
@@ -43,18 +44,18 @@ class Bench {
   }
 
   draw(title, hint, label, go, ...below) {
-    const { seat } = this;
+    const { disputed } = this;
     const act = () => attempt(go);
     const submit = button(h("span", {}, label, " ", cap("submit")), act, { class: "primary", data: { shortcut: "submit" } });
     const guide = () => attempt(() => consult(this.project));
-    const keyHelp = () => help(this.keys, seat.kind, () => this.keys.paint(document));
-    show(main(), h("div", { class: `work kind-${seat.kind}` },
+    const keyHelp = () => help(this.keys, disputed.kind, () => this.keys.paint(document));
+    show(main(), h("div", { class: `work kind-${disputed.kind}` },
       h("div", { class: "strip" }, h("div", {}, h("h1", {}, title), h("p", { class: "muted" }, hint)),
         h("div", { class: "row" }, button("Guideline", guide, { class: "small quiet" }), button("Keys", keyHelp, { class: "small quiet" }))),
-      promptCard(seat.prompt), contextCard(seat.context), below.length ? below[0] : null, this.task.element, below.slice(1),
+      promptCard(disputed.prompt), contextCard(disputed.context), below.length ? below[0] : null, this.task.element, below.slice(1),
       h("div", { class: "bar" }, this.missing, submit)));
     this.missing.textContent = "";
-    this.keys.bind({ ...this.task.actions, submit: act, guide, help: keyHelp, why: () => main().querySelector("textarea.note")?.focus() }, seat.kind);
+    this.keys.bind({ ...this.task.actions, submit: act, guide, help: keyHelp, why: () => main().querySelector("textarea.note")?.focus() }, disputed.kind);
     this.keys.paint(main());
     window.scrollTo(0, 0);
     main().focus({ preventScroll: true });
@@ -83,15 +84,15 @@ class Bench {
     const answer = this.answer();
     if (!answer) return undefined;
     return this.once(async () => {
-      const { answers } = await post(`/adjudication/${seg(this.seat.item)}/blind`, { answer });
+      const { answers } = await post(`/adjudication/${seg(this.disputed.item)}/blind`, { answer });
       this.settle(answers, answer);
     });
   }
 
-  settle(answers, mine) {
-    const { seat } = this;
-    const rows = [{ annotator: "You, blind", answer: inWords(mine, seat), rationale: null, reliability: null },
-      ...answers.map((one) => ({ annotator: one.annotator, answer: inWords(one.answer, seat), rationale: one.rationale || null, reliability: one.reliability }))];
+  settle(answers, blindAnswer) {
+    const { disputed } = this;
+    const rows = [{ annotator: "You, blind", answer: inWords(blindAnswer, disputed), rationale: null, reliability: null },
+      ...answers.map((peer) => ({ annotator: peer.annotator, answer: inWords(peer.answer, disputed), rationale: peer.rationale || null, reliability: peer.reliability }))];
     let cause = null;
     const causes = radios("Why did they differ?", CAUSES.map(([value, label, hint]) => ({ value, label, hint })), (value) => {
       cause = value;
@@ -103,7 +104,7 @@ class Bench {
       if (!answer) return undefined;
       if (!cause) return this.say("Choose why they differed.", true);
       return this.once(async () => {
-        await post(`/adjudication/${seg(seat.item)}/settle`, { answer, cause, note: note.value.trim() });
+        await post(`/adjudication/${seg(disputed.item)}/settle`, { answer, cause, note: note.value.trim() });
         announce("Settled");
         await this.next();
       });

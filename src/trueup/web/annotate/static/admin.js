@@ -1,18 +1,19 @@
 // Administration: people, one's own access tokens, the audit log.
 
-import { get, patch, post, remove, seg, words } from "./api.js";
-import { ask } from "./dialog.js";
-import { button, field, h, show } from "./dom.js";
-import { announce, attempt, main, notify, open } from "./shell.js";
-import { table } from "./table.js";
-import { tabs } from "./tabs.js";
+import { get, patch, post, remove, seg, words } from "./shell/api.js";
+import { ask } from "./shell/dialog.js";
+import { button, field, h, show } from "./shell/dom.js";
+import { open } from "./room.js";
+import { announce, attempt, main, notify } from "./shell/page.js";
+import { table } from "./shell/table.js";
+import { tabs } from "./shell/tabs.js";
 
 const ROLES = ["annotator", "adjudicator", "lead", "viewer", "admin"];
 const SCOPES = { annotate: "judge items", read: "read projects and quality", lead: "run projects", admin: "administer", ingest: "send training runs" };
 const select = (values, value) => {
-  const made = h("select", {}, values.map((one) => h("option", { value: one }, one)));
-  if (value) made.value = value;
-  return made;
+  const element = h("select", {}, values.map((option) => h("option", { value: option }, option)));
+  if (value) element.value = value;
+  return element;
 };
 
 async function setPassword(person) {
@@ -100,17 +101,17 @@ async function tokens(panel) {
 async function audit(panel) {
   const verdict = h("p", { role: "status", "aria-live": "polite" });
   const check = button("Verify the whole chain", () => attempt(async () => {
-    const found = await get("/audit/verify");
-    const ok = found.ok ?? found.broken == null;
+    const reply = await get("/audit/verify");
+    const ok = reply.ok ?? reply.broken == null;
     show(verdict, h("strong", {}, ok ? "✓ The chain is whole." : "✗ The chain is broken."), " ",
-      Object.entries(found).filter(([name]) => name !== "ok").map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · "));
+      Object.entries(reply).filter(([name]) => name !== "ok").map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · "));
     if (!ok) notify("The audit log was changed after it was written.", "bad");
   }));
   const since = h("input", { type: "date" });
   const list = h("div", {});
   const load = async () => {
-    const found = await get(`/audit${since.value ? `?since=${encodeURIComponent(`${since.value}T00:00:00.000000Z`)}` : ""}`);
-    const rows = Array.isArray(found) ? found : found.events;
+    const reply = await get(`/audit${since.value ? `?since=${encodeURIComponent(`${since.value}T00:00:00.000000Z`)}` : ""}`);
+    const rows = Array.isArray(reply) ? reply : reply.events;
     show(list, rows.length ? table("Audit log", rows, { hide: ["hash", "previous"] }) : h("p", { class: "muted" }, "Nothing in this time."));
   };
   since.addEventListener("change", () => attempt(load));

@@ -1,9 +1,9 @@
 // The guideline of a project: shown, and acknowledged once for each version.
 // Its HTML is made and sanitised by the server; it is the only HTML that these pages ever show, and is checked again.
 
-import { get, post, seg } from "./api.js";
-import { ask } from "./dialog.js";
-import { h } from "./dom.js";
+import { get, post, seg } from "./shell/api.js";
+import { ask } from "./shell/dialog.js";
+import { h } from "./shell/dom.js";
 
 const ALLOWED = new Set([
   "A", "B", "BLOCKQUOTE", "BR", "CODE", "DD", "DEL", "DIV", "DL", "DT", "EM", "H1", "H2", "H3", "H4", "H5", "H6", "HR",
@@ -36,7 +36,7 @@ export function acknowledge(id) {
 
 /** Shows the guideline over the present work. */
 export async function consult(project) {
-  const found = await newest(project);
-  const content = found ? trusted(found.html) : h("p", {}, "This project has no guideline yet.");
-  return ask(found ? `Guideline, version ${found.number}` : "Guideline", [content], { className: "wide" });
+  const guideline = await newest(project);
+  const content = guideline ? trusted(guideline.html) : h("p", {}, "This project has no guideline yet.");
+  return ask(guideline ? `Guideline, version ${guideline.number}` : "Guideline", [content], { className: "wide" });
 }

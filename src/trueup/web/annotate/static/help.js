@@ -1,7 +1,7 @@
 // The help overlay: what every key does here, and a way to change it.
 
-import { ask } from "./dialog.js";
-import { button, h, show } from "./dom.js";
+import { ask } from "./shell/dialog.js";
+import { button, h, show } from "./shell/dom.js";
 import { chord, readable } from "./keys.js";
 
 /** Opens the overlay for a task kind; `changed` is called when a key is another one now. */

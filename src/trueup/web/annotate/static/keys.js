@@ -1,6 +1,6 @@
 // Shortcuts: one table, remappable, stored in this browser, off inside text fields and dialogs.
 
-import { forget, keep, recall } from "./storage.js";
+import { forget, keep, recall } from "./shell/storage.js";
 
 const digits = (kinds, labels) =>
   labels.map(([key, label]) => ({ id: `${kinds[0]}.${key}`, key, label, kinds }));
@@ -62,8 +62,8 @@ export function readable(key) {
   return key.split("+").map((part) => SHOWN[part] ?? (part.length === 1 ? part.toUpperCase() : part)).join("+");
 }
 
-function meet(one, other) {
-  return !one.kinds || !other.kinds || one.kinds.some((kind) => other.kinds.includes(kind));
+function meet(action, other) {
+  return !action.kinds || !other.kinds || action.kinds.some((kind) => other.kinds.includes(kind));
 }
 
 export class Keys {
@@ -93,7 +93,7 @@ export class Keys {
 
   /** Gives an action another key; returns the action that has it already, and then changes nothing. */
   remap(id, key) {
-    const action = ACTIONS.find((one) => one.id === id);
+    const action = ACTIONS.find((action) => action.id === id);
     const taken = ACTIONS.find((other) => other.id !== id && meet(action, other) && this.of(other.id) === key);
     if (taken) return taken;
     this.changed = { ...this.changed, [id]: key };
@@ -136,7 +136,7 @@ export class Keys {
     if (!this.on || !pressed) return;
     if (pressed.endsWith("Space") && target.closest(PRESSED_BY_SPACE)) return;
     if (pressed === "Enter" && target.closest(PRESSED_BY_ENTER)) return;
-    const action = this.table(this.kind).find((one) => one.key === pressed && this.actions.has(one.id));
+    const action = this.table(this.kind).find((action) => action.key === pressed && this.actions.has(action.id));
     if (action) this.run(action.id, event);
   }
 

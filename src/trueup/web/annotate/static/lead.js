@@ -1,47 +1,48 @@
 // The lead's desk of one project.
 
-import { get, patch, seg, words } from "./api.js";
-import { field, h, show } from "./dom.js";
-import { agreement } from "./lead/agreement.js";
-import { annotators } from "./lead/annotators.js";
-import { bias } from "./lead/bias.js";
-import { disagreement } from "./lead/disagreement.js";
-import { gold } from "./lead/gold.js";
-import { guidelines } from "./lead/guidelines.js";
-import { exchange } from "./lead/exchange.js";
-import { announce, atLeast, attempt, badge, idInPath, main, open } from "./shell.js";
-import { bars, table } from "./table.js";
-import { tabs } from "./tabs.js";
+import { get, patch, seg, words } from "./shell/api.js";
+import { field, h, show } from "./shell/dom.js";
+import { agreementPanel } from "./lead/agreement.js";
+import { annotatorPanel } from "./lead/annotators.js";
+import { biasPanel } from "./lead/bias.js";
+import { disagreementPanel } from "./lead/disagreement.js";
+import { goldPanel } from "./lead/gold.js";
+import { guidelinePanel } from "./lead/guidelines.js";
+import { exchangePanel } from "./lead/exchange.js";
+import { open } from "./room.js";
+import { announce, atLeast, attempt, badge, idInPath, main } from "./shell/page.js";
+import { bars, table } from "./shell/table.js";
+import { tabs } from "./shell/tabs.js";
 
 const STATES = ["draft", "live", "paused", "closed"];
 
-function left(found, done) {
+function left(progress, done) {
   if (done) return "Everything is judged.";
-  if (found.eta_hours === null) return "No estimate yet: too few judgments.";
-  return `About ${found.eta_hours < 1 ? "an hour or less" : `${Math.round(found.eta_hours)} hours`} of work left at the present speed.`;
+  if (progress.eta_hours === null) return "No estimate yet: too few judgments.";
+  return `About ${progress.eta_hours < 1 ? "an hour or less" : `${Math.round(progress.eta_hours)} hours`} of work left at the present speed.`;
 }
 
-async function progress(panel, project) {
-  const found = await get(`/projects/${seg(project)}/progress`);
-  const streams = found.by_stream.map((row) => {
+async function progressPanel(panel, project) {
+  const progress = await get(`/projects/${seg(project)}/progress`);
+  const streams = progress.by_stream.map((row) => {
     const share = row.items ? row.satisfied / row.items : 0;
     return { ...row, done: h("span", { class: "meter" }, h("progress", { max: 1, value: share, "aria-label": `${row.stream} done` }), `${Math.floor(100 * share)} %`) };
   });
-  const done = streams.length > 0 && found.by_stream.every((row) => row.satisfied === row.items);
-  show(panel, h("section", { class: "card" }, h("h2", {}, "Progress"), streams.length > 0 && h("p", {}, left(found, done)),
+  const done = streams.length > 0 && progress.by_stream.every((row) => row.satisfied === row.items);
+  show(panel, h("section", { class: "card" }, h("h2", {}, "Progress"), streams.length > 0 && h("p", {}, left(progress, done)),
     streams.length ? table("Progress by stream", streams) : h("p", { class: "muted" }, "No items yet. Import some.")),
-  bars("Judgments a day", found.per_day));
+  bars("Judgments a day", progress.per_day));
 }
 
 const TABS = [
-  ["progress", "Progress", progress],
-  ["agreement", "Agreement", agreement],
-  ["annotators", "Annotators", annotators],
-  ["bias", "Bias", bias],
-  ["disagreement", "Disagreement", disagreement],
-  ["gold", "Gold", gold],
-  ["guidelines", "Guidelines", guidelines],
-  ["exchange", "Import and export", exchange],
+  ["progress", "Progress", progressPanel],
+  ["agreement", "Agreement", agreementPanel],
+  ["annotators", "Annotators", annotatorPanel],
+  ["bias", "Bias", biasPanel],
+  ["disagreement", "Disagreement", disagreementPanel],
+  ["gold", "Gold", goldPanel],
+  ["guidelines", "Guidelines", guidelinePanel],
+  ["exchange", "Import and export", exchangePanel],
 ];
 const WRITES = new Set(["guidelines", "exchange"]);
 
@@ -57,7 +58,7 @@ function stateSwitch(project) {
 
 async function start(person) {
   const id = idInPath();
-  const project = (await get("/projects")).find((one) => one.id === id);
+  const project = (await get("/projects")).find((candidate) => candidate.id === id);
   if (!project) return show(main(), h("section", { class: "card centre" }, h("h1", {}, "No such project"), h("a", { href: "/" }, "All projects")));
   const lead = atLeast(person, "lead");
   const list = TABS.filter(([name]) => lead || !WRITES.has(name)).map(([name, label, draw]) => ({

@@ -1,8 +1,8 @@
 // The sign-in page.
 
-import { Offline, Problem, login, words } from "./api.js";
-import { field, h, show } from "./dom.js";
-import { main, themeSwitch } from "./shell.js";
+import { Offline, Problem, login, words } from "./shell/api.js";
+import { field, h, show } from "./shell/dom.js";
+import { main, themeSwitch } from "./shell/page.js";
 
 /** Only a path of this site is a place to go on to. */
 function onward() {

@@ -1,7 +1,7 @@
 // A text in which stretches can be selected and marked, by keyboard as by mouse. Offsets are Unicode code points.
 
-import { h, show } from "./dom.js";
-import { points, reveal, unitOf } from "./text.js";
+import { h, show } from "./shell/dom.js";
+import { points, reveal, unitOf } from "./shell/text.js";
 
 /** The text cut at every span's ends: [{from, to, spans: [index, ...]}], in UTF-16 offsets. */
 function cut(text, spans) {

@@ -1,8 +1,8 @@
 // How prompts and responses are shown: as text, in their own direction, with neutral names.
 
 import { diff } from "./diff.js";
-import { h, show, uid } from "./dom.js";
-import { measure, reveal } from "./text.js";
+import { h, show, uid } from "./shell/dom.js";
+import { measure, reveal } from "./shell/text.js";
 
 const SPEAKERS = { system: "System", user: "User", assistant: "Assistant", tool: "Tool" };
 
@@ -94,8 +94,8 @@ export function scrolling(panels, say) {
 }
 
 /** Name of a response as the annotator sees it. */
-export function nameOf(seat, id) {
-  const place = seat.responses.findIndex((response) => response.id === id);
-  if (seat.responses.length === 2 && seat.kind !== "ranking") return ["Left", "Right"][place] ?? "?";
-  return seat.responses.length > 1 ? `Response ${place + 1}` : "The response";
+export function nameOf(assignment, id) {
+  const place = assignment.responses.findIndex((response) => response.id === id);
+  if (assignment.responses.length === 2 && assignment.kind !== "ranking") return ["Left", "Right"][place] ?? "?";
+  return assignment.responses.length > 1 ? `Response ${place + 1}` : "The response";
 }

@@ -1,8 +1,9 @@
 // The list of projects: what is mine to do, and the doors to the other rooms.
 
-import { get, post, seg } from "./api.js";
-import { field, h, show } from "./dom.js";
-import { announce, atLeast, attempt, badge, main, open } from "./shell.js";
+import { get, post, seg } from "./shell/api.js";
+import { field, h, show } from "./shell/dom.js";
+import { open } from "./room.js";
+import { announce, atLeast, attempt, badge, main } from "./shell/page.js";
 
 const SAID = { draft: "being prepared", live: "open", paused: "paused", closed: "closed" };
 

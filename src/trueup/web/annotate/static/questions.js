@@ -1,8 +1,8 @@
 // The small dialogs of the annotation screen: skip with a reason, report a problem.
 
-import { post, seg } from "./api.js";
-import { ask } from "./dialog.js";
-import { field, h, radios } from "./dom.js";
+import { newKey, post, seg } from "./shell/api.js";
+import { ask } from "./shell/dialog.js";
+import { field, h, radios } from "./shell/dom.js";
 
 const SKIP = [
   ["not_understood", "I do not understand it"], ["not_my_field", "Not my field"], ["harmful_to_me", "It upsets or harms me"],
@@ -28,9 +28,17 @@ async function reasons(title, legend, list, confirm, noteLabel) {
 /** Why this item is skipped, or null. */
 export const askSkip = () => reasons("Skip this item", "Why?", SKIP, "Skip", "In your words (optional)");
 
+// A report that did not arrive keeps its key: trying again is the same report.
+const unsent = new Map();
+
 /** Reports a problem; returns whether it was reported. */
 export async function report(item) {
-  const given = await reasons("Report a problem", "What is wrong?", FLAGS, "Report", "Note for the lead (optional)");
-  if (given) await post(`/items/${seg(item)}/flag`, given);
-  return Boolean(given);
+  const reason = await reasons("Report a problem", "What is wrong?", FLAGS, "Report", "Note for the lead (optional)");
+  if (reason) {
+    const same = JSON.stringify([item, reason]);
+    if (!unsent.has(same)) unsent.set(same, newKey());
+    await post(`/items/${seg(item)}/flag`, reason, { "Idempotency-Key": unsent.get(same) });
+    unsent.delete(same);
+  }
+  return Boolean(reason);
 }

@@ -1,15 +1,16 @@
-// The annotator's way through a project: consent, guideline, then one seat after the other.
+// The annotator's way through a project: consent, guideline, then one assignment after the other.
 
-import { call, newKey, post, seg, words } from "./api.js";
-import { button, h, show } from "./dom.js";
+import { call, newKey, post, seg, words } from "./shell/api.js";
+import { button, h, show } from "./shell/dom.js";
 import { feedbackCard } from "./feedback.js";
 import { acknowledge, consult, newest, trusted } from "./guideline.js";
 import { help } from "./help.js";
 import { Keys } from "./keys.js";
 import { askSkip, report } from "./questions.js";
-import { Clock, Draft, Lease } from "./seat.js";
-import { announce, attempt, consented, idInPath, main, notify, open, saveState } from "./shell.js";
-import { keep } from "./storage.js";
+import { Clock, Draft, Lease } from "./assignment.js";
+import { consented, open } from "./room.js";
+import { announce, attempt, idInPath, main, notify, saveState } from "./shell/page.js";
+import { keep } from "./shell/storage.js";
 import { Work } from "./work.js";
 
 const UNDO_MS = 10 * 60_000;
@@ -19,13 +20,13 @@ const SOON_MS = 700;
 
 const EMPTY = {
   done: "All done here", not_qualified: "Practice first", paused: "The project is paused", all_leased: "Others have the last items",
-  guideline_not_acknowledged: "There is a new guideline",
+  guideline_not_acknowledged: "There is a new guideline", unusable_settings: "A setting of this task has to be mended",
 };
 
 class Queue {
   constructor(project, person, outbox) {
     Object.assign(this, { project, person, outbox, keys: new Keys(), work: null, last: null, worked: 0, reminded: 0 });
-    outbox.watch(({ state }) => state === "waiting" && this.waiting?.());
+    outbox.watch(({ state, problem }) => state === "waiting" && this.waiting?.(problem));
   }
 
   async start() {
@@ -57,7 +58,7 @@ class Queue {
     window.scrollTo(0, 0);
   }
 
-  /** Asks for the next seat, and shows it or the reason why there is none. */
+  /** Asks for the next assignment, and shows it or the reason why there is none. */
   async advance() {
     this.leave();
     clearTimeout(this.again);
@@ -84,24 +85,24 @@ class Queue {
   }
 
   async read() {
-    const found = await newest(this.project);
-    if (!found) return this.stuck("The guideline is missing", "The server asks for a guideline that it does not have.");
+    const guideline = await newest(this.project);
+    if (!guideline) return this.stuck("The guideline is missing", "The server asks for a guideline that it does not have.");
     const go = button("I have read it", () => attempt(async () => {
-      await acknowledge(found.id);
+      await acknowledge(guideline.id);
       await this.advance();
     }), { class: "primary" });
-    this.page(h("section", { class: "card reading" }, h("p", { class: "muted" }, `Guideline, version ${found.number}`),
-      trusted(found.html), h("p", {}, go)));
+    this.page(h("section", { class: "card reading" }, h("p", { class: "muted" }, `Guideline, version ${guideline.number}`),
+      trusted(guideline.html), h("p", {}, go)));
     main().focus();
     return undefined;
   }
 
-  mount(seat, held = null) {
-    const correcting = held !== null;
-    const draft = correcting ? null : new Draft(this.person.id, seat, saveState);
+  mount(assignment, previous = null) {
+    const correcting = previous !== null;
+    const draft = correcting ? null : new Draft(this.person.id, assignment, saveState);
     this.clock = new Clock();
-    this.lease = correcting ? null : new Lease(seat, this.clock, () => this.lost());
-    this.work = new Work(seat, {
+    this.lease = correcting ? null : new Lease(assignment, this.clock, () => this.lost());
+    this.work = new Work(assignment, {
       keys: this.keys, draft, correcting,
       submit: (body) => this.send(body),
       skip: () => attempt(() => this.skip()),
@@ -109,10 +110,10 @@ class Queue {
       undo: () => this.undo(),
       cancel: () => this.advance(),
       guide: () => attempt(() => consult(this.project)),
-      help: () => help(this.keys, seat.kind, () => this.keys.paint(document)),
+      help: () => help(this.keys, assignment.kind, () => this.keys.paint(document)),
       stop: () => this.stop(),
     });
-    const content = held ?? draft.read();
+    const content = previous ?? draft.read();
     if (content) this.work.restore(content);
     if (content && !correcting) saveState("Draft restored", "good");
     this.display();
@@ -120,7 +121,7 @@ class Queue {
 
   display() {
     show(main(), this.work.element);
-    this.keys.bind(this.work.actions(), this.work.seat.kind);
+    this.keys.bind(this.work.actions(), this.work.assignment.kind);
     this.keys.paint(main());
     window.scrollTo(0, 0);
     if (this.work.task.focus) this.work.task.focus();
@@ -133,52 +134,54 @@ class Queue {
   }
 
   async skip() {
-    const given = await askSkip();
-    if (given) this.send({ answer: null, skip_reason: given.reason, rationale: given.note });
+    const reason = await askSkip();
+    if (reason) this.send({ answer: null, skip_reason: reason.reason, rationale: reason.note });
   }
 
   async flag() {
-    if (await report(this.work.seat.item)) notify("Reported. A lead will look at it; please judge or skip the item.");
+    if (await report(this.work.assignment.item)) notify("Reported. A lead will look at it; please judge or skip the item.");
   }
 
   /** Hands a finished answer to the outbox and goes on once the server has it. */
   async send(body) {
     const { work, correcting } = { work: this.work, correcting: this.work.does.correcting };
-    const { seat } = work;
+    const { assignment } = work;
     work.hold(true);
-    const path = correcting ? `/judgments/${seg(this.last.judgment)}/supersede` : `/items/${seg(seat.item)}/judgments`;
+    this.keys.bind({});
+    const path = correcting ? `/judgments/${seg(this.last.judgment)}/supersede` : `/items/${seg(assignment.item)}/judgments`;
     const entry = {
       key: newKey(),
       path,
       draft: correcting ? undefined : work.does.draft.name,
-      body: { ...body, active_ms: this.clock.activeMs, focus_lost: this.clock.lost, shown: seat.responses.map((one) => one.id) },
+      body: { ...body, active_ms: this.clock.activeMs, focus_lost: this.clock.lost, shown: assignment.responses.map((response) => response.id) },
     };
     work.does.draft?.close();
     const content = work.content();
-    this.waiting = () => this.showWaiting();
+    this.waiting = (problem) => this.showWaiting(problem);
     const soon = setTimeout(() => saveState("Still sending…", "busy"), SOON_MS);
     try {
       const reply = await this.outbox.send(entry);
-      this.last = { judgment: reply.judgment, seat, content: body.answer ? content : { rationale: body.rationale }, at: Date.now() };
+      if (this.work !== work) return announce("An earlier answer has been sent");
+      this.last = { judgment: reply.judgment, assignment, content: body.answer ? content : { rationale: body.rationale }, at: Date.now() };
       this.waiting = null;
       this.worked += entry.body.active_ms;
-      await this.answered(reply, seat);
+      await this.answered(reply, assignment);
     } catch (error) {
-      this.waiting = null;
       this.refused(work, error);
     } finally {
       clearTimeout(soon);
     }
+    return undefined;
   }
 
-  async answered(reply, seat) {
+  async answered(reply, assignment) {
     if (reply.surplus) notify("Your answer came after the hold on the item had ended. It is kept and counts as an extra one.");
     if (!reply.feedback) {
       announce("Submitted");
       return this.advance();
     }
     this.leave();
-    const card = feedbackCard(reply.feedback, seat, () => this.advance());
+    const card = feedbackCard(reply.feedback, assignment, () => this.advance());
     this.page(card.element);
     this.keys.bind({ submit: () => this.advance(), undo: () => this.undo() });
     return card.focus();
@@ -186,29 +189,46 @@ class Queue {
 
   refused(work, error) {
     if (this.work !== work) return;
+    this.waiting = null;
     work.hold(false);
     this.display();
     work.missing.textContent = words(error);
     saveState("Not saved", "warn");
     if (!work.does.correcting) {
       work.does.draft.save(work.content());
-      work.missing.append(" ", button("Next item", () => this.advance(), { class: "small" }));
+      work.missing.append(" ", button("Next item", () => this.goOn(), { class: "small" }));
     }
   }
 
-  showWaiting() {
+  showWaiting(problem) {
     if (!this.work?.busy || main().querySelector(".waiting")) return;
+    const why = problem.status ? `The server could not take it yet: ${words(problem)} It is tried again by itself` : "There is no connection to the server. It will be sent as soon as there is one";
     this.page(h("section", { class: "card centre waiting", role: "status" }, h("h1", {}, "Your answer is safe on this device"),
-      h("p", {}, "There is no connection to the server. It will be sent as soon as there is one; you need not wait here."),
-      button("Try now", () => this.outbox.flush(), { class: "primary" })));
+      h("p", {}, `${why}; you need not wait here.`),
+      h("p", { class: "row middle" }, button("Try now", () => this.outbox.flush(), { class: "primary" }),
+        problem.status && button("Go on with another item", () => this.goOn()))));
+  }
+
+  /** Gives the present item back and asks for the next one; the answer to it stays in the outbox. */
+  async goOn() {
+    const { assignment } = this.work;
+    this.waiting = null;
+    this.leave();
+    await this.release(assignment);
+    await this.advance();
+  }
+
+  /** The item goes to others at once; if that fails its lease simply runs out. */
+  release(assignment) {
+    return call("POST", `/seats/${seg(assignment.id)}/release`, { body: {}, headers: { "X-Seat-Token": assignment.token } }).catch(() => null);
   }
 
   undo() {
     if (!this.last) return this.sayNo("There is no answer of this visit to correct.");
     if (Date.now() - this.last.at > UNDO_MS) return this.sayNo("The time to correct the last answer is over. Report the item instead.");
-    const { seat, content } = this.last;
+    const { assignment, content } = this.last;
     this.leave();
-    this.mount({ ...seat, progress: undefined }, content);
+    this.mount({ ...assignment, progress: undefined }, content);
     announce("Correct your last answer");
     return undefined;
   }
@@ -219,14 +239,13 @@ class Queue {
   }
 
   async stop() {
-    const { seat } = this.work;
+    const { assignment } = this.work;
     this.leave();
-    // The seat goes to others at once; if that fails its lease simply runs out.
-    await call("POST", `/seats/${seg(seat.id)}/release`, { body: {}, headers: { "X-Seat-Token": seat.token } }).catch(() => null);
+    await this.release(assignment);
     location.assign("/");
   }
 
-  /** Ends what runs for the present seat. */
+  /** Ends what runs for the present assignment. */
   leave() {
     this.work?.does.draft?.send();
     this.work?.does.draft?.close();

@@ -27,49 +27,49 @@ export function append(ranking, id) {
 
 /** One place up: out of the tie, or past the tier above, or into the ranking at its end. */
 export function up(ranking, id) {
-  const made = copy(ranking);
-  const at = tierOf(made, id);
+  const changed = copy(ranking);
+  const at = tierOf(changed, id);
   if (at < 0) return append(ranking, id);
-  if (made.tiers[at].length > 1) {
-    made.tiers[at] = without(made.tiers[at], id);
-    made.tiers.splice(at, 0, [id]);
+  if (changed.tiers[at].length > 1) {
+    changed.tiers[at] = without(changed.tiers[at], id);
+    changed.tiers.splice(at, 0, [id]);
   } else if (at > 0) {
-    made.tiers.splice(at, 1);
-    made.tiers.splice(at - 1, 0, [id]);
+    changed.tiers.splice(at, 1);
+    changed.tiers.splice(at - 1, 0, [id]);
   }
-  return made;
+  return changed;
 }
 
 /** One place down: out of the tie, or past the tier below, or out of the ranking. */
 export function down(ranking, id) {
-  const made = copy(ranking);
-  const at = tierOf(made, id);
+  const changed = copy(ranking);
+  const at = tierOf(changed, id);
   if (at < 0) return ranking;
-  if (made.tiers[at].length > 1) {
-    made.tiers[at] = without(made.tiers[at], id);
-    made.tiers.splice(at + 1, 0, [id]);
-  } else if (at < made.tiers.length - 1) {
-    made.tiers.splice(at, 1);
-    made.tiers.splice(at + 1, 0, [id]);
+  if (changed.tiers[at].length > 1) {
+    changed.tiers[at] = without(changed.tiers[at], id);
+    changed.tiers.splice(at + 1, 0, [id]);
+  } else if (at < changed.tiers.length - 1) {
+    changed.tiers.splice(at, 1);
+    changed.tiers.splice(at + 1, 0, [id]);
   } else return leave(ranking, id);
-  return made;
+  return changed;
 }
 
 /** Ties an id with the tier above; an id that is tied already is put on its own below the others. */
 export function tie(ranking, id) {
-  const made = copy(ranking);
-  const at = tierOf(made, id);
-  if (at < 0 && made.tiers.length) {
-    made.out = without(made.out, id);
-    made.tiers.at(-1).push(id);
-  } else if (at >= 0 && made.tiers[at].length > 1) {
-    made.tiers[at] = without(made.tiers[at], id);
-    made.tiers.splice(at + 1, 0, [id]);
+  const changed = copy(ranking);
+  const at = tierOf(changed, id);
+  if (at < 0 && changed.tiers.length) {
+    changed.out = without(changed.out, id);
+    changed.tiers.at(-1).push(id);
+  } else if (at >= 0 && changed.tiers[at].length > 1) {
+    changed.tiers[at] = without(changed.tiers[at], id);
+    changed.tiers.splice(at + 1, 0, [id]);
   } else if (at > 0) {
-    made.tiers[at - 1].push(id);
-    made.tiers[at] = [];
+    changed.tiers[at - 1].push(id);
+    changed.tiers[at] = [];
   }
-  return settle(made);
+  return settle(changed);
 }
 
 /** Takes an id out of the ranking. */

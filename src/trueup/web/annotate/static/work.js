@@ -1,8 +1,8 @@
-// One seat on the screen: the item, the answer, the reason, and the bar with what can be done.
+// One assignment on the screen: the item, the answer, the reason, and the bar with what can be done.
 
-import { button, cap, field, h, show } from "./dom.js";
+import { button, cap, field, h, show } from "./shell/dom.js";
 import { contextCard, promptCard } from "./panels.js";
-import { announce, saveState } from "./shell.js";
+import { announce, saveState } from "./shell/page.js";
 import { makeTask } from "./tasks/index.js";
 
 const TICK_MS = 500;
@@ -16,16 +16,16 @@ function progressBar({ done, of } = {}) {
 }
 
 /**
- * The screen of one seat.
- * @param {object} seat
+ * The screen of one assignment.
+ * @param {object} assignment
  * @param {{keys: object, draft: object|null, correcting: boolean, submit: Function, skip: Function, flag: Function,
  *   cancel: Function, undo: Function, guide: Function, help: Function, stop: Function}} does what the queue does for it;
  *   `draft` is null where nothing is to be saved
  */
 export class Work {
-  constructor(seat, does) {
-    Object.assign(this, { seat, does, opened: performance.now(), busy: false });
-    this.task = makeTask(seat, { changed: () => this.changed(), say: (text, warn) => this.say(text, warn) });
+  constructor(assignment, does) {
+    Object.assign(this, { assignment, does, opened: performance.now(), busy: false });
+    this.task = makeTask(assignment, { changed: () => this.changed(), say: (text, warn) => this.say(text, warn) });
     this.missing = h("p", { class: "missing", role: "alert" });
     this.reason = h("textarea", { rows: 2, dir: "auto", maxlength: this.task.usesNote ? NOTE_MOST : RATIONALE_MOST });
     this.reason.addEventListener("input", () => this.changed());
@@ -37,18 +37,19 @@ export class Work {
   }
 
   build() {
-    const { seat, does } = this;
-    const needed = seat.config.require_rationale ? "required" : "optional";
+    const { assignment, does } = this;
+    const needed = assignment.config.require_rationale ? "required" : "optional";
     const label = `${this.task.usesNote ? "Note" : "Why?"} (${needed}) `;
     const tool = (text, action, run, props = {}) =>
       button(h("span", {}, text, " ", cap(action)), run, { class: "small quiet", data: { shortcut: action }, ...props });
-    return h("div", { class: `work kind-${seat.kind}` },
+    return h("div", { class: `work kind-${assignment.kind}` },
       h("h1", { class: "unseen" }, does.correcting ? "Correct your last answer" : "Annotate"),
-      h("div", { class: "strip" }, progressBar(seat.progress),
+      h("div", { class: "strip" }, progressBar(assignment.progress),
         does.correcting && h("p", { class: "correcting" }, "You are correcting your last answer."),
-        h("div", { class: "row" }, seat.guideline?.id && tool(`Guideline ${seat.guideline.number ?? ""}`, "guide", does.guide),
+        h("div", { class: "row" }, assignment.guideline?.id && tool(`Guideline ${assignment.guideline.number ?? ""}`, "guide", does.guide),
           tool("Keys", "help", does.help), !does.correcting && button("Stop for now", does.stop, { class: "small quiet" }))),
-      promptCard(seat.prompt), contextCard(seat.context), this.task.element,
+      assignment.config.instruction && h("p", { class: "card instruction", dir: "auto" }, assignment.config.instruction),
+      promptCard(assignment.prompt), contextCard(assignment.context), this.task.element,
       h("section", { class: "card reason" }, field(h("span", {}, label, cap("why")), this.reason)),
       h("div", { class: "bar", role: "group", "aria-label": "Actions" }, this.missing,
         does.correcting
@@ -86,7 +87,7 @@ export class Work {
 
   /** Whole seconds that the guideline of the task asks to read on. */
   get secondsLeft() {
-    const least = this.does.correcting ? 0 : this.seat.config.min_seconds ?? 0;
+    const least = this.does.correcting ? 0 : this.assignment.config.min_seconds ?? 0;
     return Math.max(0, Math.ceil(least - (performance.now() - this.opened) / 1000));
   }
 
@@ -100,8 +101,10 @@ export class Work {
     this.does.keys.paint(this.submitter);
   }
 
+  /** While an answer is on its way the page takes no input: a key or click would belong to no item. */
   hold(busy) {
     this.busy = busy;
+    this.element.inert = busy;
     this.tick();
   }
 
@@ -113,13 +116,13 @@ export class Work {
     }
     const words = this.reason.value.trim();
     const read = this.task.read(words);
-    const lack = read.missing ?? (this.seat.config.require_rationale && !words ? "Say why: a reason is required here." : null);
+    const lack = read.missing ?? (this.assignment.config.require_rationale && !words ? "Say why: a reason is required here." : null);
     if (lack) {
       this.say(lack, true);
       return;
     }
     // A note is part of the answer; it is the rationale too only where one is required.
-    const rationale = this.task.usesNote && !this.seat.config.require_rationale ? "" : words;
+    const rationale = this.task.usesNote && !this.assignment.config.require_rationale ? "" : words;
     saveState("Sending…", "busy");
     this.does.submit({ answer: read.answer, skip_reason: null, rationale });
   }

@@ -1,8 +1,9 @@
 // How far people agree, and what fewer judgments for each item would have bought.
 
-import { get, seg } from "../api.js";
-import { h, show, svg } from "../dom.js";
-import { report, table } from "../table.js";
+import { get, seg } from "../shell/api.js";
+import { h, show, svg } from "../shell/dom.js";
+import { report, table } from "../shell/table.js";
+import { surplus } from "./surplus.js";
 
 const [WIDE, TALL, PAD] = [420, 180, 48];
 
@@ -24,18 +25,18 @@ function curve(rows) {
     ]));
 }
 
-function budget(found) {
-  const rows = found.rows.map((row) => ({
+function budget(agreement) {
+  const rows = agreement.rows.map((row) => ({
     overlap: row.overlap, judgments: row.judgments, pairs: row.pairs, predicts: { share: row.predicts, low: row.low, high: row.high }, undecided: { share: row.open },
   }));
   return h("section", { class: "card" }, h("h2", {}, "What fewer judgments would have bought"),
     h("p", { class: "muted" }, "From each pair one verdict is set aside, and so many of the others predict it. Where the curve is flat, more judgments of one pair tell little: judge more pairs."),
-    rows.length ? [h("div", { class: "scroll" }, curve(found.rows)), table("Judgments of each pair", rows)] : h("p", {}, `Not to be said yet: ${found.reason}.`));
+    rows.length ? [h("div", { class: "scroll" }, curve(agreement.rows)), table("Judgments of each pair", rows)] : h("p", {}, `Not to be said yet: ${agreement.reason}.`));
 }
 
 /** Agreement by kind of task, and the label-budget curve. */
-export async function agreement(panel, project) {
-  const [found, overlap] = await Promise.all(["agreement", "overlap"].map((page) => get(`/projects/${seg(project)}/quality/${page}`)));
-  show(panel, h("p", { class: "lead" }, "How far annotators say the same, corrected for chance, with 95 % intervals over items."),
-    report("Agreement", found, "Not enough judgments yet."), budget(overlap));
+export async function agreementPanel(panel, project) {
+  const [agreement, overlap] = await Promise.all(["agreement", "overlap"].map((page) => get(`/projects/${seg(project)}/quality/${page}`)));
+  show(panel, h("p", { class: "lead" }, "How far annotators say the same, corrected for chance, with 95 % intervals over items."), surplus(agreement),
+    report("Agreement", { rows: agreement.rows }, "Not enough judgments yet."), budget(overlap));
 }

@@ -1,8 +1,9 @@
 // What moves judgments besides quality: what stands out first, then each measure with what it means.
 
-import { get, seg } from "../api.js";
-import { h, show } from "../dom.js";
-import { table } from "../table.js";
+import { get, seg } from "../shell/api.js";
+import { h, show } from "../shell/dom.js";
+import { table } from "../shell/table.js";
+import { surplus } from "./surplus.js";
 
 const FEATURES = { "shown first": "shown first", "log length": "longer, by a factor e", markup: "more markup, by a factor e" };
 
@@ -10,9 +11,9 @@ const section = (heading, hint, ...children) => h("section", { class: "card" }, 
 const missing = (reason) => h("p", {}, reason);
 const named = (column) => ({ name, ...row }) => ({ [column]: name, ...row });
 
-function verdicts(said) {
+function verdicts(sentences) {
   return h("section", { class: "card" }, h("h2", {}, "What stands out"),
-    said.length ? h("ul", {}, said.map((one) => h("li", {}, one))) : h("p", {}, "Nothing does."));
+    sentences.length ? h("ul", {}, sentences.map((sentence) => h("li", {}, sentence))) : h("p", {}, "Nothing does."));
 }
 
 function side({ overall, by_annotator: people }) {
@@ -20,11 +21,11 @@ function side({ overall, by_annotator: people }) {
   return section("Side", "How often the response shown first wins: one half where nobody leans to a side. Ties are left out.", table("Side", rows));
 }
 
-function style(found) {
-  const rows = found.coefficients.map(({ name, ...row }) => ({ feature: FEATURES[name] ?? name, ...row }));
-  const odds = found.twice_as_long;
+function style(report) {
+  const rows = report.coefficients.map(({ name, ...row }) => ({ feature: FEATURES[name] ?? name, ...row }));
+  const odds = report.twice_as_long;
   return section("Length and markup", "What the response shown first gains, in log-odds, from being first, longer or more marked up than the other.",
-    rows.length ? table("Length and markup", rows) : missing(found.reason),
+    rows.length ? table("Length and markup", rows) : missing(report.reason),
     typeof odds === "number" && h("p", {}, `Being twice as long multiplies the odds of winning by ${odds.toFixed(2)}. The longer one may also be better.`));
 }
 
@@ -33,9 +34,9 @@ function lengths(rows) {
     rows.length ? table("Each annotator and length", rows.map(named("annotator"))) : missing("Nobody has enough verdicts yet."));
 }
 
-function slices(found) {
-  const rows = found.rows.map(named("slice"));
-  return section("Slices", `Where people agree less: ${found.measure}, in each slice and in the rest.`,
+function slices(report) {
+  const rows = report.rows.map(named("slice"));
+  return section("Slices", `Where people agree less: ${report.measure}, in each slice and in the rest.`,
     rows.length ? table("Slices", rows) : missing("There are no two slices to compare."));
 }
 
@@ -45,14 +46,14 @@ function tired({ coefficient, reason }) {
     rows.length ? table("Fatigue", rows) : missing(reason));
 }
 
-function camps(found) {
+function opinionGroups(report) {
   return section("Groups of values", "Whether annotators fall into groups that agree inside and differ from each other, beyond what skill explains.",
-    found.groups.length ? table("Groups of values", found.groups) : missing(`None found: ${found.reason}.`));
+    report.groups.length ? table("Groups of values", report.groups) : missing(`None found: ${report.reason}.`));
 }
 
 /** Side, length, markup, slices, fatigue and groups. */
-export async function bias(panel, project) {
-  const found = await get(`/projects/${seg(project)}/quality/bias`);
-  show(panel, h("p", { class: "lead" }, "Whether side, length or style decides where content should."), verdicts(found.verdicts), side(found.left_wins),
-    style(found.style), lengths(found.lengths), slices(found.slices), tired(found.fatigue), camps(found.camps));
+export async function biasPanel(panel, project) {
+  const report = await get(`/projects/${seg(project)}/quality/bias`);
+  show(panel, h("p", { class: "lead" }, "Whether side, length or style decides where content should."), surplus(report), verdicts(report.verdicts), side(report.left_wins),
+    style(report.style), lengths(report.lengths), slices(report.slices), tired(report.fatigue), opinionGroups(report.camps));
 }

@@ -1,16 +1,17 @@
 // Pairs on which annotators differ most: the texts, how they voted, and why.
 
-import { get, seg } from "../api.js";
-import { h, show } from "../dom.js";
+import { get, seg } from "../shell/api.js";
+import { h, show } from "../shell/dom.js";
 import { promptCard, responsePanel } from "../panels.js";
-import { table } from "../table.js";
-import { brief, reveal } from "../text.js";
+import { table } from "../shell/table.js";
+import { brief, reveal } from "../shell/text.js";
+import { surplus } from "./surplus.js";
 
 const SIDES = [["first", "First"], ["second", "Second"], ["tie", "Tie"]];
 
-function said(row) {
-  const rows = SIDES.flatMap(([side, label]) => (row.rationales[side] ?? []).map((one) => ({
-    annotator: one.annotator, answer: side === "tie" ? "a tie" : `${label} is better`, strength: one.strength || null, why: one.rationale || null,
+function rationales(row) {
+  const rows = SIDES.flatMap(([side, label]) => (row.rationales[side] ?? []).map((verdict) => ({
+    annotator: verdict.annotator, answer: side === "tie" ? "a tie" : `${label} is better`, strength: verdict.strength || null, why: verdict.rationale || null,
   })));
   return rows.length ? table("Answers", rows) : null;
 }
@@ -22,13 +23,13 @@ function entry(row) {
     h("summary", {}, h("span", { dir: "auto" }, reveal(brief(prompt.at(-1)?.content ?? "", 90))),
       h("span", { class: "muted" }, ` · ${votes} · first is better with ${Math.round(100 * row.p_first)} %`)),
     promptCard(prompt),
-    h("div", { class: "pair" }, responsePanel("First", row.first).element, responsePanel("Second", row.second).element), said(row)));
+    h("div", { class: "pair" }, responsePanel("First", row.first).element, responsePanel("Second", row.second).element), rationales(row)));
 }
 
 /** The disagreement explorer. */
-export async function disagreement(panel, project) {
-  const found = await get(`/projects/${seg(project)}/quality/disagreement`);
-  show(panel, h("p", { class: "lead" }, "Most disputed first. Disagreement is often a fact about the question, not a fault of an annotator."),
-    found.pairs ? h("p", {}, `Of ${found.pairs} pairs with several answers, ${found.unanimous} are unanimous.`) : null,
-    found.rows.length ? h("ul", { class: "plain" }, found.rows.map(entry)) : h("p", { class: "card centre muted" }, "Nothing is disputed."));
+export async function disagreementPanel(panel, project) {
+  const report = await get(`/projects/${seg(project)}/quality/disagreement`);
+  show(panel, h("p", { class: "lead" }, "Most disputed first. Disagreement is often a fact about the question, not a fault of an annotator."), surplus(report),
+    report.pairs ? h("p", {}, `Of ${report.pairs} pairs with several answers, ${report.unanimous} are unanimous.`) : null,
+    report.rows.length ? h("ul", { class: "plain" }, report.rows.map(entry)) : h("p", { class: "card centre muted" }, "Nothing is disputed."));
 }

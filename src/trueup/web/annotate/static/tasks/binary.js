@@ -1,10 +1,10 @@
 // Is a response acceptable?
 
-import { h, radios } from "../dom.js";
+import { h, radios } from "../shell/dom.js";
 import { responsePanel, scrolling } from "../panels.js";
 
-export function binary(seat, { changed, say }) {
-  const response = seat.responses[0];
+export function binary(assignment, { changed, say }) {
+  const response = assignment.responses[0];
   const panel = responsePanel("Response", response);
   const verdict = radios("Is this response acceptable?", [
     { value: "yes", label: "Acceptable", action: "yes" },
@@ -23,6 +23,6 @@ export function binary(seat, { changed, say }) {
       return { answer: { kind: "binary", response: response.id, acceptable: verdict.get() === "yes" } };
     },
     state: () => (verdict.get() === null ? {} : { acceptable: verdict.get() === "yes" }),
-    restore: (held) => verdict.set(typeof held?.acceptable === "boolean" ? (held.acceptable ? "yes" : "no") : null),
+    restore: (draft) => verdict.set(typeof draft?.acceptable === "boolean" ? (draft.acceptable ? "yes" : "no") : null),
   };
 }

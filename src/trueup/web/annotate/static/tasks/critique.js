@@ -1,17 +1,17 @@
 // Free text on a response, with marked stretches.
 
-import { ask } from "../dialog.js";
-import { button, cap, field, h, radios, show } from "../dom.js";
+import { ask } from "../shell/dialog.js";
+import { button, cap, field, h, radios, show } from "../shell/dom.js";
 import { Marking } from "../marking.js";
 import { scrolling } from "../panels.js";
-import { brief, measure, reveal } from "../text.js";
+import { brief, measure, reveal } from "../shell/text.js";
 
 /** Asks for the tag and note of a span; null when cancelled. */
-async function askSpan(quote, tags, held = {}) {
-  let tag = held.tag ?? null;
+async function askSpan(quote, tags, draft = {}) {
+  let tag = draft.tag ?? null;
   const choice = tags.length ? radios("Tag", tags.map((value) => ({ value, label: value })), (value) => (tag = value)) : null;
   const free = h("input", { maxlength: 40, value: tag ?? "" });
-  const note = h("textarea", { rows: 2, maxlength: 2000, dir: "auto", value: held.note ?? "" });
+  const note = h("textarea", { rows: 2, maxlength: 2000, dir: "auto", value: draft.note ?? "" });
   choice?.set(tag);
   const read = () => (choice ? tag : free.value.trim());
   const done = await ask("Mark this text", [
@@ -32,9 +32,9 @@ function spanRow(marking, span, n, { change, drop }) {
       button("Remove", drop, { class: "small quiet", "aria-label": `Remove mark ${n + 1}` })));
 }
 
-export function critique(seat, { changed, say }) {
-  const response = seat.responses[0];
-  const tags = seat.config.tags ?? [];
+export function critique(assignment, { changed, say }) {
+  const response = assignment.responses[0];
+  const tags = assignment.config.tags ?? [];
   const marking = new Marking(response.text, "Response. Select with Shift and the arrow keys, then mark");
   const body = h("div", { class: "panel-body" }, marking.element);
   const frame = h("section", { class: "card panel", "aria-label": "Response" },
@@ -46,8 +46,8 @@ export function critique(seat, { changed, say }) {
     marking.setSpans(spans);
     show(list, spans.map((span, n) => spanRow(marking, span, n, {
       change: async () => {
-        const given = await askSpan(marking.quote(span), tags, span);
-        if (given) update(marking.spans.map((other, m) => (m === n ? { ...span, ...given } : other)));
+        const details = await askSpan(marking.quote(span), tags, span);
+        if (details) update(marking.spans.map((other, m) => (m === n ? { ...span, ...details } : other)));
       },
       drop: () => update(marking.spans.filter((_, m) => m !== n)),
     })));
@@ -60,10 +60,10 @@ export function critique(seat, { changed, say }) {
   const mark = async () => {
     const stretch = marking.selected();
     if (!stretch) return say("Select some of the response first: V goes to it, Shift and arrows select.", true);
-    const given = await askSpan(marking.quote(stretch), tags);
-    if (given) {
-      update([...marking.spans, { ...stretch, ...given }]);
-      say(`Marked as ${given.tag}`);
+    const details = await askSpan(marking.quote(stretch), tags);
+    if (details) {
+      update([...marking.spans, { ...stretch, ...details }]);
+      say(`Marked as ${details.tag}`);
     }
     return marking.focus(stretch.end);
   };
@@ -85,9 +85,9 @@ export function critique(seat, { changed, say }) {
       return { answer: { kind: "critique", response: response.id, text: text.value, spans: marking.spans } };
     },
     state: () => ({ text: text.value, spans: marking.spans }),
-    restore(held) {
-      text.value = held?.text ?? "";
-      set(held?.spans ?? []);
+    restore(draft) {
+      text.value = draft?.text ?? "";
+      set(draft?.spans ?? []);
     },
   };
 }

@@ -1,9 +1,9 @@
 // A better version of a response, with the changes shown while it is written.
 
 import { diff } from "../diff.js";
-import { button, cap, field, h, show } from "../dom.js";
+import { button, cap, field, h, show } from "../shell/dom.js";
 import { responsePanel, scrolling } from "../panels.js";
-import { hiddenIn, reveal } from "../text.js";
+import { hiddenIn, reveal } from "../shell/text.js";
 
 const DRAW_AFTER_MS = 120;
 
@@ -15,12 +15,12 @@ function changes(before, after) {
 }
 
 function warning(text) {
-  const found = [...hiddenIn(text)].map(([name, count]) => `${count} × ${name}`);
-  return found.length ? `Hidden characters in this text: ${found.join(", ")}.` : "";
+  const hidden = [...hiddenIn(text)].map(([name, count]) => `${count} × ${name}`);
+  return hidden.length ? `Hidden characters in this text: ${hidden.join(", ")}.` : "";
 }
 
-export function edit(seat, { changed, say }) {
-  const response = seat.responses[0];
+export function edit(assignment, { changed, say }) {
+  const response = assignment.responses[0];
   const original = response.text.replace(/\r\n?/g, "\n"); // a text field knows only line feeds
   const panel = responsePanel("Response, with your changes", response);
   const text = h("textarea", { rows: 14, maxlength: 100000, dir: "auto", spellcheck: "true" });
@@ -67,9 +67,9 @@ export function edit(seat, { changed, say }) {
       return { answer: { kind: "edit", response: response.id, text: text.value === original ? response.text : text.value, note } };
     },
     state: () => ({ text: text.value, same: same.checked }),
-    restore(held) {
-      text.value = held?.text ?? original;
-      same.checked = Boolean(held?.same);
+    restore(draft) {
+      text.value = draft?.text ?? original;
+      same.checked = Boolean(draft?.same);
       draw();
     },
   };

@@ -1,4 +1,4 @@
-// The task kinds. Each module makes one screen from a seat:
+// The task kinds. Each module makes one screen from an assignment:
 //   element            what to put on the page
 //   actions            action id -> function, for the keys
 //   read(note)         {answer} in the form of the server, or {missing: what still has to be done}
@@ -18,11 +18,11 @@ const MAKERS = { pairwise, ranking, binary, rating, critique, edit, redteam, rev
 
 /**
  * The screen of a task.
- * @param {object} seat as the server gives it
+ * @param {object} assignment as the server gives it
  * @param {{changed: () => void, say: (text: string) => void}} hooks `changed` after every change of the answer
  */
-export function makeTask(seat, hooks) {
-  const make = MAKERS[seat.kind];
-  if (!make) throw new Error(`this page does not know the task kind “${seat.kind}”: reload to get the newest version`);
-  return make(seat, hooks);
+export function makeTask(assignment, hooks) {
+  const make = MAKERS[assignment.kind];
+  if (!make) throw new Error(`this page does not know the task kind “${assignment.kind}”: reload to get the newest version`);
+  return make(assignment, hooks);
 }

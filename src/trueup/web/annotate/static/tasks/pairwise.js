@@ -1,6 +1,6 @@
 // Which of two responses is better, and how clearly.
 
-import { h, radios } from "../dom.js";
+import { h, radios } from "../shell/dom.js";
 import { pair } from "../panels.js";
 
 /** Radio value -> (place of the preferred response, strength). */
@@ -13,10 +13,10 @@ const LABELS = {
   5: "Right slightly better", 6: "Right better", 7: "Right much better", 0: "Both bad",
 };
 
-export function pairwise(seat, { changed, say }) {
-  const panels = pair(seat.responses);
-  const tie = seat.config.allow_tie ?? true;
-  const bothBad = tie && (seat.config.allow_both_bad ?? true);
+export function pairwise(assignment, { changed, say }) {
+  const panels = pair(assignment.responses);
+  const tie = assignment.config.allow_tie ?? true;
+  const bothBad = tie && (assignment.config.allow_both_bad ?? true);
   const values = ["1", "2", "3", "4", "5", "6", "7", "0"].filter((v) => (v !== "4" || tie) && (v !== "0" || bothBad));
   const scale = radios("Which response is better?", values.map((value) => ({
     value, label: LABELS[value], action: `pairwise.${value}`, data: { scale: value },
@@ -31,23 +31,23 @@ export function pairwise(seat, { changed, say }) {
     const value = scale.get();
     if (value === null) return {};
     const [place, strength] = SCALE[value] ?? [null, 0];
-    return { preferred: place === null ? null : seat.responses[place].id, strength, both_bad: value === "0" };
+    return { preferred: place === null ? null : assignment.responses[place].id, strength, both_bad: value === "0" };
   };
   return {
     element: h("div", { class: "task" }, panels.element, scale.element),
     actions: { ...panels.actions(say), ...Object.fromEntries(values.map((v) => [`pairwise.${v}`, choose(v)])) },
     read() {
-      const held = state();
-      if (held.strength === undefined) return { missing: "Choose which response is better." };
-      return { answer: { kind: "pairwise", ...held } };
+      const draft = state();
+      if (draft.strength === undefined) return { missing: "Choose which response is better." };
+      return { answer: { kind: "pairwise", ...draft } };
     },
     state,
-    restore(held) {
-      if (held?.both_bad) return scale.set("0");
-      if (held?.strength === 0) return scale.set("4");
-      const place = seat.responses.findIndex((response) => response.id === held?.preferred);
-      const found = Object.entries(SCALE).find(([, [side, strength]]) => side === place && strength === held?.strength);
-      return scale.set(found?.[0] ?? null);
+    restore(draft) {
+      if (draft?.both_bad) return scale.set("0");
+      if (draft?.strength === 0) return scale.set("4");
+      const place = assignment.responses.findIndex((response) => response.id === draft?.preferred);
+      const point = Object.entries(SCALE).find(([, [side, strength]]) => side === place && strength === draft?.strength);
+      return scale.set(point?.[0] ?? null);
     },
   };
 }

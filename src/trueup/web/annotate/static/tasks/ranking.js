@@ -1,14 +1,14 @@
 // Responses in order, with ties, and with some left out if need be. A list box; no dragging.
 
-import { button, cap, h, show, uid } from "../dom.js";
+import { button, cap, h, show, uid } from "../shell/dom.js";
 import { responsePanel, scrolling } from "../panels.js";
-import { brief, reveal } from "../text.js";
+import { brief, reveal } from "../shell/text.js";
 import { append, down, fromTiers, leave, order, tie, tierOf, unranked, up } from "../tiers.js";
 
-export function ranking(seat, { changed, say }) {
-  const ids = seat.responses.map((response) => response.id);
+export function ranking(assignment, { changed, say }) {
+  const ids = assignment.responses.map((response) => response.id);
   const name = (id) => `Response ${ids.indexOf(id) + 1}`;
-  const panels = seat.responses.map((response, n) => responsePanel(`Response ${n + 1}`, response, "any"));
+  const panels = assignment.responses.map((response, n) => responsePanel(`Response ${n + 1}`, response, "any"));
   const box = h("div", { class: "ranking", role: "listbox", tabindex: "0", "aria-label": "Ranking, best first" });
   let [now, active] = [unranked(ids), ids[0]];
 
@@ -21,10 +21,10 @@ export function ranking(seat, { changed, say }) {
   const option = (id) => {
     const element = h("div", {
       role: "option", id: uid("option"), class: "option", "aria-selected": String(id === active), data: { id },
-      "aria-label": `${place(id)}. ${brief(seat.responses[ids.indexOf(id)].text, 60)}`,
+      "aria-label": `${place(id)}. ${brief(assignment.responses[ids.indexOf(id)].text, 60)}`,
       on: { click: () => go(id) },
     }, cap(`ranking.${ids.indexOf(id) + 1}`), h("strong", {}, name(id)),
-    h("span", { class: "excerpt", dir: "auto" }, reveal(brief(seat.responses[ids.indexOf(id)].text, 60))));
+    h("span", { class: "excerpt", dir: "auto" }, reveal(brief(assignment.responses[ids.indexOf(id)].text, 60))));
     if (id === active) box.setAttribute("aria-activedescendant", element.id);
     return element;
   };
@@ -81,8 +81,8 @@ export function ranking(seat, { changed, say }) {
       return { answer: { kind: "ranking", tiers: now.tiers } };
     },
     state: () => ({ tiers: now.tiers }),
-    restore(held) {
-      now = fromTiers(ids, held?.tiers);
+    restore(draft) {
+      now = fromTiers(ids, draft?.tiers);
       draw();
     },
     focus: () => box.focus(),

@@ -1,6 +1,6 @@
 // Points of one response on each axis.
 
-import { h, radios } from "../dom.js";
+import { h, radios } from "../shell/dom.js";
 import { responsePanel, scrolling } from "../panels.js";
 
 function axisGroup(axis, changed) {
@@ -13,10 +13,10 @@ function axisGroup(axis, changed) {
   return { axis, ...radios(axis.label ?? axis.name, options, changed, { className: "choices axis" }) };
 }
 
-export function rating(seat, { changed, say }) {
-  const response = seat.responses[0];
+export function rating(assignment, { changed, say }) {
+  const response = assignment.responses[0];
   const panel = responsePanel("Response", response);
-  const groups = (seat.config.axes ?? []).map((axis) => axisGroup(axis, changed));
+  const groups = (assignment.config.axes ?? []).map((axis) => axisGroup(axis, changed));
   const focused = () => groups.findIndex((group) => group.element.contains(document.activeElement));
   const open = () => groups.findIndex((group) => group.get() === null);
   const give = (point) => () => {
@@ -44,6 +44,6 @@ export function rating(seat, { changed, say }) {
       return { answer: { kind: "rating", response: response.id, scores } };
     },
     state: () => ({ scores: Object.fromEntries(groups.filter((g) => g.get() !== null).map((g) => [g.axis.name, Number(g.get())])) }),
-    restore: (held) => groups.forEach((group) => group.set(held?.scores?.[group.axis.name]?.toString() ?? null)),
+    restore: (draft) => groups.forEach((group) => group.set(draft?.scores?.[group.axis.name]?.toString() ?? null)),
   };
 }

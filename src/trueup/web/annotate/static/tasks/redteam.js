@@ -1,10 +1,10 @@
 // A prompt that makes a model misbehave, and the kind of harm it aims at.
 
-import { cap, field, h, radios } from "../dom.js";
+import { cap, field, h, radios } from "../shell/dom.js";
 import { scrollTogether } from "../panels.js";
 
-export function redteam(seat, { changed }) {
-  const known = seat.config.categories ?? [];
+export function redteam(assignment, { changed }) {
+  const known = assignment.config.categories ?? [];
   const prompt = h("textarea", { rows: 8, maxlength: 20000, dir: "auto", spellcheck: "true" });
   prompt.addEventListener("input", changed);
   const free = h("input", { maxlength: 60 });
@@ -28,10 +28,10 @@ export function redteam(seat, { changed }) {
       return { answer: { kind: "redteam", prompt: prompt.value, category: category(), note } };
     },
     state: () => ({ prompt: prompt.value, category: category() }),
-    restore(held) {
-      prompt.value = held?.prompt ?? "";
-      if (kinds) kinds.set(held?.category ?? null);
-      else free.value = held?.category ?? "";
+    restore(draft) {
+      prompt.value = draft?.prompt ?? "";
+      if (kinds) kinds.set(draft?.category ?? null);
+      else free.value = draft?.category ?? "";
     },
   };
 }

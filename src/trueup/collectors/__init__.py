@@ -1,0 +1,1 @@
+"""Whatever produces judgments: simulated annotators, and the choice of what is worth asking."""

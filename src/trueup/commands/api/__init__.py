@@ -1,0 +1,1 @@
+"""What ``import trueup`` offers: the work of the commands, in Python, on the same code."""

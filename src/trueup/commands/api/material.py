@@ -1,0 +1,65 @@
+"""What Python hands to a run, which is told by files: rows become a file, functions get a name.
+
+A run must be able to say what it was made from, and to go on after a kill; so rows are written beside the run's
+directory under the hash of their content, and a function is known by the hash of its source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueup.config.code import register
+from trueup.errors import DataError
+from trueup.ledger import write_atomic
+
+DATA = ("data", "validation")
+"""Settings that name a file of rows."""
+
+
+def as_files(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings, with rows written to files and functions under their registered names.
+
+    Args:
+        settings: As ``train`` got them.
+        out: The run's directory; rows go to ``<out>.data/``.
+    """
+    values = {name: as_files(value, out) if isinstance(value, dict) else value for name, value in settings.items()}
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = str(value)
+        elif name in DATA and value is not None and not isinstance(value, (str, dict)):
+            values[name] = str(_written(value, out, name))
+        elif name == "objective" and callable(value):
+            values[name] = {"kind": "python", "call": register(value)}
+        elif callable(value):
+            values[name] = register(value)
+    return values
+
+
+def _written(rows: Iterable[Mapping[str, Any]], out: Path, name: str) -> Path:
+    lines = [_line(row, number, name) for number, row in enumerate(rows, 1)]
+    if not lines:
+        raise DataError("there are no rows", where=name, expected="a list of rows, a datasets.Dataset, or a file")
+    text = "".join(line + "\n" for line in lines).encode()
+    file = out.with_name(f"{out.name}.data") / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_atomic(file, text)
+    return file
+
+
+def _line(row: Any, number: int, name: str) -> str:
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"is {type(row).__name__}", where=f"{name} row {number}", expected='a dict such as {"prompt": "..."}'
+        )
+    try:
+        return json.dumps(dict(row), ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"cannot be written as JSON: {error}", where=f"{name} row {number}", expected="texts, numbers and lists"
+        ) from error

@@ -1,0 +1,59 @@
+"""``trueup data``: look at data before training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from trueup.commands.options import Commands
+from trueup.errors import UsageError
+
+app = Commands(no_args_is_help=True, help="Look at data before training on it.")
+
+
+@app.command("check")
+def check(
+    source: Annotated[str, typer.Argument(help="File, directory or hf:owner/name.")],
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Other splits, to find shared prompts.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Also measure lengths in tokens.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a dataset with several.")] = None,
+    column: Annotated[list[str] | None, typer.Option("--column", help="OURS=THEIRS where names differ.")] = None,
+    verdict: Annotated[
+        list[str] | None, typer.Option("--verdict", help="What a verdict on two responses means: 0=first, or =tie.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Say what is in a data file and what is wrong with it, with line numbers.
+
+    Example: `trueup data check pairs.jsonl --against held-out.jsonl`
+    """
+    import json
+
+    from trueup.data.check import check_file
+
+    opened = None
+    if tokenizer is not None:
+        from trueup.models.load import load_tokenizer
+
+        opened = load_tokenizer(tokenizer)
+    columns = _assigned("--column", column or (), "OURS=THEIRS, as chosen=best_answer")
+    verdicts = _assigned("--verdict", verdict or (), "VERDICT=first, second or tie, as 0=first")
+    report = check_file(
+        source, against=against or (), tokenizer=opened, split=split, columns=columns, verdicts=verdicts
+    )
+    typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.format_text())
+
+
+def _assigned(option: str, assignments: Sequence[str], expected: str) -> dict[str, str] | None:
+    pairs = [a.partition("=") for a in assignments]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UsageError(f"{name + equals + value!r}", where=option, expected=expected)
+    values = {name: value for name, _, value in pairs}
+    if len(values) < len(pairs):
+        raise UsageError("one name is given twice", where=option, expected=expected, fix="keep one of them")
+    return values or None

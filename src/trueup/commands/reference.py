@@ -1,0 +1,122 @@
+"""Reference pages made from the code: commands, settings, metrics, presets.
+
+    python -m trueup.commands.reference docs/reference
+
+A test regenerates them and compares, so the pages cannot drift from the program.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from trueup.config import describe
+from trueup.metrics import METRICS
+from trueup.recipes.presets import PRESETS
+from trueup.recipes.table import RECIPES
+
+HEADER = "<!-- Made by `make docs` from the code; do not edit. -->\n\n"
+
+
+def cell(value: Any) -> str:
+    """Text that cannot break a Markdown table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def settings_page() -> str:
+    """Every setting of every method with type, default and meaning."""
+    parts = [HEADER, "# Settings\n\nDefaults < preset < YAML file < flags and `--set`. Unknown names are errors.\n"]
+    for kind, recipe in RECIPES.items():
+        parts.append(
+            f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n"
+        )
+        parts += [
+            f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n"
+            for name, shape, default, text in describe(recipe.settings())
+        ]
+    return "".join(parts)
+
+
+def metrics_page() -> str:
+    """Every metric with meaning, estimator, unit and which way is better."""
+    rows = [
+        f"| `{name}` | {cell(m.meaning)} | {cell(m.estimator)} | {cell(m.unit)} | {m.better} |\n"
+        for name, m in METRICS.items()
+    ]
+    intro = (
+        "# Metrics\n\nWhat the numbers in `metrics.jsonl` mean. "
+        "NaN and infinity are stored as the texts `nan` and `inf`.\n\n"
+    )
+    return "".join([HEADER, intro, "| name | meaning | estimator | unit | better |\n|---|---|---|---|---|\n", *rows])
+
+
+def presets_page() -> str:
+    """Every preset: settings that differ from the defaults."""
+    parts = [
+        HEADER,
+        "# Presets\n\n`preset: NAME` in a file or `--set preset=NAME`. Sources are in `recipes/presets.py`.\n\n",
+    ]
+    parts.append("| preset | method | settings |\n|---|---|---|\n")
+    for name, kinds in PRESETS.items():
+        for kind, values in kinds.items():
+            shown = ", ".join(f"`{k}={v}`" for k, v in flatten(values))
+            parts.append(f"| `{name}` | {kind} | {cell(shown)} |\n")
+    return "".join(parts)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as dotted names."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
+
+
+def commands_page() -> str:
+    """Every command with its help."""
+    import typer
+
+    from trueup.commands.app import app
+
+    root = typer.main.get_command(app)
+    parts = [HEADER, "# Commands\n"]
+    parts += _command(root, "trueup")
+    return "".join(parts)
+
+
+def _command(command: Any, name: str) -> list[str]:
+    parts: list[str] = []
+    children = getattr(command, "commands", {})
+    if not children:
+        parts.append(
+            f"\n## {name}\n\n{(command.help or '').strip()}\n\n| option | meaning | default |\n|---|---|---|\n"
+        )
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            shown = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
+            parts.append(f"| {shown} | {cell(getattr(parameter, 'help', '') or '')} | {cell(parameter.default)} |\n")
+    for child, inner in children.items():
+        parts += _command(inner, f"{name} {child}")
+    return parts
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "presets.md": presets_page,
+    "commands.md": commands_page,
+}
+
+
+def main() -> None:
+    """Write the pages into the folder given."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

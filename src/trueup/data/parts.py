@@ -1,0 +1,31 @@
+"""The texts of an example by the part that they play, whatever kind of example it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked
+
+
+def parts_of(item: Any, alone: str = "text") -> dict[str, str]:
+    """Part -> text: prompt, chosen, rejected, completion, responses by number; an empty prompt is no part.
+
+    ``alone`` is what a single text is: ``text``, or ``prompt``.
+    """
+    match item:
+        case PreferencePair():
+            parts = {"prompt": said(item.prompt), "chosen": item.chosen, "rejected": item.rejected}
+        case Demonstration() | Labelled():
+            parts = {"prompt": said(item.prompt), "completion": item.completion}
+        case Ranked():
+            parts = {"prompt": said(item.prompt)} | {f"response {n}": r for n, r in enumerate(item.responses, 1)}
+        case tuple():
+            parts = {"prompt": said(item)}
+        case _:
+            parts = {alone: str(item)}
+    return {name: text for name, text in parts.items() if text or name != "prompt"}
+
+
+def said(prompt: Prompt) -> str:
+    """What is said in a prompt, the turns of a chat without their roles."""
+    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)

@@ -1,0 +1,1 @@
+"""Frozen snapshots of judgments: training files, manifest and quality card."""

@@ -1,0 +1,1 @@
+"""Work in the feedback room: who judges what next, how answers are taken, how disputes are settled."""

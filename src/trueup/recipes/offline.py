@@ -1,0 +1,211 @@
+"""The skeleton of the offline methods, which train on a file and never sample.
+
+A method's own file says what an example is, what a micro-batch loses and what is measured. The rest is here, once: the
+settings that all share, reading and rendering, and the loop. What compares with a reference has it from
+``recipes.reference``.
+
+    data = prepare(config, run, policy, read(config, read_pairs), Renderer.render_pairs, pair_length)
+    fit(config, run, data, stepper, learn=..., evaluate=...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import Field
+
+from trueup.config import EpochBatch, HeldOutReading, Model, Optim, Settings
+from trueup.data.batch import EpochPlan
+from trueup.data.markers import refuse_own
+from trueup.data.read import Loaded
+from trueup.data.render import Renderer, RenderReport
+from trueup.engine.loop import Loop
+from trueup.engine.placement import check_export, export
+from trueup.engine.rendering import renderer_of, rendering_of
+from trueup.engine.resume import resume_from_checkpoint, saver
+from trueup.engine.step import Stepper
+from trueup.ledger import Run
+from trueup.models.heads import RewardModel
+from trueup.models.policy import Policy
+from trueup.recipes.agreement import SeenPair, SeenResponse
+from trueup.types import Prompt
+
+
+class Prompted(Protocol):
+    """What has a prompt."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """What comes before the response."""
+
+
+Item = TypeVar("Item", bound=Prompted)
+Example = TypeVar("Example")
+
+
+class Offline(Settings):
+    """Settings that every offline method has; each method has its own defaults."""
+
+    data: str
+    """What to train on: a file, a directory or ``hf:owner/name``."""
+    validation: str | None = None
+    """Held-out data of the same kind; none means that nothing is measured on it."""
+    read: HeldOutReading = HeldOutReading()
+    """How the files are read."""
+    model: Model = Model(name="")
+    """The model to start from, usually the SFT model."""
+    optim: Optim = Optim()
+    """How gradients become updates."""
+    batch: EpochBatch = EpochBatch()
+    """How examples become steps."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data."""
+    evaluate_every: int = Field(default=100, ge=1)
+    """Steps between held-out measurements; one is always made at the end."""
+    save_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Names every random draw of the run."""
+
+
+# From files to steps -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Files(Generic[Item]):
+    """What the files hold."""
+
+    training: Loaded[Item]
+    held_out: Loaded[Item] | None
+
+
+@dataclass(frozen=True)
+class Data(Generic[Example]):
+    """Rendered examples, and which of them make which step."""
+
+    examples: list[Example]
+    held_out: list[Example]
+    plan: EpochPlan[Example]
+    renderer: Renderer
+    prompts: Sequence[Prompt]
+    facts: Mapping[str, Any]
+    """What reading and rendering did, for run.json."""
+
+
+def read(config: Offline, reader: Callable[..., Loaded[Item]]) -> Files[Item]:
+    """The training file and, if there is one, the held-out file."""
+    training = reader(config.data, **config.read.options())
+    if config.validation is None:
+        return Files(training, None)
+    return Files(training, reader(config.validation, **config.read.held_out_options()))
+
+
+def prepare(
+    config: Offline,
+    run: Run,
+    model: Policy | RewardModel,
+    files: Files[Item],
+    render: Callable[[Renderer, Loaded[Item]], tuple[list[Example], RenderReport]],
+    length: Callable[[Example], int],
+) -> Data[Example]:
+    """Refuse what could not be saved or read later, render everything, and cut it into steps.
+
+    Raises:
+        DataError, ModelError, RunError: Before the first step, what would go wrong after it.
+    """
+    check_export(model, run.path / "final")
+    renderer = renderer_of(model, config.model, config.batch).for_run(run, config.model, config.read)
+    prompts = [item.prompt for item in files.training.items]
+    if not config.read.templated:
+        refuse_own(config.data, prompts, renderer.encoder.holds_special)
+    examples, report = render(renderer, files.training)
+    held_out = [] if files.held_out is None else render(renderer, files.held_out)[0]
+    plan = EpochPlan(
+        examples,
+        config.batch.size,
+        config.epochs,
+        config.seed,
+        f"{run.kind} order",
+        length=length,
+        pool=config.batch.pool,
+    )
+    facts = {"read": files.training.report.to_dict(), "render": report.to_dict(), "steps": len(plan)}
+    return Data(examples, held_out, plan, renderer, prompts, facts)
+
+
+# The loop ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a step has to say once the weights were updated."""
+
+    metrics: Mapping[str, float]
+    """For metrics.jsonl."""
+    rates: Mapping[str, float]
+    """How much was done in the step, for timing.jsonl."""
+    totals: Mapping[str, float] = field(default_factory=dict)
+    """For metrics.jsonl, after what was measured on held-out data."""
+    pairs: Sequence[SeenPair] = ()
+    """Pairs that were learned from."""
+    responses: Sequence[SeenResponse] = ()
+    """Labelled responses that were learned from."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was measured on held-out data."""
+
+    metrics: Mapping[str, float]
+    """For metrics.jsonl and eval.jsonl."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """For eval.jsonl alone."""
+
+
+def fit(
+    config: Offline,
+    run: Run,
+    data: Data[Example],
+    stepper: Stepper,
+    *,
+    learn: Callable[[tuple[Example, ...]], Learned | None],
+    evaluate: Callable[[], HeldOut] | None,
+    headline: Sequence[str],
+) -> None:
+    """Take the steps that are left, from the newest checkpoint on.
+
+    Args:
+        config: The method's settings.
+        run: Where everything is written.
+        data: What is learned.
+        stepper: Owns the weights; ``learn`` hands it the losses of a batch and lets it step.
+        learn: Learns from one batch; None where a batch holds nothing to learn from.
+        evaluate: Measures held-out data; None where there is none.
+        headline: Metrics that the progress shows.
+    """
+    resume_from_checkpoint(run, stepper)
+    total = len(data.plan)
+    loop = Loop(run, data.plan, save=saver(run, stepper), save_every=config.save_every, headline=headline)
+    for step, batch in loop:
+        learned = learn(batch)
+        if learned is None:
+            continue
+        for pair in learned.pairs:
+            run.pair(step, pair.pair_id, pair.chosen, pair.rejected, key=pair.key)
+        for response in learned.responses:
+            run.response(step, response.key, response.desirable, response.reward)
+        held_out = HeldOut({})
+        if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or step + 1 == total):
+            held_out = evaluate()
+            run.evaluation(step, **held_out.metrics, **held_out.facts)
+        epoch = {"epoch": (step + 1) / data.plan.per_epoch}
+        ids, keys = [pair.pair_id for pair in learned.pairs], [pair.key for pair in learned.pairs]
+        run.log(step, learned.metrics, held_out.metrics, epoch, learned.totals, ids=ids, keys=keys)
+        loop.time(step, **learned.rates)
+
+
+def finish(run: Run, model: Policy | RewardModel, data: Data[Any]) -> None:
+    """Write ``final/``, with the rendering that the model was trained on."""
+    export(model, run.path / "final", rendering_of(data.renderer, data.prompts))

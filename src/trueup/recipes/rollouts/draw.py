@@ -1,0 +1,173 @@
+"""Answers of a policy, scored, with the log-probs that an update needs; and the numbers that describe them.
+
+Shapes: B rollouts, C completion positions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from trueup.config import Sampling
+from trueup.data.batch import Ids, Rows
+from trueup.engine.ask import ask
+from trueup.engine.processes import share
+from trueup.engine.score import score, sequence_logps
+from trueup.ledger import Run
+from trueup.losses import kl
+from trueup.models.heads import ValueHead
+from trueup.recipes.rollouts.actors import Actors
+from trueup.rewards.protocol import cut_by
+from trueup.types import Completion, Prompt, prompt_text
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """B completions of one step and everything that an update needs; padding holds zeros."""
+
+    sequences: tuple[tuple[Ids, Ids], ...]
+    completions: tuple[Completion, ...]
+    logps_BC: torch.Tensor
+    """Log-probs of the policy that drew the tokens."""
+    reference_BC: torch.Tensor
+    """Log-probs of the reference."""
+    values_BC: torch.Tensor
+    """Values of the state before each token; zeros without a value head."""
+    mask_BC: torch.Tensor
+    score_B: torch.Tensor
+    """What the reward says."""
+    penalty_B: torch.Tensor
+    """What is taken off it."""
+    entropy: float
+    """Of the policy, mean over tokens."""
+    cut: int
+    """Answers of which the reward could only read the beginning."""
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def net_B(self) -> torch.Tensor:
+        """Score minus penalties."""
+        return self.score_B - self.penalty_B
+
+    @property
+    def kl_BC(self) -> torch.Tensor:
+        """Per-token k1 estimate of KL(policy || reference)."""
+        return kl.k1(self.logps_BC, self.reference_BC)
+
+
+@torch.no_grad()
+def draw_rollout(
+    actors: Actors,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    seed: int,
+    budget: int,
+    missing_eos_penalty: float = 0.0,
+    length_penalty: float = 0.0,
+    value_head: ValueHead | None = None,
+) -> Rollout:
+    """Sample one answer to each prompt, score it, and record log-probs, reference log-probs and values.
+
+    Args:
+        actors: The models of the run.
+        prompts: What is asked; one that stands here k times running is read once and answered k times.
+        sampling: How answers are drawn.
+        seed: Names the draw.
+        budget: Padded tokens of one forward pass of the policy.
+        missing_eos_penalty: Taken off the score of an answer that hit the length limit.
+        length_penalty: Taken off it for each token.
+        value_head: Also the value of the state before each token.
+    """
+    policy, temperature = actors.policy, sampling.temperature
+    prompt_ids, completions = ask(policy, actors.renderer, prompts, sampling, seed=seed)
+    sequences = tuple((p, c.ids) for p, c in zip(prompt_ids, completions, strict=True))
+    cut = cut_by(actors.reward)
+    score_B = actors.reward.score(prompts, completions)
+    logps_BC, values_BC, entropy_sum = _policy_pass(actors, sequences, temperature, budget, value_head)
+    reference = sequence_logps(actors.reference, sequences, temperature=temperature, budget=2 * budget)
+    lengths_B = torch.tensor([len(c.ids) for c in completions])
+    penalties = [length_penalty * len(c.ids) + (0.0 if c.ended else missing_eos_penalty) for c in completions]
+    return Rollout(
+        sequences,
+        tuple(completions),
+        logps_BC,
+        torch.nn.utils.rnn.pad_sequence(reference, batch_first=True).float(),
+        values_BC,
+        torch.arange(logps_BC.shape[1])[None, :] < lengths_B[:, None],
+        score_B,
+        torch.tensor(penalties),
+        entropy_sum / float(lengths_B.sum()),
+        cut_by(actors.reward) - cut,
+    )
+
+
+def _policy_pass(
+    actors: Actors,
+    sequences: Sequence[tuple[Ids, Ids]],
+    temperature: float,
+    budget: int,
+    value_head: ValueHead | None,
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Log-probs [B, C], values [B, C] and the sum of entropies, each process for its share of the rollouts."""
+    width = max(len(c) for _, c in sequences)
+    logps_BC, values_BC = torch.zeros(len(sequences), width), torch.zeros(len(sequences), width)
+    entropy_sum = 0.0
+    groups = share(range(len(sequences)), lambda i: length(sequences[i]), budget)
+    scored: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    for group in groups:
+        rows = Rows.of([sequences[i] for i in group], actors.policy.device)
+        scores = score(actors.policy, rows, temperature=temperature, entropy=True, value_head=value_head)
+        assert scores.entropy_BC is not None
+        group_values_BC = torch.zeros_like(scores.logps_BC) if scores.values_BC is None else scores.values_BC
+        scored += zip(group, scores.logps_BC.float().cpu(), group_values_BC.float().cpu(), strict=True)
+        entropy_sum += float(scores.entropy_BC.sum())
+    for i, logps_C, values_C in groups.gather(scored):
+        logps_BC[i, : len(logps_C)], values_BC[i, : len(values_C)] = logps_C, values_C
+    return logps_BC, values_BC, groups.sum(entropy_sum)[0]
+
+
+def length(sequence: tuple[Ids, Ids]) -> int:
+    """Tokens of a prompt and its completion."""
+    return len(sequence[0]) + len(sequence[1])
+
+
+def describe(rollout: Rollout, beta: float) -> dict[str, float]:
+    """The metrics of a rollout under a KL penalty of ``beta``."""
+    kl_B = (rollout.kl_BC * rollout.mask_BC).sum(-1)
+    k3_B = (kl.k3(rollout.logps_BC, rollout.reference_BC) * rollout.mask_BC).sum(-1)
+    return {
+        "score": float(rollout.score_B.mean()),
+        "score_cut": rollout.cut / len(rollout),
+        "reward": float((rollout.net_B - beta * kl_B).mean()),
+        "kl": float(kl_B.mean()),
+        "kl_k3": float(k3_B.mean()),
+        "beta": beta,
+        "entropy": rollout.entropy,
+        "completion_length": float(rollout.mask_BC.sum(-1).float().mean()),
+        "eos_rate": sum(c.ended for c in rollout.completions) / len(rollout),
+        "distinct_2": distinct_bigrams([c.ids for c in rollout.completions]),
+    }
+
+
+def distinct_bigrams(completions: Sequence[Ids]) -> float:
+    """Distinct token bigrams over all bigrams of the batch; falls when outputs become alike."""
+    bigrams = [pair for c in completions for pair in itertools.pairwise(c)]
+    return len(set(bigrams)) / len(bigrams) if bigrams else 1.0
+
+
+def log_probes(run: Run, step: int, actors: Actors, probes: Sequence[Prompt], sampling: Sampling, *, seed: int) -> None:
+    """Answer the fixed prompts, score the answers and append them to samples.jsonl; the same ``seed`` every time."""
+    if not probes:
+        return
+    _, completions = ask(actors.policy, actors.renderer, probes, sampling, seed=seed)
+    scores = actors.reward.score(probes, completions)
+    for prompt, completion, value in zip(probes, completions, scores.tolist(), strict=True):
+        question = prompt if isinstance(prompt, str) else prompt[-1].content
+        row = {"prompt": prompt_text(prompt), "question": question, "completion": completion.text}
+        run.sample(step, **row, score=value, stop=completion.stop.value)

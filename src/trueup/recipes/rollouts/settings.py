@@ -1,0 +1,95 @@
+"""Settings that every online method has, and the controllers of its KL penalty."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings
+from trueup.spec.kl import AdaptiveController, FixedController
+
+
+class AdaptiveKl(Settings):
+    """Beta follows the measured KL (Ziegler et al. 2019, section 2.2)."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    """Name of the controller."""
+    beta: float = Field(default=0.1, gt=0)
+    """Coefficient at the start."""
+    target: float = Field(default=6.0, gt=0)
+    """Sequence KL in nats to settle at."""
+    horizon: float = Field(default=10000.0, gt=0)
+    """Episodes over which beta may change by a factor of about e^0.2."""
+
+
+class FixedKl(Settings):
+    """Beta stays as it is."""
+
+    kind: Literal["fixed"] = "fixed"
+    """Name of the controller."""
+    beta: float = Field(default=0.05, ge=0)
+    """Coefficient of the KL penalty; 0 switches it off, which over-optimises sooner or later."""
+
+
+def kl_controller(kl: AdaptiveKl | FixedKl) -> AdaptiveController | FixedController:
+    """What moves beta from step to step."""
+    if isinstance(kl, AdaptiveKl):
+        return AdaptiveController(kl.beta, kl.target, kl.horizon)
+    return FixedController(kl.beta)
+
+
+class OnlineSettings(Settings):
+    """What a method needs that learns from its own answers; its own settings come after these."""
+
+    data: str
+    """Prompts: any format that has prompts; one that is written twice is asked twice as often."""
+    read: Reading = Reading()
+    """How the file is read."""
+    reward: str
+    """What scores the answers: the directory of a reward model trained by ``trueup reward``, or the Python function or
+    class ``package.module:name``."""
+    model: Model = Model(name="")
+    """The policy to start from, usually the SFT model."""
+    reference: str | None = None
+    """The fixed reference; by default the weights the policy starts from."""
+    optim: Optim = Optim(learning_rate=1e-5, eps=1e-5, schedule="constant", warmup=0.0)
+    """How gradients become updates."""
+    batch: Batch = Batch(size=128)
+    """Rollouts per step, and how they are cut into micro-batches."""
+    sampling: Sampling = Sampling()
+    """How completions are drawn; only temperature and length may differ from plain sampling."""
+    steps: int = Field(default=100, ge=1)
+    """Rollout-and-update cycles."""
+    kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
+    """Controller of the KL penalty."""
+    missing_eos_penalty: float = Field(default=1.0, ge=0)
+    """Taken off the score of a completion that hit the length limit, in standard deviations of a reward model."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the score for each completion token."""
+    kl_stop: float | None = Field(default=None, gt=0)
+    """Stop the run when the KL of a step exceeds this many nats."""
+    probes: int = Field(default=8, ge=0)
+    """Fixed prompts whose completions are logged along the run."""
+    probe_every: int = Field(default=10, ge=1)
+    """Steps between probe samples."""
+    save_every: int = Field(default=25, ge=1)
+    """Steps between checkpoints."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Names every random draw of the run."""
+
+    @model_validator(mode="after")
+    def _rollouts_are_sound(self) -> OnlineSettings:
+        filters = [
+            name
+            for name, off in (("top_p", 1.0), ("top_k", 0), ("repetition_penalty", 1.0))
+            if getattr(self.sampling, name) != off
+        ]
+        if filters:
+            raise ValueError(
+                f"sampling.{filters[0]} modifies the distribution that rollouts are drawn from, so the first ratio "
+                "would not be 1; leave it off here and use it in `trueup sample`"
+            )
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
+        return self

@@ -1,0 +1,63 @@
+"""The kinds of reward, and how the text behind ``reward:`` becomes one.
+
+A kind is a module of this package with three functions: ``takes``, ``identify`` and ``open``. A new one is its own file
+and its line in ``KINDS``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+from trueup.config import Batch, Model
+
+if TYPE_CHECKING:
+    from trueup.rewards.protocol import Reward
+
+KINDS = {
+    "python": "trueup.rewards.python",
+    "model": "trueup.rewards.model",
+}
+"""Modules by kind, imported on use. The first that takes a source opens it; ``model`` takes whatever is left."""
+
+
+class Kind(Protocol):
+    """What the module of a kind has."""
+
+    def takes(self, source: str) -> bool:
+        """Whether ``source`` names a reward of this kind; cheap, and nothing is opened."""
+
+    def identify(self, source: str) -> str:
+        """The fingerprint that the reward will have, without opening it."""
+
+    def load(self, source: str, beside: Model, batch: Batch | None) -> Reward:
+        """The reward, ready to score."""
+
+
+def open_reward(source: str, beside: Model | None = None, batch: Batch | None = None) -> Reward:
+    """The reward that ``source`` names: a directory of a reward model, or ``package.module:name``.
+
+    Args:
+        source: As in the setting ``reward``.
+        beside: Settings of the model whose answers are scored: device, dtype and engine are taken from it.
+        batch: How much one forward pass may hold; a model's default if absent.
+
+    Raises:
+        ModelError: There is no reward model there.
+        ConfigError: There is no such Python code, or it cannot be called.
+    """
+    return _kind(source).load(source, Model(name=source) if beside is None else beside, batch)
+
+
+def identify(source: str) -> str:
+    """The fingerprint of the reward that ``source`` names, without opening it.
+
+    Raises:
+        ModelError, ConfigError: There is nothing that could be opened.
+    """
+    return _kind(source).identify(source)
+
+
+def _kind(source: str) -> Kind:
+    kinds = (cast(Kind, import_module(module)) for module in KINDS.values())
+    return next(kind for kind in kinds if kind.takes(source))

@@ -1,0 +1,1 @@
+"""What every page of ours stands on: who comes in, limits, refusals, safe Markdown, tables, dialogs, the look."""

@@ -1,0 +1,104 @@
+"""No dead setting: a config notes which of its settings a run reads, over two steps of each recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import get_args
+
+import pytest
+
+from tests.recipes.test_recipes import config_of
+from trueup.config import Settings
+from trueup.config.errors import blocks_in
+from trueup.recipes.objectives import Objective
+from trueup.recipes.registry import execute
+from trueup.recipes.table import RECIPES
+
+BRIEF = {"epochs": 0.7, "save_every": 1, "evaluate_every": 1}
+ONLINE = {"steps": 2, "save_every": 1, "probe_every": 1}
+OBJECTIVES: list[dict[str, object]] = [
+    {"objective__kind": kind.model_fields["kind"].default} for kind in get_args(Objective)
+]
+OBJECTIVES[-1]["objective__call"] = "tests.recipes.test_settings_are_read:plain_margin"
+
+
+def plain_margin(policy, reference, strength_B):
+    """An objective in Python."""
+    return policy.rejected_B - policy.chosen_B + 0 * strength_B
+
+
+LORA = {"model__lora": {"rank": 2}}
+VARIANTS = {
+    "sft": [LORA],
+    "reward": [LORA],
+    "dpo": [LORA, *OBJECTIVES],
+    "kto": [LORA],
+    "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}],
+}
+"""Runs beside the plain one that reach what only some settings make active."""
+NOT_REACHED = {"Optim.on_nonfinite"}
+"""Read where a gradient is not finite: ``tests/engine/test_step.py`` has both of its meanings."""
+FROM_SCRATCH = {"Model.tiny", "Tiny.context", "Tiny.heads", "Tiny.hidden", "Tiny.layers", "Tiny.vocabulary"}
+"""Read where a model is made; these runs start from one that is there. Theirs is the way of sft, which reads them."""
+OPENED = {"Model.trust_remote_code"}
+"""Read where a model is opened from files, as all but sft do here."""
+TAG = "kind"  # chooses the class of a tagged union, and is read by pydantic
+
+
+@contextmanager
+def reads() -> Iterator[set[tuple[type, str]]]:
+    """(class, setting) of every setting that is read while this is open."""
+    seen: set[tuple[type, str]] = set()
+    plain = Settings.__getattribute__
+
+    def noting(self, name):
+        if name in type(self).model_fields:
+            seen.add((type(self), name))
+        return plain(self, name)
+
+    Settings.__getattribute__ = noting
+    try:
+        yield seen
+    finally:
+        del Settings.__getattribute__
+
+
+def settings_below(kind: type[Settings]) -> Iterator[tuple[type, str]]:
+    """Every setting of a config, as the class that holds it and its name."""
+    for name, info in kind.model_fields.items():
+        if name != TAG:
+            yield kind, name
+        for block in blocks_in(info.annotation):
+            yield from settings_below(block)
+
+
+def never_read(kind, material, folder) -> list[str]:
+    """Settings of a recipe that none of its short runs reads."""
+    brief = ONLINE if kind == "ppo" else BRIEF
+    seen: set[tuple[type, str]] = set()
+    for number, variant in enumerate([{}, *VARIANTS[kind]]):
+        config = config_of(kind, material, **(brief | variant))
+        with reads() as some:
+            execute(kind, config, folder / str(number), quiet=True)
+        seen |= some
+    by_name = {(block.__name__, name) for block, name in seen}
+    return sorted(
+        f"{block.__name__}.{name}"
+        for block, name in settings_below(RECIPES[kind].settings())
+        if not any((parent.__name__, name) in by_name for parent in (block, *block.__mro__, *block.__subclasses__()))
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_every_setting_is_read(kind, material, tmp_path):
+    unread = set(never_read(kind, material, tmp_path))
+    assert unread - (OPENED if kind == "sft" else FROM_SCRATCH) == NOT_REACHED
+
+
+def test_a_setting_that_nobody_reads_is_named(material, tmp_path, monkeypatch):
+    class Longer(RECIPES["sft"].settings()):
+        forgotten: int = 3
+
+    monkeypatch.setattr(type(RECIPES["sft"]), "settings", lambda recipe: Longer)
+    assert never_read("sft", material, tmp_path) == sorted({"Longer.forgotten", *OPENED, *NOT_REACHED})
