@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import ModelError
+from trueup.models.gguf import gguf_of
+from trueup.models.gguf_cache import content_digest
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 WEIGHTS, INDEX, ADAPTER_WEIGHTS = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
@@ -141,7 +143,12 @@ def identity(name: str, depth: int = 0) -> str:
     Raises:
         ModelError: The directory holds no model; it is not read then, however large it is.
     """
-    folder = None if name == "tiny" else look(name)
+    if name == "tiny":
+        return "name:tiny"
+    file = gguf_of(name)
+    if file is not None:
+        return f"gguf:{content_digest(file)[:16]}"
+    folder = look(name)
     if folder is None:
         return f"name:{name}"
     digest = hashlib.sha256()

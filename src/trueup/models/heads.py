@@ -21,8 +21,9 @@ from trueup.config.seeds import derive
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.adapter import adapt_classifier
+from trueup.models.failures import clear_errors
 from trueup.models.files import REWARD_SCALE, Folder, read_json
-from trueup.models.load import clear_errors, load_classifier, load_tokenizer, located, resolve_device
+from trueup.models.load import load_classifier, load_tokenizer, located, resolve_device
 from trueup.models.merge import whole_weights
 from trueup.models.rendering import Rendering, save_tokenizer
 from trueup.models.tokens import padded, require_embedded

@@ -21,6 +21,7 @@ from torch import nn
 from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.models.adapter import merge_adapter
+from trueup.models.failures import clear_errors, quiet
 from trueup.models.files import (
     ADAPTER,
     ADAPTER_WEIGHTS,
@@ -29,11 +30,12 @@ from trueup.models.files import (
     Folder,
     check,
     look,
-    near,
     read_json,
     require_shallow,
     weights,
 )
+from trueup.models.gguf import gguf_of
+from trueup.models.gguf_cache import converted
 
 log = logging.getLogger("trueup.models")
 
@@ -55,11 +57,14 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def located(name: str, *, trust_remote_code: bool = False, revision: str | None = None) -> Folder:
-    """The checked directory of a model: ``name`` itself, or where the hub's files of that name are kept.
+    """The checked directory of a model: ``name`` itself, what a GGUF file was converted into, or the hub's files.
 
     Raises:
         ModelError: It is not there, or its files cannot be opened safely.
     """
+    file = gguf_of(name)
+    if file is not None:
+        return check(name, converted(file))
     folder = look(name)
     if folder is not None:
         return folder
@@ -142,7 +147,7 @@ def _classifier(folder: Folder, trust: bool, new_head: bool, depth: int = 0) -> 
     kind = _class_for(spoken.config, AutoModelForSequenceClassification, folder)
     values = {key: value for key, value in spoken.config.to_dict().items() if key not in ("id2label", "label2id")}
     config = type(spoken.config).from_dict(values | {"num_labels": 1})
-    with clear_errors(folder.name), _quiet():
+    with clear_errors(folder.name), quiet():
         model, info = kind.from_pretrained(
             None, config=config, state_dict=spoken.state_dict(), dtype=torch.float32, output_loading_info=True
         )
@@ -188,7 +193,7 @@ def _opened(folder: Folder, auto: Any, trust: bool, *, new_head: bool = False, *
     if not (trust and getattr(config, "auto_map", None)):
         _class_for(config, auto, folder)
     _require_shapes(folder, auto, config, trust, more, new_head=new_head)
-    with clear_errors(folder.name), _quiet():
+    with clear_errors(folder.name), quiet():
         model, info = auto.from_pretrained(
             path,
             dtype=torch.float32,
@@ -221,7 +226,7 @@ def _require_shapes(
     for name, value in more.items():
         setattr(config, name, value)
     there = {name: tuple(tensor["shape"]) for name, tensor in weights(folder.path).items()}
-    with clear_errors(folder.name), _quiet(), torch.device("meta"):
+    with clear_errors(folder.name), quiet(), torch.device("meta"):
         model = auto.from_config(config, trust_remote_code=trust)
     other = {
         f"{name} is {_shape(there[name])} and by the config {_shape(tensor.shape)}"
@@ -314,19 +319,6 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > SHOWN else "")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the tables that transformers prints of what it loaded: what matters in them is an error here."""
-    from transformers.utils import logging as spoken
-
-    before = spoken.get_verbosity()
-    spoken.set_verbosity_error()
-    try:
-        yield
-    finally:
-        spoken.set_verbosity(before)
-
-
 def _downloaded(name: str, trust: bool, revision: str | None) -> Path:
     """The hub's files of ``name``, in the cache: what describes the model, then the safetensors that it consists of."""
     from huggingface_hub import snapshot_download
@@ -340,53 +332,3 @@ def _downloaded(name: str, trust: bool, revision: str | None) -> Path:
         index = read_json(path / INDEX)
         wanted += [str(shard) for shard in dict.fromkeys((index.get("weight_map") or {}).values())]
     return Path(fetch(name, revision=revision, allow_patterns=wanted))
-
-
-@contextlib.contextmanager
-def clear_errors(name: str) -> Iterator[None]:
-    """Whatever other libraries raise inside becomes a ``ModelError`` that names the model and what to do."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ModelError:
-        raise
-    except SafetensorError as error:
-        raise ModelError(
-            f"the weights file is damaged: {error}", where=name, fix="copy or download it again"
-        ) from error
-    except Exception as error:  # configurations, tokenizers and code of any origin: they raise anything
-        raise ModelError(_first_line(name, error), where=name, fix=_advice(name, error)) from error
-
-
-def _first_line(name: str, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else ""
-    if first.endswith(":") and len(lines) > 1:  # a headline, and what it is about below
-        first = f"{first} {lines[1]}"
-    if _unreachable(error) and not Path(name).exists():
-        return "no such directory, and no such model in the cache of the hub, which cannot be reached"
-    known = isinstance(error, OSError | ValueError | RuntimeError)
-    return first if known and first else f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _unreachable(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("connect", "offline", "max retries", "outgoing traffic", "name resolution"))
-
-
-def _advice(name: str, error: Exception) -> str:
-    text = str(error).lower()
-    if "trust_remote_code" in text or "custom code" in text:
-        return "read the code that comes with the model; if you trust it: --set model.trust_remote_code=true"
-    if "StrictDataclass" in type(error).__name__:
-        return "mend config.json, or get it again from where the weights come from"
-    if Path(name).is_dir():
-        listing = ", ".join(sorted(p.name for p in Path(name).iterdir())[:8])
-        return f"the directory must hold config.json, model.safetensors and a tokenizer; it holds: {listing}"
-    if "gated" in text or "401" in text or "403" in text:
-        return "the repository is private or gated: log in with `huggingface-cli login` and accept its terms"
-    local = f". {near(Path(name))}" if Path(name).parent.is_dir() and "/" in name else ""
-    if _unreachable(error):
-        return f"go online once, or give a local directory{local}"
-    return f"check the name on the hub, or give a local directory{local}"

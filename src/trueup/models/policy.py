@@ -20,8 +20,9 @@ from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.kernels.door import TOLERANCE
 from trueup.models.adapter import with_adapters
+from trueup.models.failures import clear_errors
 from trueup.models.fingerprint import fingerprint
-from trueup.models.load import clear_errors, load_causal_lm, load_tokenizer, resolve_device
+from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
 from trueup.models.merge import whole_weights
 from trueup.models.rendering import Rendering, end_ids_of, name_end_ids, save_tokenizer
 from trueup.models.tiny import new_tiny
