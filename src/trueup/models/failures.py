@@ -62,12 +62,15 @@ def _advice(name: str, error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the tables that transformers prints of what it loaded: what matters in them is an error here."""
+    """Without the tables and bars that transformers prints of what it loads: what matters in them is an error here."""
     from transformers.utils import logging as spoken
 
-    before = spoken.get_verbosity()
+    before, bars = spoken.get_verbosity(), spoken.is_progress_bar_enabled()
     spoken.set_verbosity_error()
+    spoken.disable_progress_bar()
     try:
         yield
     finally:
         spoken.set_verbosity(before)
+        if bars:
+            spoken.enable_progress_bar()

@@ -131,9 +131,9 @@ def _convert(gguf: Gguf, digest: str, folder: Path) -> None:
             fix=f"make room there, or set {SETTING} to a folder on another disk",
         )
     started, before = time.perf_counter(), _stamp(gguf.path)
+    _say(f"{gguf.path.name}: converted once, for all later openings, into {folder}")
     _say(
-        f"{gguf.path.name}: converted once, for all later openings: {gguf.architecture}, {gguf.count / 1e6:,.1f} million"
-        f" weights stored as {gguf.kinds}, {size / 1e9:.2f} GB in {folder}"
+        f"  {gguf.architecture}, {gguf.count / 1e6:,.1f} million weights ({gguf.kinds}), {size / 1e9:.2f} GB in float32"
     )
     with whole_folder(folder) as temporary:
         notes = write_model(gguf, temporary, lambda step: _say(f"  {time.perf_counter() - started:5.1f} s  {step}"))
