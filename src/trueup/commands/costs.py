@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -72,16 +72,29 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="trueup-plan-") as folder:
         done: dict[str, Path] = {}
         for stage in stages:
+            _convert_models(stage)
             tell(f"{stage.name}: taking {steps} of its steps")
             costs.append(_probe(stage, done, Path(folder), steps))
             done[stage.name] = Path(folder) / stage.name
     return costs
 
 
+def _convert_models(stage: Stage) -> None:
+    """Convert what a stage names as a GGUF file, so that neither time nor memory of that is taken for the stage's."""
+    from trueup.models.gguf import gguf_of
+    from trueup.models.gguf_cache import converted
+
+    model = stage.settings.get("model")
+    names = [model.get("name") if isinstance(model, Mapping) else model, stage.settings.get("reference")]
+    for name in names:
+        if isinstance(name, str) and name and (file := gguf_of(name)) is not None:
+            converted(file)
+
+
 def _probe(stage: Stage, done: dict[str, Path], folder: Path, steps: int) -> Cost:
     out = folder / stage.name
     task = {
-        "stage": asdict(stage),
+        "stage": {"name": stage.name, "kind": stage.kind, "settings": stage.settings},
         "done": {name: str(path) for name, path in done.items()},
         "out": str(out),
         "steps": steps,

@@ -23,6 +23,7 @@ import torch
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.failures import clear_errors, quiet
+from trueup.models.files import read_json
 from trueup.models.gguf import BLOCKS, Gguf, read_gguf
 from trueup.models.gguf_rope import ROPE_FACTORS, rope_parameters
 
@@ -155,7 +156,9 @@ def _tokenizer(gguf: Gguf, link: Path, folder: Path) -> tuple[Any, list[str]]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(link.parent, gguf_file=link.name, local_files_only=True)
+    metadata = read_gguf(gguf.path, vocabulary=True).metadata
     tokenizer.save_pretrained(folder)
+    _drop_beyond(folder / "tokenizer.json", len(metadata["tokenizer.ggml.tokens"]))
     again = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     template = str(gguf.metadata.get("tokenizer.chat_template") or "")
     for text in (*PROBES, template):
@@ -165,7 +168,18 @@ def _tokenizer(gguf: Gguf, link: Path, folder: Path) -> tuple[Any, list[str]]:
                 where=str(gguf.path),
                 fix="give the model as safetensors, from where the GGUF was made",
             )
-    return again, tokenizer_notes(read_gguf(gguf.path, vocabulary=True).metadata, again)
+    return again, tokenizer_notes(metadata, again)
+
+
+def _drop_beyond(file: Path, count: int) -> None:
+    """Take out added tokens beyond the file's own, for which the model has no embedding.
+
+    transformers adds the special tokens of the class that it builds a tokenizer by, where the file names none.
+    """
+    stored = read_json(file)
+    kept = [token for token in stored["added_tokens"] if token["id"] < count]
+    if len(kept) < len(stored["added_tokens"]):
+        write_json(file, {**stored, "added_tokens": kept})
 
 
 def tokenizer_notes(metadata: dict[str, Any], tokenizer: Any) -> list[str]:
