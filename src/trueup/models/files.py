@@ -10,8 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from trueup.errors import ModelError
 from trueup.models.gguf import gguf_of
 from trueup.models.gguf_cache import content_digest
+from trueup.models.quantised import refuse_packed, refuse_quantised
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 WEIGHTS, INDEX, ADAPTER_WEIGHTS = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
@@ -29,13 +28,9 @@ OWN = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "*.tiktoken", "*.model")
 DEEPEST = 8
 """Adapters over adapters."""
-QUANTISERS = ("quantize_config.json", "quant_config.json")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 BESIDE = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "tokenizer.json")
 """Files that hold one JSON object, where they are there."""
-WHOLE = frozenset({"F64", "F32", "F16", "BF16"})
-UNUSABLE = ("F8", "F4", "F6", "C")
-"""Beginnings of dtypes that a weight has only where something is quantised, or is no real number."""
 COUNTS = (
     "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "hidden_size", "vocab_size",
     "n_head", "n_layer", "n_embd", "n_heads", "n_layers", "d_model", "max_position_embeddings", "n_positions",
@@ -261,16 +256,7 @@ def _held(path: Path) -> str:
 
 def _check_config(config: dict[str, Any], path: Path) -> None:
     where = str(path / CONFIG)
-    quantised = config.get("quantization_config") or config.get("compression_config")
-    files = [name for name in QUANTISERS if (path / name).is_file()]
-    if quantised or files:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        raise ModelError(
-            f"the weights are quantised ({method or next(iter(files), 'quantization_config')})",
-            where=where,
-            expected="weights in float32, bfloat16 or float16; quantised ones cannot be trained here",
-            fix="give the model that they were made from, or dequantise and save it",
-        )
+    refuse_quantised(config, path)
     inner = config.get("text_config") or {}
     if not isinstance(inner, dict):
         raise ModelError(f"text_config is {inner!r:.60}", where=where, expected="an object")
@@ -312,25 +298,7 @@ def _check_weights(path: Path) -> None:
             fix="save the model again with save_pretrained. "
             f"The directory holds: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
         )
-    kinds: Counter[str] = Counter()
-    for tensor in weights(path).values():
-        kinds[str(tensor["dtype"])] += math.prod(int(length) for length in tensor["shape"])
-    odd = sorted(kind for kind in kinds if kind.startswith(UNUSABLE))
-    if odd:
-        raise ModelError(
-            f"some weights are stored as {', '.join(odd)}",
-            where=str(path),
-            expected="float32, bfloat16 or float16; quantised or complex ones cannot be trained here",
-            fix="give the model that they were made from",
-        )
-    narrow = {kind: count for kind, count in kinds.items() if kind not in WHOLE}
-    if 2 * sum(narrow.values()) > sum(kinds.values()):
-        raise ModelError(
-            f"most weights are stored as {', '.join(sorted(narrow))}",
-            where=str(path),
-            expected="float32, bfloat16 or float16; quantised weights cannot be trained here",
-            fix="give the model that they were made from",
-        )
+    refuse_packed(weights(path), path)
 
 
 def _check_layers(config: dict[str, Any], path: Path) -> None:
