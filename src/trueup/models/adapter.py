@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,8 +69,14 @@ def merge_adapter(base: Any, folder: Folder, *, must_hold: Sequence[str] = ()) -
                 line.strip() for line in str(error).splitlines() if "size mismatch" in line
             )
         raise ModelError(
-            first, where=where, fix=f"check base_model_name_or_path in {folder.path / ADAPTER}: {folder.base}"
+            first,
+            where=where,
+            fix=f"its base here is {folder.base}; give the one that it was trained on: --model BASE+{folder.path}, or "
+            f"base_model_name_or_path in {folder.path / ADAPTER}",
         ) from error
+    named = (folder.adapter or {}).get("base_model_name_or_path")
+    if folder.under is not None and named and not _same(str(named), folder.under):
+        log.warning("%s: by its own settings the adapter is of %s; merged into %s", folder.path, named, folder.under)
     others = sorted(path.parent.name for path in folder.path.glob(f"*/{ADAPTER}"))
     if others:
         log.warning("%s: adapters in its folders are not used: %s", folder.name, ", ".join(others))
@@ -141,6 +148,12 @@ def _suited(model: Any) -> Iterator[None]:
             where="model.lora",
             fix="train all of its weights: leave model.lora out",
         ) from error
+
+
+def _same(first: str, second: str) -> bool:
+    """Whether two names of a model are one, as far as that can be known without opening it."""
+    paths = [Path(name).expanduser() for name in (first, second)]
+    return first == second or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
 
 
 def _kind(folder: Folder) -> str:

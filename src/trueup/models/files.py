@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ class Folder:
         path: Where the files are.
         config: What ``config.json`` says; empty for an adapter.
         adapter: What ``adapter_config.json`` says; None for a whole model.
+        under: The base that the user named for an adapter, as in ``base+adapter``; None: the one that it names itself.
     """
 
     name: str
     path: Path
     config: dict[str, Any]
     adapter: dict[str, Any] | None = None
+    under: str | None = None
 
     @property
     def is_reward_model(self) -> bool:
@@ -73,6 +75,8 @@ class Folder:
     def base(self) -> str:
         """Directory or hub name of the weights that an adapter changes; a relative path may also start from here."""
         assert self.adapter is not None
+        if self.under is not None:
+            return self.under
         base = self.adapter.get("base_model_name_or_path")
         if not isinstance(base, str) or not base:
             raise ModelError(
@@ -94,6 +98,8 @@ def look(name: str) -> Folder | None:
         raise ModelError("no model is named", where="model.name", fix="--model runs/sft/final")
     path = Path(name).expanduser()
     if not path.exists():
+        if "+" in name:
+            return _stacked(name)
         if looks_like_path(name):
             raise ModelError(
                 "no such directory",
@@ -105,6 +111,23 @@ def look(name: str) -> Folder | None:
     if not path.is_dir():
         raise ModelError("this is a file", where=name, expected="the directory that holds it and its config.json")
     return check(name, path)
+
+
+def _stacked(name: str) -> Folder:
+    """The adapter that ``base+adapter`` ends with, over the base before it, which may be such a stack itself."""
+    base, _, last = name.rpartition("+")
+    if not base or not last:
+        raise ModelError("a base or an adapter is missing", where=name, expected="base+adapter or base+adapter+adapter")
+    folder = look(last)
+    if folder is None or folder.adapter is None:
+        what = "is no directory" if folder is None else "holds a whole model"
+        raise ModelError(
+            f"what stands after the + must be an adapter, and {last} {what}",
+            where=name,
+            expected=f"a directory with {ADAPTER} and {ADAPTER_WEIGHTS}",
+            fix="put the whole model first and the adapters after it, in the order in which they were trained",
+        )
+    return replace(folder, name=name, under=base)
 
 
 def check(name: str, path: Path) -> Folder:

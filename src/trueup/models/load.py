@@ -159,7 +159,7 @@ def _classifier(folder: Folder, trust: bool, new_head: bool, depth: int = 0) -> 
 def _base(folder: Folder, trust: bool, depth: int) -> Folder:
     require_shallow(folder, depth)
     assert folder.adapter is not None
-    revision = folder.adapter.get("revision")
+    revision = folder.adapter.get("revision") if folder.under is None else None
     log.info("%s is an adapter: it is merged into its base, %s", folder.name, folder.base)
     return located(folder.base, trust_remote_code=trust, revision=revision if isinstance(revision, str) else None)
 
@@ -176,8 +176,8 @@ def _named(folder: Folder) -> Iterator[None]:
             f"the base of the adapter {folder.name} cannot be used: {error.what}",
             where=error.where,
             expected=error.expected,
-            fix=f"if it is elsewhere, say so under base_model_name_or_path in {folder.path / ADAPTER}. "
-            f"{error.fix or ''}",
+            fix=f"if it is elsewhere: --model BASE+{folder.path}, or say so under base_model_name_or_path in "
+            f"{folder.path / ADAPTER}. {error.fix or ''}",
         ) from error
 
 
