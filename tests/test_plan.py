@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from tests.conftest import TEXTS, tiny_model
+from tests.models.gguf_files import write_gguf
 from tests.test_commands import trueup
-from trueup.commands.costs import Cost, _extrapolate, measure, table
+from trueup.commands.costs import Cost, _extrapolate, measure, plan, table
 from trueup.commands.machine import advise
 from trueup.commands.pipeline import Stage
 from trueup.data.render import RenderedPair, pair_length
@@ -14,6 +16,7 @@ from trueup.engine.probe import StepOrder
 from trueup.errors import RunError
 from trueup.ledger import Run, write_json
 from trueup.ledger.progress import duration
+from trueup.models.policy import open_policy
 from trueup.recipes.reference import needed
 
 
@@ -121,3 +124,18 @@ def test_advice_follows_from_the_facts():
     assert "leave model.dtype at float32" in slow
     assert "OMP_NUM_THREADS=4" in slow
     assert "GPU is here" in advise(cores=1, threads=1, memory_gb=None, ratio=1, gpus=True)[0]
+
+
+@pytest.mark.slow
+def test_a_recipe_file_with_a_gguf_model_is_planned_and_its_conversion_is_not_counted(tmp_path, monkeypatch, capfd):
+    pytest.importorskip("gguf", reason="the package gguf reads such files: pip install 'trueup[gguf]'")
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
+    small = open_policy(tiny_model(hidden=64), texts=TEXTS, seed=7)
+    file = write_gguf(small, tmp_path / "small.gguf", template=small.tokenizer.chat_template)
+    demos = write_jsonl(tmp_path / "demos.jsonl", [{"prompt": "Say:", "completion": t} for t in TEXTS])
+    (tmp_path / "recipe.yaml").write_text(
+        f"stages:\n  - {{kind: sft, data: {demos}, model: {{name: {file}}}, batch: {{size: 4, max_length: 64}}}}\n"
+    )
+    (cost,) = plan(tmp_path / "recipe.yaml", steps=3)
+    assert cost.steps == 10  # two epochs
+    assert "converted in" in capfd.readouterr().err  # here, and not in the process that is measured

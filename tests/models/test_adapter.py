@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from tests.conftest import TEXTS, tiny_model
 from trueup.config import Lora, Model
 from trueup.errors import ModelError
 from trueup.models.files import identity
@@ -208,3 +209,62 @@ def test_settings_that_no_adapter_has_are_blamed_on_their_file(adapter, values):
     with pytest.raises(ModelError, match="the adapter's settings cannot be used") as caught:
         open_policy(Model(name=str(adapter)))
     assert caught.value.where == str(adapter / "adapter_config.json")
+
+
+@pytest.fixture
+def stack(saved_policy, adapter, tmp_path):
+    """Two adapters, one trained on the other; what both together compute."""
+    open_policy(Model(name=str(adapter))).export(tmp_path / "merged")
+    return tmp_path / "second", adapt(tmp_path / "merged", tmp_path / "second", KINDS["rslora"]())
+
+
+def test_a_stack_is_written_with_a_plus(saved_policy, adapter, stack, caplog):
+    second, wanted = stack
+    name = f"{saved_policy}+{adapter}+{second}"
+    with caplog.at_level(logging.WARNING):
+        policy = open_policy(Model(name=name))
+    torch.testing.assert_close(policy.full_logits(IDS), wanted, rtol=1e-4, atol=1e-4)
+    assert f"the adapter is of {adapter.parent / 'merged'}; merged into {saved_policy}+{adapter}" in caplog.text
+    assert caplog.text.count("by its own settings") == 1  # the first is where it belongs
+    assert identity(name).split("+")[1:] == identity(f"{saved_policy}+{adapter}").split("+")
+    with torch.no_grad():
+        alone = open_policy(Model(name=f"{saved_policy}+{second}")).full_logits(IDS)
+    assert (alone - wanted).abs().max() > 1e-3
+
+
+def test_a_base_that_moved_is_named_with_a_plus(saved_policy, adapter, tmp_path):
+    wanted = open_policy(Model(name=str(adapter))).full_logits(IDS)
+    shutil.move(saved_policy, tmp_path / "moved")
+    with pytest.raises(ModelError, match="cannot be used") as caught:
+        open_policy(Model(name=str(adapter)))
+    assert f"--model BASE+{adapter}" in str(caught.value)
+    name = f"{tmp_path / 'moved'}+{adapter}"
+    torch.testing.assert_close(open_policy(Model(name=name)).full_logits(IDS), wanted)
+    assert open_reward_model(Model(name=name), new_head=True).model.score.out_features == 1
+
+
+def test_a_base_of_other_shapes_after_a_plus_is_refused(adapter, tmp_path):
+    open_policy(tiny_model(hidden=48), texts=TEXTS).export(tmp_path / "wide")
+    with pytest.raises(ModelError, match="other shapes") as caught:
+        open_policy(Model(name=f"{tmp_path / 'wide'}+{adapter}"))
+    assert f"its base here is {tmp_path / 'wide'}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "match"),
+    [
+        ("{model}+{model}", "holds a whole model"),
+        ("{adapter}+{model}", "holds a whole model"),
+        ("{model}+", "is missing"),
+        ("+{adapter}", "is missing"),
+        ("{model}+nothing", "nothing is no directory"),
+    ],
+)
+def test_what_stands_after_a_plus_must_be_an_adapter(form, match, saved_policy, adapter):
+    with pytest.raises(ModelError, match=match):
+        open_policy(Model(name=form.format(model=saved_policy, adapter=adapter)))
+
+
+def test_a_directory_with_a_plus_in_its_name_is_itself(saved_policy, tmp_path):
+    shutil.move(saved_policy, tmp_path / "a+b")
+    assert open_policy(Model(name=str(tmp_path / "a+b"))).context == 96

@@ -2,7 +2,10 @@
 
 import json
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -161,11 +164,72 @@ def test_a_pickle_by_a_safe_name_is_no_safetensors_file(saved_policy):
 
 def test_a_shard_that_is_missing_or_cut_is_named(saved_policy):
     weights = shard(saved_policy, "part.safetensors")
-    refused(saved_policy, "part.safetensors, which is not here")
+    refused(saved_policy, "1 of the 1 files that the index names are not here: part.safetensors")
     save_file(weights, saved_policy / "part.safetensors", metadata={"format": "pt"})
     whole = (saved_policy / "part.safetensors").read_bytes()
     (saved_policy / "part.safetensors").write_bytes(whole[:-50])
     assert "part.safetensors" in refused(saved_policy, "damaged")
+
+
+@pytest.fixture
+def three_shards(saved_policy):
+    """A model in three files, as large ones are saved; names of the files."""
+    model = AutoModelForCausalLM.from_pretrained(saved_policy)
+    size = sum(p.numel() * 4 for p in model.parameters())
+    (saved_policy / "model.safetensors").unlink()
+    model.save_pretrained(saved_policy, max_shard_size=size * 4 // 9)
+    names = sorted(path.name for path in saved_policy.glob("model-*.safetensors"))
+    assert len(names) == 3
+    return names
+
+
+@pytest.mark.parametrize("opener", [open_policy, learner])
+def test_a_model_in_several_files_is_opened_whole(saved_policy, three_shards, policy, opener):
+    opened = opener(Model(name=str(saved_policy)))
+    wanted = policy.model.model.state_dict()
+    assert {name: torch.equal(tensor, wanted[name]) for name, tensor in opened.model.model.state_dict().items()} == (
+        dict.fromkeys(wanted, True)
+    )
+
+
+def test_every_missing_file_of_several_is_named(saved_policy, three_shards):
+    for name in three_shards[1:]:
+        (saved_policy / name).unlink()
+    text = refused(saved_policy, "2 of the 3 files")
+    assert three_shards[0] not in text
+    assert all(name in text for name in three_shards[1:])
+
+
+def test_a_weight_that_is_not_in_the_file_that_the_index_names_is_refused(saved_policy, three_shards):
+    weights = load_file(saved_policy / three_shards[1])
+    gone = sorted(weights)[0]
+    save_file(
+        {n: w for n, w in weights.items() if n != gone}, saved_policy / three_shards[1], metadata={"format": "pt"}
+    )
+    assert gone in refused(saved_policy, "missing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [1, 3])
+def test_pickled_weights_are_never_read_and_the_error_says_how_to_convert_them(saved_policy, policy, shards, tmp_path):
+    weights = {n: w for n, w in policy.model.state_dict().items() if n != "lm_head.weight"}
+    (saved_policy / "model.safetensors").unlink()
+    names = [f"pytorch_model-{i + 1:05d}-of-{shards:05d}.bin" for i in range(shards)]
+    placed = {name: names[i % shards] for i, name in enumerate(weights)}
+    if shards == 1:
+        names = ["pytorch_model.bin"]
+        placed = dict.fromkeys(weights, names[0])
+    else:
+        index = {"metadata": {"total_size": 1}, "weight_map": placed}
+        (saved_policy / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    for file in names:
+        torch.save({name: weights[name] for name in weights if placed[name] == file}, saved_policy / file)
+    text = refused(saved_policy, "no model.safetensors here, but pytorch_model")
+    command = re.search(r'python -c ".*?"', text)[0]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, cwd=tmp_path)
+    converted = open_policy(Model(name=str(tmp_path / "model-safetensors")))
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(converted.full_logits(ids), policy.full_logits(ids))
 
 
 @pytest.mark.parametrize("key", ["num_attention_heads", "hidden_size", "num_hidden_layers", "vocab_size"])

@@ -387,6 +387,7 @@ def test_scaled_positions_are_read(small, tmp_path):
         wanted = LlamaForCausalLM(type(small.model.config).from_dict(config)).eval()
         wanted.load_state_dict(small.model.state_dict())
         opened = open_policy(Model(name=str(file)))
+        assert settings.items() <= opened.model.config.rope_parameters.items()
         torch.testing.assert_close(opened.full_logits(IDS), wanted(IDS).logits, rtol=1e-5, atol=1e-5)
 
     def linear(writer):

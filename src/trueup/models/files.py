@@ -318,10 +318,20 @@ def _check_weights(path: Path) -> None:
             f"no {WEIGHTS} here" + (f", but {', '.join((pickles or other)[:3])}" if pickles or other else ""),
             where=str(path),
             expected="weights in safetensors, never pickle" if pickles or not other else f"{WEIGHTS} or {INDEX}",
-            fix="save the model again with save_pretrained. "
+            fix=f"{_convert_pickles(path) if pickles else 'save the model again with save_pretrained'}. "
             f"The directory holds: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
         )
     refuse_packed(weights(path), path)
+
+
+def _convert_pickles(path: Path) -> str:
+    """How weights in PyTorch's pickles, in one file or many, become safetensors: read there as tensors only."""
+    target = repr(f"{path.name}-safetensors")
+    return (
+        'convert them once: python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f"M.from_pretrained({str(path)!r}).save_pretrained({target}); "
+        f'T.from_pretrained({str(path)!r}).save_pretrained({target})"'
+    )
 
 
 def _check_layers(config: dict[str, Any], path: Path) -> None:
@@ -354,8 +364,15 @@ def _shards(index: Path) -> list[str]:
     shards = list(dict.fromkeys(names.values()))
     for name in shards:
         _plain_name(name, str(index))
-        if not (index.parent / name).is_file():
-            raise ModelError(f"the index names {name}, which is not here", where=str(index), fix="download it")
+    gone = [name for name in shards if not (index.parent / name).is_file()]
+    if gone:
+        raise ModelError(
+            f"{len(gone)} of the {len(shards)} files that the index names are not here: {', '.join(gone[:4])}"
+            f"{', ...' if len(gone) > 4 else ''}",
+            where=str(index),
+            expected="every part of the weights beside the index",
+            fix="download or copy them too",
+        )
     return shards
 
 

@@ -85,8 +85,7 @@ def refuse_quantised(config: Mapping[str, Any], path: Path) -> None:
     method = said.get("quant_method") if isinstance(said, Mapping) else None
     if method is None and isinstance(said, Mapping) and any(key.startswith(("load_in_", "bnb_")) for key in said):
         method = "bitsandbytes"  # its old configs name no method
-    name = str(method or (files and files[0]) or "quantization_config")
-    raise _refusal(name.replace("_", "-"), path)
+    raise _refusal(str(method or (files and files[0]) or "quantization_config"), path)
 
 
 def refuse_packed(tensors: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -104,13 +103,12 @@ def refuse_packed(tensors: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         counts[str(tensor["dtype"])] += math.prod(int(length) for length in tensor["shape"])
     odd = sorted(kind for kind in counts if kind.startswith(UNUSABLE))
     narrow = sorted(kind for kind in counts if kind not in WHOLE)
-    mostly = 2 * sum(counts[kind] for kind in narrow) > sum(counts.values())
-    if not odd and not mostly:
-        return
-    for pattern, method in PARTS.items():
+    for pattern, method in PARTS.items() if narrow else ():
         example = next((name for name in tensors if re.search(pattern, name)), None)
         if example is not None:
             raise _refusal(method, path, f"it holds {example}")
+    if not odd and 2 * sum(counts[kind] for kind in narrow) <= sum(counts.values()):
+        return
     if odd and all(kind.startswith("C") for kind in odd):
         raise ModelError(
             f"some weights are stored as {', '.join(odd)}",
@@ -123,7 +121,7 @@ def refuse_packed(tensors: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 def _refusal(method: str, path: Path, seen: str = "") -> ModelError:
     """The error. ``seen`` is what gave the checkpoint away where its config is silent: then nothing unpacks it."""
-    kind = KINDS.get(method, Kind(method))
+    kind = KINDS.get(method.replace("_", "-"), Kind(method))
     origin = _origin(path)
     ways = ["take the model that it was made from" + (f": --model {origin}" if origin else "")]
     if kind.settings is not None and not seen:
