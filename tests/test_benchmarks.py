@@ -105,7 +105,7 @@ def test_goals_of_the_sandbox_are_known_reached_or_missed():
     assert page._reached([close]) == (
         "Missed: seed 4: learned share, share of words, ahead of length and words, natural English, KL."
     )
-    unknown = row(span(0.01), inside=None) | {"english": None}
+    unknown = row(span(0.03, 0.01, 0.05), inside=None) | {"english": None}
     assert page._reached([unknown]).startswith("Not known")
     assert "+0.030 (+0.010 to +0.050)" in sandbox.table([good])
     assert "6.05, 8.00, moving" in sandbox.table([good])
