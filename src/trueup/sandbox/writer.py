@@ -68,7 +68,7 @@ DEMONSTRATION = _profile(
 )
 """Writers of middling care: the tone is right, the content often thin."""
 CAREFUL = _profile("careful", 0.85, 0.06, 0.02, 0.06, 0.10, 0.03, 0.85, 0.80, 0.50, 0.01, 0.05, 0.04, 0.04, 0.03)
-CARELESS = _profile("careless", 0.30, 0.50, 0.18, 0.50, 0.80, 0.20, 0.35, 0.30, 0.40, 0.12, 0.20, 0.30, 0.24, 0.30)
+CARELESS = _profile("careless", 0.30, 0.50, 0.18, 0.50, 0.80, 0.13, 0.35, 0.30, 0.40, 0.12, 0.20, 0.30, 0.24, 0.30)
 CANDIDATES = (CAREFUL, CARELESS)
 """Who writes the answers that are compared, one as often as the other."""
 BEST = _profile("best", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
