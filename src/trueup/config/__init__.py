@@ -150,8 +150,9 @@ class Model(Settings):
     """Which model is trained, and in which precision."""
 
     name: str = "tiny"
-    """A Hugging Face name, a local directory, or ``tiny`` for a new random-init model. An adapter's directory is opened
-    as its base with the adapter merged; ``lora`` puts new adapters on that."""
+    """A Hugging Face name, a local directory, a GGUF file, or ``tiny`` for a new random-init model. An adapter's
+    directory is opened as its base with the adapter merged, ``base+adapter`` over that base; ``lora`` puts new adapters
+    on that."""
     tiny: Tiny = Tiny()
     """Shape of the new model when ``name`` is ``tiny``."""
     dtype: str = Field(default="float32", pattern="^(float32|bfloat16)$")
