@@ -74,9 +74,7 @@ def merge_adapter(base: Any, folder: Folder, *, must_hold: Sequence[str] = ()) -
             fix=f"its base here is {folder.base}; give the one that it was trained on: --model BASE+{folder.path}, or "
             f"base_model_name_or_path in {folder.path / ADAPTER}",
         ) from error
-    named = (folder.adapter or {}).get("base_model_name_or_path")
-    if folder.under is not None and named and not _same(str(named), folder.under):
-        log.warning("%s: by its own settings the adapter is of %s; merged into %s", folder.path, named, folder.under)
+    _compare_bases(folder)
     others = sorted(path.parent.name for path in folder.path.glob(f"*/{ADAPTER}"))
     if others:
         log.warning("%s: adapters in its folders are not used: %s", folder.name, ", ".join(others))
@@ -148,6 +146,13 @@ def _suited(model: Any) -> Iterator[None]:
             where="model.lora",
             fix="train all of its weights: leave model.lora out",
         ) from error
+
+
+def _compare_bases(folder: Folder) -> None:
+    """Say where the base that the user named is not the one that the adapter names."""
+    named = (folder.adapter or {}).get("base_model_name_or_path")
+    if folder.under is not None and named and not _same(str(named), folder.under):
+        log.warning("%s: by its own settings the adapter is of %s; merged into %s", folder.path, named, folder.under)
 
 
 def _same(first: str, second: str) -> bool:
