@@ -315,7 +315,7 @@ class Tensor:
         import gguf
 
         block, size = gguf.GGML_QUANT_SIZES[self.stored]
-        return int(math.prod(self.shape)) // block * size
+        return math.prod(self.shape) // int(block) * int(size)
 
     def read(self, folder: Folder, config: Any) -> np.ndarray[Any, Any]:
         """The weight as it is written.
@@ -364,12 +364,33 @@ def _planned(folder: Folder, config: Any, architecture: Architecture, kind: str)
         planned.append(Tensor(name, key, shape, _stored(name, shape, kind), heads, turned))
     if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "llama3":
         planned.append(Tensor("rope_freqs.weight", "", (_head_width(config) // 2,), _stored("", (1,), kind)))
-    if not config.tie_word_embeddings and all(tensor.name != "output.weight" for tensor in planned):
-        raise ModelError("the weights have no lm_head", where=folder.name, expected="one, as config.json ties none")
+    _require_all(folder, config, {tensor.key for tensor in planned})
     return planned
 
 
-MASKS = re.compile(r"(attn\.(masked_)?bias|rotary_emb\.inv_freq)$")
+def _require_all(folder: Folder, config: Any, keys: set[str]) -> None:
+    """Refuse to leave out a weight that the model computes with.
+
+    Raises:
+        ModelError: It says which.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    prefix = f"{model.base_model_prefix}."
+    stored = keys | {prefix + key for key in keys}  # older files name the trunk's weights without it
+    missing = sorted(name for name, _ in model.named_parameters() if name not in stored)
+    if missing:
+        raise ModelError(
+            f"{len(missing)} weights of the config are not in the files ({', '.join(missing[:3])})",
+            where=folder.name,
+            expected="every weight that config.json describes",
+            fix="config.json and the weights come from different models, or some files are missing: get both again",
+        )
+
+
+MASKS = re.compile(r"(\.attn\.(masked_)?bias|rotary_emb\.inv_freq)$")
 """Tables that old versions saved beside the weights."""
 
 
