@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 import urllib.request
 from pathlib import Path
 
@@ -218,14 +219,18 @@ def theirs(folder, ids):
 @pytest.mark.parametrize("name", CASES)
 def test_llama_cpp_computes_and_reads_what_transformers_does(name, tmp_path):
     folder = saved(name, tmp_path / "model")
-    file = next(exported(folder).path.glob("*.gguf"))
-    llama, tokenizer = LlamaCpp(file), AutoTokenizer.from_pretrained(folder)
+    written_out = exported(folder)
+    llama = LlamaCpp(next(written_out.path.glob("*.gguf")))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = torch.randint(5, len(tokenizer), (90,), generator=torch.Generator().manual_seed(1)).tolist()
     letter = tokenizer.convert_tokens_to_ids("a")
     for length in (1, 7, 90):
         expected_V = theirs(folder, ids[:length])
         torch.testing.assert_close(llama.logps(ids[:length], len(expected_V), letter), expected_V, atol=2e-3, rtol=1e-4)
+    composes = any("NFC" in remark for remark in written_out.remarks)
+    assert composes == (name == "qwen2"), "transformers gives Qwen 2 a step before the vocabulary"
     for text in TEXTS:
+        text = unicodedata.normalize("NFC", text) if composes else text
         # The server's own reading of nothing is an error, not ids.
         if text:
             read = llama.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]

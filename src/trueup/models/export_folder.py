@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,19 @@ from typing import Any
 
 from trueup.errors import ModelError, RunError, UsageError
 from trueup.ledger import read_run, storage_error, whole_folder, write_json
-from trueup.ledger.card import CARD
-from trueup.models.files import ADAPTER, CONFIG, INDEX, WEIGHTS, Folder, check, near, read_json, weights
+from trueup.ledger.card import CARD, LICENCE, front_matter
+from trueup.models.files import (
+    ADAPTER,
+    CONFIG,
+    INDEX,
+    REWARD_SCALE,
+    WEIGHTS,
+    Folder,
+    check,
+    near,
+    read_json,
+    weights,
+)
 
 KINDS = ("hf", "adapter", "gguf")
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -147,32 +159,53 @@ def export_hf(source: Source, out: Path, dtype: str | None = None) -> Exported:
         ModelError: A weight does not fit into float16.
         RunError: The disk refuses.
     """
-    folder = require_whole_model(source)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"{dtype!r}", where="--dtype", expected=f"for --to hf one of {', '.join(DTYPES)}")
-    with written(out, _size(folder.path)) as target:
+    with whole_model(source, out) as (folder, remarks), written(out, _size(folder.path)) as target:
         if dtype is None:
             _copy(folder.path, target)
         else:
             _copy(folder.path, target, leave=lambda file: file.suffix == ".safetensors" or file.name == INDEX)
             _cast(folder, target, dtype)
-    return done(out, "hf", [])
+    return done(out, "hf", remarks)
 
 
-def require_whole_model(source: Source) -> Folder:
-    """The whole model of a source.
+@contextlib.contextmanager
+def whole_model(source: Source, out: Path) -> Iterator[tuple[Folder, list[str]]]:
+    """The folder of the whole model, and remarks; an adapter alone is merged into its base beside ``out`` for a while.
 
     Raises:
-        UsageError: It is an adapter alone.
+        UsageError: The target is there.
+        ModelError: The adapter or its base cannot be opened.
     """
-    if source.folder is None:
-        raise UsageError(
-            "this is an adapter alone, and a whole model is wanted",
-            where=source.name,
-            expected="a run's folder, or final/ of one, where the adapter is merged",
-            fix="--to adapter, or give the run",
-        )
-    return source.folder
+    _require_new(out)
+    if source.folder is not None:
+        yield source.folder, []
+        return
+    from trueup.config import Model
+    from trueup.models.load import load_causal_lm, load_classifier, load_tokenizer
+    from trueup.models.rendering import complete_generation
+
+    adapter = check(source.name, Path(source.name).expanduser())
+    tokenizer = load_tokenizer(source.name)
+    with _storage(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".trueup-merge-", dir=out.parent) as name:
+            merged = Path(name)
+            if adapter.is_reward_model:
+                load_classifier(source.name, new_head=False).save_pretrained(merged)
+            else:
+                model = load_causal_lm(Model(name=source.name))
+                model.save_pretrained(merged)
+                complete_generation(model, tokenizer, None, merged)
+            tokenizer.save_pretrained(merged)
+            for beside in (LICENCE, REWARD_SCALE):
+                if (adapter.path / beside).is_file():
+                    shutil.copyfile(adapter.path / beside, merged / beside)
+            remark = (
+                f"the adapter was merged into its base, {adapter.base}; its model card describes it alone and is left"
+            )
+            yield check(source.name, merged), [f"{remark} out"]
 
 
 @contextlib.contextmanager
@@ -187,14 +220,8 @@ def written(out: Path, size: int) -> Iterator[Path]:
         UsageError: The target is there.
         RunError: No permission, too little space, or the disk fails.
     """
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise UsageError(
-            "the target is there already",
-            where=str(out),
-            expected="a new or empty folder",
-            fix="choose another --out, or move it away",
-        )
-    try:
+    _require_new(out)
+    with _storage(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
         if free < size:
@@ -207,6 +234,22 @@ def written(out: Path, size: int) -> Iterator[Path]:
             out.rmdir()
         with whole_folder(out) as folder:
             yield folder
+
+
+def _require_new(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise UsageError(
+            "the target is there already",
+            where=str(out),
+            expected="a new or empty folder",
+            fix="choose another --out, or move it away",
+        )
+
+
+@contextlib.contextmanager
+def _storage(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise storage_error(error, "the model cannot be exported", out) from error
 
@@ -271,7 +314,5 @@ def to_kind(tensor: Any, kind: Any, name: str, where: str) -> Any:
 
 def card_facts(folder: Path) -> dict[str, Any]:
     """What the front matter of the card beside a model says; empty where there is none."""
-    from trueup.ledger.card import front_matter
-
     file = folder / CARD
     return front_matter(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else {}

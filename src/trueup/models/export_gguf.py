@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from safetensors import safe_open
 
 from trueup.errors import ModelError, UsageError
 from trueup.ledger.card import CARD, LICENCE
-from trueup.models.export_folder import Exported, Source, card_facts, done, require_whole_model, written
+from trueup.models.export_folder import Exported, Source, card_facts, done, whole_model, written
 from trueup.models.export_vocabulary import Vocabulary, read_vocabulary
 from trueup.models.files import INDEX, WEIGHTS, Folder, read_json, weights
 from trueup.models.load import load_tokenizer
@@ -69,28 +70,35 @@ def export_gguf(source: Source, out: Path, dtype: str | None = None) -> Exported
         RunError: The disk refuses.
     """
     _require_package()
-    folder = require_whole_model(source)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"{dtype!r}", where="--dtype", expected=f"for --to gguf one of {', '.join(DTYPES)}")
-    if folder.is_reward_model:
-        raise ModelError(
-            "this is a reward model: GGUF is written for language models",
-            where=source.name,
-            fix="--to hf, and score with trueup.open_reward or transformers",
-        )
-    config, architecture = _opened(folder)
-    tokenizer = load_tokenizer(str(folder.path))
-    embedding = next(t for n, t in weights(folder.path).items() if n.endswith(("embed_tokens.weight", "wte.weight")))
-    vocabulary = read_vocabulary(folder.path, tokenizer, int(embedding["shape"][0]))
-    kind = dtype or _kind_of(folder)
-    file = f"{source.title}-{kind}.gguf"
-    size = sum(math.prod(entry["shape"]) for entry in weights(folder.path).values())
-    with written(out, int(size * {"f32": 4, "q8_0": 1.07}.get(kind, 2)) + (1 << 22)) as target:
-        remarks = _write(target / file, folder, config, architecture, vocabulary, tokenizer, kind, source.title)
-        for name in (CARD, LICENCE):
-            if (folder.path / name).is_file():
-                (target / name).write_bytes((folder.path / name).read_bytes())
-    return done(out, "gguf", [*vocabulary.remarks, *remarks])
+    with whole_model(source, out) as (folder, remarks):
+        if folder.is_reward_model:
+            raise ModelError(
+                "this is a reward model: GGUF is written for language models",
+                where=source.name,
+                fix="--to hf, and score with trueup.open_reward or transformers",
+            )
+        tokenizer = load_tokenizer(str(folder.path))
+        config, architecture = _opened(folder)
+        stored = weights(folder.path)
+        embedding = next((t for name, t in stored.items() if name.endswith(EMBEDDINGS)), None)
+        if embedding is None:
+            raise _refuse(f"no weight is called {' or '.join(EMBEDDINGS)}", folder.name)
+        vocabulary = read_vocabulary(folder.path, tokenizer, int(embedding["shape"][0]))
+        kind = dtype or _kind_of(folder)
+        size = sum(math.prod(entry["shape"]) for entry in stored.values()) * {"f32": 4.0, "q8_0": 1.07}.get(kind, 2.0)
+        with written(out, int(size)) as target:
+            file = target / f"{source.title}-{kind}.gguf"
+            remarks += vocabulary.remarks
+            remarks += _write(file, folder, config, architecture, vocabulary, tokenizer, kind, source.title)
+            for name in (CARD, LICENCE):
+                if (folder.path / name).is_file():
+                    shutil.copyfile(folder.path / name, target / name)
+    return done(out, "gguf", remarks)
+
+
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
 
 
 def _require_package() -> None:

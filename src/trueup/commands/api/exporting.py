@@ -23,7 +23,8 @@ def export_model(
         source: A finished run, or a model's folder.
         to: ``hf`` (safetensors, tokenizer, card), ``adapter`` (what a run with LoRA learned) or ``gguf`` (llama.cpp,
             Ollama).
-        out: New folder; by default ``export/<to>`` in ``source``, with the precision where one is given.
+        out: New folder; by default ``export/<to>`` in the run, or beside the model's folder, with the precision in
+            its name where one is given.
         dtype: ``f32``, ``f16``, ``bf16``; for GGUF also ``q8_0``. By default the weights stay as they are.
         push: ``OWNER/NAME`` on the Hugging Face hub: the folder is uploaded there too.
         private: Whether a new repository is private.
@@ -45,7 +46,7 @@ def export_model(
 
         require_upload(push)
     known = find_source(str(source))
-    folder = Path(out) if out is not None else Path(source) / "export" / (f"{to}-{dtype}" if dtype else to)
+    folder = Path(out) if out is not None else _beside(Path(source).expanduser(), f"{to}-{dtype}" if dtype else to)
     if to == "adapter":
         exported = export_adapter(known, folder)
     elif to == "hf":
@@ -59,3 +60,13 @@ def export_model(
 
         upload(exported.path, push, private=private)
     return exported
+
+
+def _beside(source: Path, name: str) -> Path:
+    """Where an export goes that nobody gave a place."""
+    if (source / "run.json").exists():
+        return source / "export" / name
+    real = source.resolve()
+    if real.name in ("final", "adapter") and (real.parent / "run.json").exists():
+        return source.parent / "export" / name if source.name == real.name else real.parent / "export" / name
+    return real.with_name(f"{real.name}-{name}")
