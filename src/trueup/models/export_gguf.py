@@ -79,8 +79,8 @@ def export_gguf(source: Source, out: Path, dtype: str | None = None) -> Exported
                 where=source.name,
                 fix="--to hf, and score with trueup.open_reward or transformers",
             )
-        tokenizer = load_tokenizer(str(folder.path))
         config, architecture = _opened(folder)
+        tokenizer = load_tokenizer(str(folder.path))
         stored = weights(folder.path)
         embedding = next((t for name, t in stored.items() if name.endswith(EMBEDDINGS)), None)
         if embedding is None:
