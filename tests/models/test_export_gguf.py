@@ -279,3 +279,24 @@ def test_a_published_llama_with_a_sentencepiece_like_tokenizer(tmp_path):
     for text in TEXTS[:5]:
         read = llama.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
         assert read == tokenizer(text)["input_ids"], text
+
+
+def test_the_licence_goes_into_the_file_and_comes_out_of_it(tmp_path):
+    import shutil
+
+    from trueup.models.lineage import lineage
+
+    folder = saved("gpt2", tmp_path / "model")
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: ours\nlicense_link: LICENSE\n---\n")
+    (folder / "LICENSE").write_text("Be kind.")
+    path = exported(folder, "f16").path
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(next(path.glob("*.gguf")), alone / "m.gguf")
+    expected = {"license": "other", "license_name": "ours", "license_link": "LICENSE"}
+    for name in (alone, alone / "m.gguf"):
+        base = lineage(str(name))
+        assert (dict(base.licence), base.licence_text) == (expected, None)
+    assert lineage(str(path)).licence_text == b"Be kind."
+    (alone / "m.gguf").write_bytes(b"GGUF and nothing")
+    assert dict(lineage(str(alone)).licence) == {}

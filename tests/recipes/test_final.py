@@ -171,6 +171,13 @@ def test_damaged_cards_of_the_base_are_no_licence(material, tmp_path):
     assert dict(lineage(str(folder)).licence) == {"license": "mit"}
 
 
+def test_a_base_that_is_gone_when_training_ends_costs_only_its_lines(tmp_path):
+    from trueup.models.lineage import lineage
+
+    base = lineage(str(tmp_path / "gone"))
+    assert (base.name, dict(base.licence), base.hub) == (str(tmp_path / "gone"), {}, None)
+
+
 def test_names_that_are_markup_stay_text(material, tmp_path):
     odd = tmp_path / "a|b`c <script>x ``` é.jsonl"
     shutil.copy(material["pairs"], odd)

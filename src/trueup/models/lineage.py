@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trueup.errors import ModelError
 from trueup.ledger.card import CARD, Base, front_matter, stages_of
-from trueup.models.files import Folder, look
+from trueup.models.files import CONFIG, Folder, look
 
 log = logging.getLogger("trueup.models")
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LICENCES = ("LICENSE", "LICENCE", "COPYING", "LICENSE.txt", "LICENCE.txt", "LICENSE.md", "LICENCE.md")
+LICENCE_FIELDS = ("license", "license_name", "license_link")
 LONGEST = 1 << 20
 """Bytes of a card or licence that are read."""
 
@@ -21,16 +23,24 @@ LONGEST = 1 << 20
 def lineage(name: str) -> Base:
     """Where the model ``name`` comes from, as far as its files here say so. The network is never asked.
 
-    An adapter without a licence of its own has its base's.
+    An adapter without a licence of its own has its base's. Files that are gone or damaged by now say nothing: the
+    training that has just ended must not be lost for them.
 
     Args:
         name: Directory or hub name, as in ``model.name``; ``tiny`` comes from nowhere.
     """
     if name == "tiny":
         return Base(name)
-    folder = look(name)
-    if folder is not None:
-        return _of_folder(name, folder)
+    file = _gguf_of(Path(name).expanduser())
+    if file is not None:
+        return _of_gguf(name, file)
+    try:
+        folder = look(name)
+        if folder is not None:
+            return _of_folder(name, folder)
+    except ModelError as error:
+        log.warning("the model card says nothing of the base: %s", error)
+        return Base(name)
     cached = _cached(name)
     base = Base(name) if cached is None else _of_files(name, cached)
     return Base(name, name, base.licence, base.licence_text, base.stages, base.datasets)
@@ -49,9 +59,7 @@ def _of_folder(name: str, folder: Folder) -> Base:
 def _of_files(name: str, path: Path) -> Base:
     card = _text(path / CARD)
     front = front_matter(card.decode("utf-8", "replace")) if card is not None else {}
-    licence = {
-        key: str(front[key]) for key in ("license", "license_name", "license_link") if isinstance(front.get(key), str)
-    }
+    licence = {key: str(front[key]) for key in LICENCE_FIELDS if isinstance(front.get(key), str)}
     if licence.get("license") == "unknown":
         licence = {}
     text = next((data for each in LICENCES if (data := _text(path / each)) is not None), None)
@@ -63,6 +71,32 @@ def _of_files(name: str, path: Path) -> Base:
     first = bases[0] if isinstance(bases, list) and bases else bases
     hub = first if isinstance(first, str) and HUB_NAME.fullmatch(first) else None
     return Base(name, hub, licence, text, stages, _names(front.get("datasets")))
+
+
+def _gguf_of(path: Path) -> Path | None:
+    """The GGUF file that a name means: itself, or the only one of a folder that holds no other model."""
+    if path.is_file():
+        return path if path.suffix == ".gguf" else None
+    files = list(path.glob("*.gguf")) if path.is_dir() and not (path / CONFIG).is_file() else []
+    return files[0] if len(files) == 1 else None
+
+
+def _of_gguf(name: str, file: Path) -> Base:
+    """What stands beside a GGUF file, and where there is nothing, what the file itself says of its licence."""
+    base = _of_files(name, file.parent)
+    if base.licence:
+        return base
+    try:
+        from gguf import GGUFReader
+
+        fields = GGUFReader(file).fields
+        said = {key: fields[f"general.{key.replace('_', '.')}"].contents() for key in LICENCE_FIELDS
+                if f"general.{key.replace('_', '.')}" in fields}  # fmt: skip
+    except Exception as error:  # the package is absent, or the file is damaged: it raises anything
+        log.info("%s says nothing of its licence: %s", file, error)
+        return base
+    licence = {key: value for key, value in said.items() if isinstance(value, str) and value != "unknown"}
+    return Base(name, base.hub, licence, base.licence_text, base.stages, base.datasets)
 
 
 def _names(value: Any) -> list[str]:
