@@ -1,8 +1,10 @@
 """``final/`` of every run is complete for others: card, licence, generation settings, adapter; nothing is invented."""
 
 import errno
+import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from trueup.ledger.card import front_matter
 from trueup.models.heads import open_reward_model
 from trueup.models.policy import open_policy
 from trueup.recipes.agreement import ratio_interval, share_interval
-from trueup.recipes.registry import execute
+from trueup.recipes.registry import execute, resolve
 from trueup.recipes.table import RECIPES
 
 SHORT = {"ppo": {"steps": 2}}
@@ -90,6 +92,21 @@ def test_the_evaluation_is_that_of_the_log_with_its_intervals(kind, runs):
                 assert bounds == "not known"
     expected = {"sft": ["heldout_nll"], "kto": []}.get(kind, ["heldout_accuracy", "heldout_margin"])
     assert sorted(last.get("intervals", {})) == expected
+
+
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_the_command_of_the_card_gives_the_settings_of_the_run(kind, runs):
+    (line,) = re.findall(r"```sh\n(.*?)\n```", card_of(runs[kind])[1], re.S)
+    words = shlex.split(line)
+    assert words[:2] == ["trueup", kind]
+    sets = [word for before, word in itertools.pairwise(words) if before == "--set"]
+    said = resolve(kind, None, {}, sets).model_dump(mode="json")
+    settings = read_run(runs[kind])["config"]
+    for name in ("data", "validation", "reward"):
+        if settings.get(name):
+            settings[name] = "/".join(Path(settings[name]).parts[-2:])
+    settings["model"]["name"] = "/".join(Path(settings["model"]["name"]).parts[-2:])
+    assert said == settings
 
 
 def test_a_run_without_held_out_data_says_so_and_one_measured_on_its_training_file_too(runs, material, tmp_path):
