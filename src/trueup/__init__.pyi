@@ -1,3 +1,4 @@
+from trueup.commands.api.exporting import export_model as export_model
 from trueup.commands.api.judging import compare as compare
 from trueup.commands.api.models import LanguageModel as LanguageModel
 from trueup.commands.api.models import Scorer as Scorer

@@ -22,8 +22,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from trueup.engine.checkpoint import system_error
 from trueup.engine.processes import barrier, rank, world
 from trueup.errors import ModelError
-from trueup.ledger import storage_error, whole_folder
+from trueup.ledger import Run, storage_error, whole_folder
+from trueup.ledger.card import CARD, LICENCE, Base, ModelKind, model_card
+from trueup.models.adapter_files import has_adapter
 from trueup.models.heads import RewardModel
+from trueup.models.lineage import lineage
 from trueup.models.merge import check_saving
 from trueup.models.policy import Policy, Reference
 from trueup.models.rendering import Rendering
@@ -168,20 +171,52 @@ def check_export(model: Policy | RewardModel, path: Path) -> None:
         check_saving(model.plain, model.tokenizer, path)
 
 
-def export(model: Policy | RewardModel, path: Path, rendering: Rendering) -> None:
-    """Write the final model once, from whole weights, for all processes, with the rendering it was trained on.
+def export(model: Policy | RewardModel, run: Run, rendering: Rendering) -> None:
+    """Write the trained model once, from whole weights, for all processes: ``final/``, and ``adapter/`` beside it.
 
-    ``path`` holds all of it or is not there, also after a kill or a power cut.
+    ``final/`` is complete for others: weights with adapters merged, tokenizer with the template of training,
+    generation settings, model card and licence. ``adapter/`` is what a run with LoRA learned, as PEFT has it. Each
+    folder is there whole or not at all, also after a kill or a power cut; ``final/`` comes last.
+
+    Args:
+        model: What was trained.
+        run: Its record and logs go into the card.
+        rendering: How its training examples were rendered.
 
     Raises:
         RunError: The disk refuses.
     """
     with whole(model.model):
         if rank() == 0:
+            path = run.path / "final"
             try:
+                base = lineage(model.source)
+                if has_adapter(model.plain):
+                    path = run.path / "adapter"
+                    with whole_folder(path) as folder:
+                        model.export_adapter(folder, rendering)
+                        _describe(model, run, base, folder, rendering, adapter=True)
+                path = run.path / "final"
                 with whole_folder(path) as folder:
                     model.export(folder, rendering)
+                    _describe(model, run, base, folder, rendering)
             except (OSError, SafetensorError) as error:
                 what = "all steps are done, but the model cannot be written"
                 raise storage_error(system_error(error), what, path) from error
     barrier()
+
+
+def _describe(
+    model: Policy | RewardModel, run: Run, base: Base, folder: Path, rendering: Rendering, *, adapter: bool = False
+) -> None:
+    """Add the model card and the base's licence."""
+    kind = ModelKind(
+        reward=isinstance(model, RewardModel),
+        adapter=adapter,
+        chats=rendering.chats,
+        context=model.context,
+        parameters=sum(p.numel() for name, p in model.plain.named_parameters() if ".lora_" not in name),
+    )
+    (folder / CARD).write_text(model_card(run.path, run.record, base, kind), encoding="utf-8", errors="replace")
+    if base.licence_text is not None:
+        (folder / LICENCE).write_bytes(base.licence_text)

@@ -30,7 +30,7 @@ _REASONS: dict[int, tuple[str, str]] = {
 }
 
 _LEFTOVERS = {
-    ".": re.compile(r"\.(run\.json|final)\.[0-9]+(\.old)?\.tmp"),
+    ".": re.compile(r"\.(run\.json|final|adapter)\.[0-9]+(\.old)?\.tmp"),
     "checkpoints": re.compile(r"\.(latest|step-[0-9]+)\.[0-9]+\.tmp"),
     "cache": re.compile(r"(reference-[0-9a-f]+|\..+\.[0-9]+)\.tmp"),
     "final": re.compile(r"\..+\.[0-9]+\.tmp"),

@@ -327,7 +327,7 @@ def _require_layout(folder: Path) -> None:
     for name in (*(f"{stream}.jsonl" for stream in (*REWOUND, "events")), "run.json"):
         if (folder / name).is_dir():
             raise RunError("is a directory", where=str(folder / name), expected="a file", fix="move it away")
-    for name in ("checkpoints", "cache", "final"):
+    for name in ("checkpoints", "cache", "final", "adapter"):
         if (folder / name).exists() and not (folder / name).is_dir():
             raise RunError("is a file", where=str(folder / name), expected="a directory", fix="move it away")
 

@@ -21,6 +21,7 @@ from trueup.config.seeds import derive
 from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.adapter import adapt_classifier
+from trueup.models.adapter_files import save_adapter
 from trueup.models.failures import clear_errors
 from trueup.models.files import REWARD_SCALE, Folder, read_json
 from trueup.models.load import load_classifier, load_tokenizer, located, resolve_device
@@ -122,6 +123,13 @@ class RewardModel:
         with _changed(self.model.config.get_text_config(), changes):
             self.model.save_pretrained(path, state_dict=weights)
         save_tokenizer(tokenizer, path, rendering)
+        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)
+        write_json(path / SCALE_FILE, card.model_dump(mode="json"))
+
+    def export_adapter(self, path: Path, rendering: Rendering | None = None) -> None:
+        """Write the adapters and the score head alone, as PEFT has them, plus the scale and the rendering."""
+        save_adapter(self.model, path, base=self.source, head="score")
+        save_tokenizer(self.tokenizer, path, rendering)
         card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)
         write_json(path / SCALE_FILE, card.model_dump(mode="json"))
 

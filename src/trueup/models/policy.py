@@ -20,11 +20,12 @@ from trueup.config import Model
 from trueup.errors import ModelError
 from trueup.kernels.door import TOLERANCE
 from trueup.models.adapter import with_adapters
+from trueup.models.adapter_files import save_adapter
 from trueup.models.failures import clear_errors
 from trueup.models.fingerprint import fingerprint
 from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
 from trueup.models.merge import whole_weights
-from trueup.models.rendering import Rendering, end_ids_of, name_end_ids, save_tokenizer
+from trueup.models.rendering import Rendering, complete_generation, end_ids_of, save_tokenizer
 from trueup.models.tiny import new_tiny
 from trueup.models.tokens import require_embedded
 from trueup.models.trunk import Trunk, accepted
@@ -127,7 +128,12 @@ class Policy:
             rendering: How the training examples were rendered: the template and the end tokens travel along.
         """
         self.plain.save_pretrained(path, state_dict=whole_weights(self.plain))
-        name_end_ids(self.plain, rendering, path)
+        complete_generation(self.plain, self.tokenizer, rendering, path)
+        save_tokenizer(self.tokenizer, path, rendering)
+
+    def export_adapter(self, path: Path, rendering: Rendering | None = None) -> None:
+        """Write the adapters alone into a directory, as PEFT has them, with the tokenizer of training."""
+        save_adapter(self.plain, path, base=self.source)
         save_tokenizer(self.tokenizer, path, rendering)
 
     @torch.no_grad()

@@ -50,15 +50,24 @@ def end_ids_of(model: Any) -> tuple[int, ...]:
     return tuple(int(i) for i in named) if isinstance(named, Iterable) else (int(named),)
 
 
-def name_end_ids(model: Any, rendering: Rendering | None, path: Path) -> None:
-    """Add the end tokens of training to the saved generation settings, so that every engine stops where it should.
+def complete_generation(model: Any, tokenizer: Any, rendering: Rendering | None, path: Path) -> None:
+    """Complete the saved generation settings, so that every engine stops where it should and knows what padding is.
+
+    The end tokens of training come first. Padding is the tokenizer's own token, or where it has none the first end
+    token, which is what transformers takes while it warns.
 
     In the file: transformers would not save settings that were changed in memory and that it finds fault with, as it
     does with many published ones.
     """
     file = path / "generation_config.json"
-    if rendering is None or not rendering.end_ids or not file.is_file():
-        return
-    ids = list(dict.fromkeys((*rendering.end_ids, *end_ids_of(model))))
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    write_json(file, settings | {"eos_token_id": ids if len(ids) > 1 else ids[0]})
+    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    wanted: dict[str, Any] = {}
+    ends = list(dict.fromkeys((*(rendering.end_ids if rendering is not None else ()), *end_ids_of(model))))
+    if ends and rendering is not None:
+        wanted["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+    if settings.get("pad_token_id") is None and (tokenizer.pad_token_id is not None or ends):
+        wanted["pad_token_id"] = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    if wanted:
+        # Settings derived from config.json would give way to it again when they are read.
+        settings.pop("_from_model_config", None)
+        write_json(file, settings | wanted)

@@ -1,15 +1,18 @@
 """How well rewards order pairs: accuracy with ties half, margin, loss, calibration. Plain numbers in and out.
 
+Shapes: B rows, K clusters.
+
 Means over pairs are weighted by the pairs' weights: sum(w * value) / sum(w).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from trueup.errors import ShapeError
 
@@ -24,6 +27,8 @@ class PairAgreement:
     margin: float
     loss: float
     calibration_error: float
+    intervals: Mapping[str, tuple[float, float] | None]
+    """Bounds at 95 % of ``heldout_accuracy`` and ``heldout_margin``; None where nothing is known."""
 
 
 def agreement(
@@ -33,6 +38,7 @@ def agreement(
     *,
     strength: Sequence[float] | None = None,
     weight: Sequence[float] | None = None,
+    prompts: Sequence[Hashable] | None = None,
 ) -> PairAgreement:
     """Compare the rewards of chosen and rejected responses.
 
@@ -46,11 +52,13 @@ def agreement(
         bins: Bins of confidence.
         strength: Probability that chosen is the better one; 1 if absent.
         weight: How much each pair counts; all alike if absent.
+        prompts: What each pair is an answer to; pairs of one prompt count together in the interval. All differ if
+            absent.
 
     Raises:
         ShapeError: Not equally many, or none.
     """
-    counts = {len(side) for side in (chosen, rejected, strength, weight) if side is not None}
+    counts = {len(side) for side in (chosen, rejected, strength, weight, prompts) if side is not None}
     if len(counts) != 1 or not len(chosen):
         raise ShapeError(
             f"{len(chosen)} chosen and {len(rejected)} rejected rewards", expected="equally many, at least 1"
@@ -62,6 +70,7 @@ def agreement(
     confidence_B = 1.0 / (1.0 + np.exp(-np.abs(margin_B)))
     favourite_B = label_B * right_B + (1.0 - label_B) * (1.0 - right_B)
     index_B = np.minimum(((confidence_B - 0.5) * 2 * bins).astype(int), bins - 1)
+    clusters = range(len(right_B)) if prompts is None else prompts
     total, error = weight_B.sum(), 0.0
     for index in range(bins):
         inside = index_B == index
@@ -75,7 +84,64 @@ def agreement(
         margin=float(weight_B @ margin_B / total),
         loss=float(weight_B @ loss_B / total),
         calibration_error=float(error / total),
+        intervals={
+            "heldout_accuracy": share_interval(right_B, weight_B, clusters),
+            "heldout_margin": ratio_interval(weight_B * margin_B, weight_B, clusters),
+        },
     )
+
+
+NORMAL = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def share_interval(values: npt.ArrayLike, weight: npt.ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, float]:
+    """95 % interval of a weighted share whose values within one cluster are not independent.
+
+    Wilson's interval (1927) with the effective number of clusters in place of n, which is p (1 - p) over the variance
+    of the share, linearised over cluster sums (Dean and Pagano 2015); at most the number of clusters, and that number
+    where all values agree. So it never has width 0.
+
+    Args:
+        values: In [0, 1], one for each row.
+        weight: How much each row counts.
+        clusters: Which rows belong together.
+
+    >>> [round(bound, 3) for bound in share_interval([1, 1, 1, 0], [1, 1, 1, 1], "abcd")]
+    [0.301, 0.954]
+    """
+    values_B, weight_B = np.asarray(values, dtype=np.float64), np.asarray(weight, dtype=np.float64)
+    share, count, variance = _clustered(values_B * weight_B, weight_B, clusters)
+    spread = share * (1.0 - share)
+    n = min(float(count), spread / variance) if variance > 0 and spread > 0 else float(count)
+    centre = (share + NORMAL**2 / (2 * n)) / (1 + NORMAL**2 / n)
+    half = NORMAL / (1 + NORMAL**2 / n) * (spread / n + NORMAL**2 / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def ratio_interval(
+    totals: npt.ArrayLike, weight: npt.ArrayLike, clusters: Sequence[Hashable]
+) -> tuple[float, float] | None:
+    """95 % interval of ``sum(totals) / sum(weight)``, by the normal distribution over cluster sums.
+
+    None where there is a single cluster, or nothing varies: then nothing is known.
+    """
+    weight_B = np.asarray(weight, dtype=np.float64)
+    ratio, count, variance = _clustered(np.asarray(totals, dtype=np.float64), weight_B, clusters)
+    half = NORMAL * variance**0.5
+    return (ratio - half, ratio + half) if count > 1 and half > 0 else None
+
+
+def _clustered(
+    totals_B: npt.NDArray[np.float64], weight_B: npt.NDArray[np.float64], clusters: Sequence[Hashable]
+) -> tuple[float, int, float]:
+    """A ratio of sums, the number of clusters, and the ratio's variance, linearised over cluster sums."""
+    numbers: dict[Hashable, int] = {}
+    index_B = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    count, total = len(numbers), float(weight_B.sum())
+    ratio = float(totals_B.sum()) / total
+    residual_K = np.bincount(index_B, totals_B - ratio * weight_B, minlength=count)
+    return ratio, count, float(residual_K @ residual_K) / total**2 * (count / (count - 1) if count > 1 else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +206,16 @@ def pair_metrics(seen: Sequence[SeenPair]) -> dict[str, float]:
         if ratios:
             metrics[f"{name}_logratio"] = sum(w * ratio for w, ratio in ratios) / sum(w for w, _ in ratios)
     return metrics
+
+
+def pair_intervals(
+    seen: Sequence[SeenPair], prompts: Mapping[str, Hashable]
+) -> Mapping[str, tuple[float, float] | None]:
+    """Intervals of accuracy and margin on held-out pairs; ``prompts`` maps the pairs' keys to their prompts."""
+    figures = agreement(
+        [p.chosen for p in seen],
+        [p.rejected for p in seen],
+        weight=[p.weight for p in seen],
+        prompts=[prompts[p.key] for p in seen],
+    )
+    return figures.intervals

@@ -26,7 +26,7 @@ from trueup.engine.score import score
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.models.policy import Policy, open_policy
-from trueup.recipes.agreement import SeenPair, in_order, label, pair_metrics
+from trueup.recipes.agreement import SeenPair, in_order, label, pair_intervals, pair_metrics
 from trueup.recipes.labels import say_unused
 from trueup.recipes.objectives import DpoObjective, Objective, PairLogps
 from trueup.recipes.offline import Data, HeldOut, Learned, finish, fit, prepare, read
@@ -149,7 +149,8 @@ def evaluate(
             (objective(policy_logps, reference_pair_logps, _strengths(micro, policy)) * _weights(micro, policy)).sum()
         )
         seen += _seen(micro, objective, policy_logps, reference_pair_logps)
-    metrics = pair_metrics(micros.gather(seen))
+    gathered = micros.gather(seen)
+    metrics = pair_metrics(gathered)
     return HeldOut(
         {
             "heldout_loss": micros.sum(total)[0] / sum(pair.weight for pair in pairs),
@@ -157,6 +158,7 @@ def evaluate(
             "heldout_margin": metrics["margin"],
         },
         {"pairs": len(pairs)},
+        pair_intervals(gathered, {pair.key: pair.prompt_ids for pair in pairs}),
     )
 
 

@@ -132,6 +132,8 @@ def prepare(
         pool=config.batch.pool,
     )
     facts = {"read": files.training.report.to_dict(), "render": report.to_dict(), "steps": len(plan)}
+    if files.held_out is not None:
+        facts["read_validation"] = files.held_out.report.to_dict()
     return Data(examples, held_out, plan, renderer, prompts, facts)
 
 
@@ -162,6 +164,8 @@ class HeldOut:
     """For metrics.jsonl and eval.jsonl."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """For eval.jsonl alone."""
+    intervals: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+    """Bounds at 95 % of metrics of them, for eval.jsonl and the model card; None where nothing is known."""
 
 
 def fit(
@@ -199,7 +203,8 @@ def fit(
         held_out = HeldOut({})
         if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or step + 1 == total):
             held_out = evaluate()
-            run.evaluation(step, **held_out.metrics, **held_out.facts)
+            known = {name: list(bounds) for name, bounds in held_out.intervals.items() if bounds is not None}
+            run.evaluation(step, **held_out.metrics, **held_out.facts, **({"intervals": known} if known else {}))
         epoch = {"epoch": (step + 1) / data.plan.per_epoch}
         ids, keys = [pair.pair_id for pair in learned.pairs], [pair.key for pair in learned.pairs]
         run.log(step, learned.metrics, held_out.metrics, epoch, learned.totals, ids=ids, keys=keys)
@@ -207,5 +212,5 @@ def fit(
 
 
 def finish(run: Run, model: Policy | RewardModel, data: Data[Any]) -> None:
-    """Write ``final/``, with the rendering that the model was trained on."""
-    export(model, run.path / "final", rendering_of(data.renderer, data.prompts))
+    """Write ``final/``, with the rendering that the model was trained on, and ``adapter/`` where one learned."""
+    export(model, run, rendering_of(data.renderer, data.prompts))

@@ -81,7 +81,10 @@ class RankingLoss:
         weight_B = torch.tensor([ranking.weight for ranking in examples], dtype=torch.float64)
         seen = _seen(raw_N.tolist(), examples)
         over_pairs = agreement(
-            [pair.chosen for pair in seen], [pair.rejected for pair in seen], weight=[pair.weight for pair in seen]
+            [pair.chosen for pair in seen],
+            [pair.rejected for pair in seen],
+            weight=[pair.weight for pair in seen],
+            prompts=[ranking.prompt_ids for ranking in examples for _ in ranking.pairs],
         )
         return replace(over_pairs, loss=float((losses_B * weight_B).sum() / weight_B.sum()))
 

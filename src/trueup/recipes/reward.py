@@ -161,7 +161,7 @@ def _train(
             "calibration_error": measured.calibration_error,
         }
         pairs = len(loss.pairs(data.held_out))
-        return HeldOut(metrics, {"strict_accuracy": measured.strict_accuracy, "pairs": pairs})
+        return HeldOut(metrics, {"strict_accuracy": measured.strict_accuracy, "pairs": pairs}, measured.intervals)
 
     headline = ("loss", "accuracy", "heldout_accuracy")
     fit(config, run, data, stepper, learn=learn, evaluate=evaluate if data.held_out else None, headline=headline)
@@ -225,7 +225,8 @@ class PairLoss:
         """Accuracy with ties half, margin, loss and calibration."""
         chosen, rejected = both_rewards(model, examples, budget)
         strength, weight = [p.strength for p in examples], [p.weight for p in examples]
-        return agreement(chosen, rejected, strength=strength, weight=weight)
+        prompts = [p.prompt_ids for p in examples]
+        return agreement(chosen, rejected, strength=strength, weight=weight, prompts=prompts)
 
 
 def both_rewards(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> tuple[list[float], list[float]]:

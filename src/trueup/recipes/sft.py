@@ -27,6 +27,7 @@ from trueup.engine.score import score
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.models.policy import Policy, open_policy
+from trueup.recipes.agreement import ratio_interval
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, finish, fit, prepare, read
 from trueup.types import Demonstration, prompt_text
@@ -65,7 +66,7 @@ def train(config: Sft, run: Run) -> None:
         data,
         stepper,
         learn=lambda batch: learn(policy, stepper, batch, budget),
-        evaluate=(lambda: HeldOut({"heldout_nll": mean_nll(policy, data.held_out, budget)})) if data.held_out else None,
+        evaluate=(lambda: evaluate(policy, data.held_out, budget)) if data.held_out else None,
         headline=("nll", "token_accuracy", "heldout_nll"),
     )
     finish(run, policy, data)
@@ -98,17 +99,26 @@ def learn(policy: Policy, stepper: Stepper, batch: Sequence[Example], budget: in
     return Learned(info | measured, {"tokens": tokens})
 
 
-def mean_nll(policy: Policy, examples: list[Example], budget: int) -> float:
-    """Token-mean negative log-likelihood, nats per token; each token counts as its example's weight says."""
+def evaluate(policy: Policy, examples: list[Example], budget: int) -> HeldOut:
+    """Token-mean negative log-likelihood, nats per token; each token counts as its example's weight says.
+
+    Its interval counts the examples of one prompt together.
+    """
     total, tokens = 0.0, 0.0
+    each: list[tuple[float, float, Ids]] = []
     with torch.no_grad():
         micros = share(examples, _length, budget)
         for micro in micros:
             scores = score(policy, _rows(micro, policy))
-            total -= float((scores.logps_BC.double() * _weights(micro, policy)).sum())
-            tokens += sum(example.weight * _scored(example) for example in micro)
+            nll_BC = -scores.logps_BC.double() * _weights(micro, policy)
+            total += float(nll_BC.sum())
+            counted = [example.weight * _scored(example) for example in micro]
+            tokens += sum(counted)
+            each += zip(nll_BC.sum(1).tolist(), counted, (e.prompt_ids or e.completion_ids for e in micro), strict=True)
     all_total, all_tokens = micros.sum(total, tokens)
-    return all_total / all_tokens
+    nlls, counts, prompts = zip(*micros.gather(each), strict=True)
+    interval = ratio_interval(nlls, counts, prompts)
+    return HeldOut({"heldout_nll": all_total / all_tokens}, {"rows": len(examples)}, {"heldout_nll": interval})
 
 
 def _rows(examples: Sequence[Example], policy: Policy) -> Rows:

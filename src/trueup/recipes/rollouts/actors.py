@@ -35,7 +35,7 @@ class Actors:
 
     def export(self, run: Run, prompts: Sequence[Prompt]) -> None:
         """Write the policy to ``final/``, a directory that Hugging Face opens, with the rendering of its prompts."""
-        export(self.policy, run.path / "final", rendering_of(self.renderer, prompts))
+        export(self.policy, run, rendering_of(self.renderer, prompts))
 
 
 def open_actors(
