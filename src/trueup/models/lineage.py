@@ -9,7 +9,8 @@ from typing import Any
 
 from trueup.errors import ModelError
 from trueup.ledger.card import CARD, Base, front_matter, stages_of
-from trueup.models.files import CONFIG, Folder, look
+from trueup.models.files import Folder, look
+from trueup.models.gguf import gguf_of, read_gguf
 
 log = logging.getLogger("trueup.models")
 
@@ -31,10 +32,10 @@ def lineage(name: str) -> Base:
     """
     if name == "tiny":
         return Base(name)
-    file = _gguf_of(Path(name).expanduser())
-    if file is not None:
-        return _of_gguf(name, file)
     try:
+        file = gguf_of(name)
+        if file is not None:
+            return _of_gguf(name, file)
         folder = look(name)
         if folder is not None:
             return _of_folder(name, folder)
@@ -73,28 +74,17 @@ def _of_files(name: str, path: Path) -> Base:
     return Base(name, hub, licence, text, stages, _names(front.get("datasets")))
 
 
-def _gguf_of(path: Path) -> Path | None:
-    """The GGUF file that a name means: itself, or the only one of a folder that holds no other model."""
-    if path.is_file():
-        return path if path.suffix == ".gguf" else None
-    files = list(path.glob("*.gguf")) if path.is_dir() and not (path / CONFIG).is_file() else []
-    return files[0] if len(files) == 1 else None
-
-
 def _of_gguf(name: str, file: Path) -> Base:
     """What stands beside a GGUF file, and where there is nothing, what the file itself says of its licence."""
     base = _of_files(name, file.parent)
     if base.licence:
         return base
     try:
-        from gguf import GGUFReader
-
-        fields = GGUFReader(file).fields
-        said = {key: fields[f"general.{key.replace('_', '.')}"].contents() for key in LICENCE_FIELDS
-                if f"general.{key.replace('_', '.')}" in fields}  # fmt: skip
-    except Exception as error:  # the package is absent, or the file is damaged: it raises anything
+        metadata = read_gguf(file).metadata
+    except ModelError as error:
         log.info("%s says nothing of its licence: %s", file, error)
         return base
+    said = {key: metadata.get(f"general.{key.replace('_', '.')}") for key in LICENCE_FIELDS}
     licence = {key: value for key, value in said.items() if isinstance(value, str) and value != "unknown"}
     return Base(name, base.hub, licence, base.licence_text, base.stages, base.datasets)
 
