@@ -157,6 +157,7 @@ def panel(seed: int, count: int = 8, spammers: int = 0) -> list[Annotator]:
                 side_bias=draw.gauss(0.0, 0.15),
                 length_bias=draw.gauss(0.0, 0.01),
                 politeness_bias=draw.gauss(0.0, 0.01),
+                tie_threshold=0.8,
                 spam=1.0 if number >= count - spammers else 0.02,
             )
         )
