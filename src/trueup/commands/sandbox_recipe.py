@@ -19,19 +19,19 @@ class Size:
 
     corpus: int = 480_000
     """Texts for a base model that is trained from scratch."""
-    demonstrations: int = 6_000
-    pairs: int = 20_000
+    demonstrations: int = 4_000
+    pairs: int = 12_000
     votes: int = 3
     annotators: int = 8
     """Those who read; one more does not."""
     gold_items: int = 60
-    held_out_pairs: int = 2_400
+    held_out_pairs: int = 2_000
     prompts: int = 4_000
     test_prompts: int = 400
     base_epochs: float = 1.0
-    sft_epochs: float = 2.0
-    reward_epochs: float = 2.5
-    ppo_steps: int = 105
+    sft_epochs: float = 1.0
+    reward_epochs: float = 3.0
+    ppo_steps: int = 60
 
     @property
     def smoke(self) -> bool:
@@ -71,6 +71,7 @@ def base_stage(corpus: str | Path, epochs: float = 1.0) -> Stage:
 def stages(files: Mapping[str, str], seed: int, size: Size, *, from_scratch: bool = False) -> list[Stage]:
     """The recipe: four ordinary runs, five with the base model."""
     batch = {"size": 64, "max_length": CONTEXT}
+    base = "@base" if from_scratch else files["base"]
     return [
         *([base_stage(files["base"], size.base_epochs)] if from_scratch else []),
         Stage(
@@ -79,7 +80,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size, *, from_scratch: boo
             {
                 "data": files["demonstrations"],
                 "validation": files["held_out_demonstrations"],
-                "model": {"name": "@base" if from_scratch else files["base"]},
+                "model": {"name": base},
                 "batch": batch,
                 "epochs": size.sft_epochs,
                 "optim": {"learning_rate": 1e-3, "weight_decay": 0.01},
@@ -92,7 +93,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size, *, from_scratch: boo
             {
                 "data": files["pairs"],
                 "validation": files["held_out_pairs"],
-                "model": {"name": "@sft"},
+                "model": {"name": base},
                 "batch": {**batch, "size": 32},
                 "epochs": size.reward_epochs,
                 "evaluate_every": 500,

@@ -153,11 +153,10 @@ def panel(seed: int, count: int = 8, spammers: int = 0) -> list[Annotator]:
         judges.append(
             Annotator(
                 f"annotator-{number:02d}",
-                ability=draw.uniform(5.0, 11.0),
+                ability=draw.uniform(4.0, 9.0),
                 side_bias=draw.gauss(0.0, 0.15),
                 length_bias=draw.gauss(0.0, 0.01),
                 politeness_bias=draw.gauss(0.0, 0.01),
-                tie_threshold=0.8,
                 spam=1.0 if number >= count - spammers else 0.02,
             )
         )

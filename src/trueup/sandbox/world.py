@@ -43,7 +43,7 @@ that are nobody's twin."""
 _PLAIN = 0.5
 """Share of prompts that come without greeting, and share that come without thanks."""
 
-_CONTRAST = 0.6
+_CONTRAST = 0.75
 """Share of pairs that are by a careful and a careless writer; of the others any two writers are as likely."""
 
 _SHARES: dict[Split, float] = {"train": 0.8, "validation": 0.08, "test": 0.12}
