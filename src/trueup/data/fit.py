@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from trueup.data.read_report import Count, Loaded
-from trueup.data.render import Renderer
 from trueup.errors import DataError
 from trueup.types import Prompt
+
+
+class Measure(Protocol):
+    """What knows how long prompts are for a model: its ``Renderer``, or whoever else writes its rows."""
+
+    def prompt_lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, with all that is written around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,7 @@ class Window:
 
     owner: str
     """Which model, as a message names it: ``the policy runs/sft/final``."""
-    renderer: Renderer
+    renderer: Measure
     positions: int
     """Longest prompt plus answer in tokens."""
     limit: str

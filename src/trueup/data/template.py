@@ -165,10 +165,18 @@ class ChatTemplate:
         Raises:
             Fault: The template refuses the conversation, or does not continue the prompt with the answer.
         """
-        whole = self.text.render(self._answered(messages, answer), _context(messages), ask=False)
+        whole = self.conversation(messages, answer)
         if not whole.startswith(prompt):
             raise self._apart(prompt, whole)
         return self._split(whole[len(prompt) :])
+
+    def conversation(self, messages: Sequence[Message], answer: str) -> str:
+        """All that the template writes for a conversation with its answer, whatever it does with earlier turns.
+
+        Raises:
+            Fault: The template refuses the conversation.
+        """
+        return self.text.render(self._answered(messages, answer), _context(messages), ask=False)
 
     def holds(self, written: Written, answer: str) -> bool:
         """Whether ``written`` has all of the answer's text, in its order, whatever it does with blanks."""
