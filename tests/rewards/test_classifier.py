@@ -10,8 +10,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from tests.conftest import TEXTS
 from tests.data.templates import CHATML
-from trueup.config import Model
-from trueup.errors import ConfigError, DataError, ModelError, TrueupError
+from tests.recipes.conftest import _kernels, material  # noqa: F401
+from tests.recipes.test_recipes import config_of
+from trueup.commands.comparison import compare_models
+from trueup.config import Model, Sampling
+from trueup.errors import ConfigError, DataError, ModelError, TrueupError, UsageError
+from trueup.ledger import metric_rows, read_lines, read_run
+from trueup.recipes.registry import execute
 from trueup.rewards.classifier import ClassifierReward
 from trueup.rewards.protocol import check_prompts, cut_by, windows_of
 from trueup.rewards.registry import identify, open_reward
@@ -371,3 +376,25 @@ def test_bfloat16_keeps_the_head_in_float32(tmp_path):
 def test_a_name_of_the_hub_without_network_says_so():
     with pytest.raises(TrueupError, match="no such directory, and no such model in the cache of the hub"):
         open_reward("nobody/no-such-classifier#label=good")
+
+
+def test_ppo_and_evaluate_take_it_and_say_how_it_reads(material, tmp_path, caplog):  # noqa: F811
+    folder = written(tmp_path / "c", "BERT", wordpiece(), ["bad", "good"])
+    source = f"{folder}#label=good"
+    out = execute("ppo", config_of("ppo", material | {"judge": source}, steps=2), tmp_path / "r", quiet=True)
+    assert read_run(out)["inputs"]["reward"] == read_run(out)["pinned"]["reward"] == identify(source)
+    assert len({row["score"] for row in metric_rows(out)}) == 2
+    assert "it reads prompt and answer as a pair of texts (it has no chat template)" in caplog.text
+    assert "the log-odds of its label 'good' is the score" in caplog.text
+    other = config_of("ppo", material | {"judge": f"{folder}#label=bad"}, steps=2)
+    with pytest.raises(UsageError, match="reward"):
+        execute("ppo", other, tmp_path / "r", quiet=True)
+    reward = open_reward(source)
+    compare_models(
+        [material["policy"]], material["prompts"], reward, tmp_path / "e", sampling=Sampling(max_new_tokens=8), limit=3
+    )
+    rows, _ = read_lines(tmp_path / "e" / "eval.jsonl")
+    for row in rows:
+        asked = row["prompt"].removeprefix("user: ")
+        bad, good = own(folder, asked, row["completion"]).tolist()
+        assert row["reward"] == pytest.approx(good - bad, rel=1e-3)
