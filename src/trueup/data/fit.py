@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from trueup.data.read_report import Count, Loaded
@@ -79,6 +79,7 @@ def fitting_prompts(
         DataError: A template refuses a prompt, or too many do not fit; it names file and line.
     """
     prompts, lines = loaded.items, loaded.lines or tuple(range(1, len(loaded.items) + 1))
+    loaded = replace(loaded, lines=lines)
     report = FitReport(len(prompts))
     fits, refused = [True] * len(prompts), [False] * len(prompts)
     first: DataError | None = None
@@ -86,7 +87,7 @@ def fitting_prompts(
         for index, length in enumerate(_lengths(window, prompts)):
             if refused[index]:
                 continue
-            place = f"{loaded.report.source}:{lines[index]}"
+            place = loaded.place(index)
             if isinstance(length, DataError):
                 if not skip_refused:
                     raise DataError(

@@ -36,7 +36,7 @@ class Sft(Offline):
     """Settings of ``trueup sft``."""
 
     data: str
-    """Demonstrations: a file, a directory or ``hf:owner/name``."""
+    """Demonstrations: a file, a folder, a pattern such as ``data/*.parquet``, ``hf:owner/name``, or a list of these."""
     validation: str | None = None
     """Held-out demonstrations; none means that no held-out loss is measured."""
     model: Model = Model()
