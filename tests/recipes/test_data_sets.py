@@ -33,7 +33,7 @@ def test_a_set_trains_as_its_files_in_one_do(material, parts, tmp_path):
         config = config.model_copy(update={"validation": material["demonstrations"]})
         out = execute("sft", config, tmp_path / str(number), quiet=True)
         assert digest(out) == whole
-        files = read_run(out)["notes"]["read"]["files"]
+        files = read_run(out)["facts"]["read"]["files"]
         assert next((Path(file).name, counts["items"]) for file, counts in files.items()) == ("a.parquet", 5)
 
 
