@@ -178,6 +178,16 @@ class ChatTemplate:
         """
         return self.text.render(self._answered(messages, answer), _context(messages), ask=False)
 
+    def marked(self, messages: Sequence[Message], answer: str) -> tuple[str, list[tuple[int, int]]]:
+        """The same, and begin and end of each part that the template marks as the assistant's (``{% generation %}``).
+
+        Raises:
+            Fault: The template refuses the conversation, or marks what it does not write there.
+        """
+        spans: list[tuple[int, int]] = []
+        turns, context = self._answered(messages, answer), _context(messages)
+        return self.text.render(turns, context, ask=False, spans=spans), spans
+
     def holds(self, written: Written, answer: str) -> bool:
         """Whether ``written`` has all of the answer's text, in its order, whatever it does with blanks."""
         answer_text = self.encoder.masked(str(answer))
