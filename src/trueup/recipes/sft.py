@@ -132,12 +132,9 @@ def _weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
     """[B, C], or [B, 1] to be spread over the tokens where all of an example count the same."""
     if all(example.token_weights is None for example in examples):
         return torch.tensor([[example.weight] for example in examples], device=policy.device)
-    width = max(len(example.completion_ids) for example in examples)
-    rows = [
-        [e.weight * w for w in e.token_weights or (1.0,) * len(e.completion_ids)]
-        + [0.0] * (width - len(e.completion_ids))
-        for e in examples
-    ]
+    each = [[e.weight * w for w in e.token_weights or (1.0,) * _scored(e)] for e in examples]
+    width = max(map(len, each))
+    rows = [weights + [0.0] * (width - len(weights)) for weights in each]
     return torch.tensor(rows, device=policy.device)
 
 
