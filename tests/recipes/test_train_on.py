@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from tests.data.templates import CHATML
 from trueup.config import Model
 from trueup.data.read import read_demonstrations
 from trueup.data.render import Renderer
@@ -23,6 +22,10 @@ def assistant(text, **more):
     return {"role": "assistant", "content": text, **more}
 
 
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'][0] + ':' + m['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}"
+)
 ROWS = [
     {"messages": [user("1 + 1?"), assistant("2, no doubt."), user("And 2 + 2?"), assistant("4.")], "weight": 2.0},
     {"messages": [user("Hello"), assistant("Hi.", weight=0), user("How are you?"), assistant("Fine.", weight=0.5)]},
@@ -33,7 +36,7 @@ ROWS = [
 @pytest.fixture
 def chat_policy(material, tmp_path):
     policy = open_policy(Model(name=material["policy"]))
-    policy.tokenizer.chat_template = CHATML.replace("<|im_start|>", "### ").replace("<|im_end|>", "<|endoftext|>")
+    policy.tokenizer.chat_template = TEMPLATE
     folder = tmp_path / "policy"
     policy.export(folder)
     policy.tokenizer.save_pretrained(folder)
