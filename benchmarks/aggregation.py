@@ -1,6 +1,6 @@
 """What aggregation is worth: reward models trained on the same judgments, made into labels in different ways.
 
-    python -m benchmarks.aggregation --base runs/quickstart/base/final --out runs/aggregation [--data DIR]
+    python -m benchmarks.aggregation --base runs/quickstart/data/base --out runs/aggregation [--data DIR]
 
 A crowd of ten sandbox annotators, four of whom do not read, gives three votes a pair. Labels are the majority (hard),
 the share of votes, Dawid and Skene's posterior, or that of the model with a gap for each pair and an ability for each

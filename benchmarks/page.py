@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
-from benchmarks.sandbox import LEARNED, goals, table
+from benchmarks.sandbox import LEARNED, WORDS, goals, language_table, table
+from benchmarks.weak_reward import table as weak_table
 
 RESULTS = Path("benchmarks/results")
 CURVE = Path("docs/images/aggregation.png")
@@ -26,6 +27,7 @@ def main() -> None:
         "Made by `python -m benchmarks.page` from `benchmarks/results/*.json`; each section gives the command that made "
         "its figures. Two CPU cores, no GPU. Seconds depend on the machine and on what else it does.",
         _sandbox(),
+        _weak(),
         _human(),
         _aggregation(),
         _stories(),
@@ -47,18 +49,36 @@ def _sandbox() -> str:
             "## The sandbox, end to end",
             f"`python -m benchmarks.sandbox --seeds {' '.join(str(r['seed']) for r in rows)}`. Each seed is another world. "
             "*Reward model* is the share of held-out pairs ordered right, *ceiling* what the judges' noise allows, *learned* "
-            "(share - 0.5) / (ceiling - 0.5): 0 for a coin, 1 at the ceiling. *Over length* and *over words* are the lead, on "
-            "the same pairs, over preferring by length and over a bag of words; *wins* are gold win-rates over SFT on 400 "
-            "held-out prompts. Intervals are 95 %, over prompts. KL: the mean over PPO's last 30 % of steps, where it ended "
-            "(the mean of the last five), and whether it was still moving (target 6, band 4.8 to 7.2).",
+            "(share - 0.5) / (ceiling - 0.5): 0 for a coin, 1 at the ceiling; *words learned* is the same for a bag of words. "
+            "*Over length* and *over words* are the lead, on the same pairs, over preferring by length and over that bag; "
+            "*wins* are gold win-rates over SFT on 400 held-out prompts. Intervals are 95 %, over prompts. KL: the mean over "
+            "PPO's last 30 % of steps, where it ended (the mean of the last five), and whether it was still moving (target 6, "
+            "band 4.8 to 7.2).",
             table(rows),
             "Seconds and peak memory are of everything: judging, audit, training, evaluation. Seeds of one call share a "
             "process, so the memory of a later one holds what an earlier one left.",
-            f"Sought: learned at least {LEARNED:.2f} of what can be learned, ahead of length and of a bag of words with the "
-            "whole interval, wins at least 0.70 with the interval above 0.5, and a KL that is in its band by its mean, by "
-            "its end, and by where it is going. " + _reached(rows),
-            "In a world made of sentences, words alone say much of what judges prefer: the comparison is shown because it "
-            "is close.",
+            "Whether what wins is still English: the share of sentences that belong to the generated language, and the mean "
+            "log-prob of a token by SmolLM2-135M-Instruct (`--english FOLDER`), which has read none of this.",
+            language_table(rows),
+            f"Sought: learned at least {LEARNED:.2f} of what can be learned and a bag of words at most {WORDS:.2f}, ahead of length "
+            "and of words with the whole interval, wins at least 0.70 with the interval above 0.5, sentences as well formed "
+            "and as natural as SFT's (no interval wholly below 0), and a KL that is in its band by its mean, by its end, and "
+            "by where it is going. " + _reached(rows),
+        ]
+    )
+
+
+def _weak() -> str:
+    found = _load("weak_reward")
+    if not found:
+        return ""
+    return "\n\n".join(
+        [
+            "## A weak reward model, followed too far",
+            f"`python -m benchmarks.weak_reward --walk runs/quickstart`: {found['pairs']} pairs, one vote each by judges who like "
+            "length and flattery, and PPO with almost no KL penalty. *Proxy* is that reward model's score of 64 fixed prompts' "
+            "answers, *gold* their true quality.",
+            weak_table(found),
         ]
     )
 
@@ -117,7 +137,7 @@ def _aggregation() -> str:
     _curve(found["trained"])
     parts = [
         "## From votes to labels",
-        "`python -m benchmarks.aggregation --base runs/quickstart/base/final --data DIR`: a sandbox crowd of ten, four of whom "
+        "`python -m benchmarks.aggregation --base runs/quickstart/data/base --data DIR`: a sandbox crowd of ten, four of whom "
         "do not read, gives three votes a pair; nobody is left out. The same reward model is trained on labels made in four "
         f"ways ({seeds} seeds) and judged on {TEST:,} pairs nobody voted on, by gold without noise.",
         "![accuracy of the reward model by judgments bought, for four ways to make labels](images/aggregation.png)",

@@ -80,30 +80,37 @@ def test_goals_of_the_sandbox_are_known_reached_or_missed():
     def span(estimate, low=None, high=None):
         return {"estimate": estimate, "low": low, "high": high}
 
-    def row(words, learned=0.9, inside=True):
+    def row(words, learned=0.9, inside=True, natural=(-0.1, 0.1), share=0.6):
         leads = {"length alone": span(0.2, 0.18, 0.22), "a bag of words": words}
         skill = {
             "accuracy": span(0.76),
             "ceiling": span(0.8),
             "learned": span(learned),
-            "baselines": {},
+            "baselines": {"a bag of words": span(0.5 + share * 0.3)},
             "leads": leads,
         }
         wins = dict.fromkeys(("ppo", "dpo"), span(0.8, 0.75, 0.85))
         kl = {"mean": 6.05, "end": 8.0, "slope": None, "moving": True, "inside": inside}
-        gold = dict.fromkeys(("base", "sft", "ppo", "dpo"), span(0.5))
-        one = {"seed": 4, "skill": skill, "win_rate": wins, "kl": kl, "gold": gold}
-        return one | {"seconds": 1.0, "peak_memory_gb": 1.0}
+        four = ("base", "sft", "ppo", "dpo")
+        gold = dict.fromkeys(four, span(0.5))
+        formed = {"mean": dict.fromkeys(four, 0.9), "over_sft": dict.fromkeys(("dpo", "ppo"), span(0.0, -0.01, 0.01))}
+        english = {"mean": dict.fromkeys(four, -3.0), "over_sft": dict.fromkeys(("dpo", "ppo"), span(0.0, *natural))}
+        one = {"seed": 4, "skill": skill, "win_rate": wins, "kl": kl, "gold": gold, "seconds": 1.0}
+        return one | {"well_formed": formed, "english": english, "peak_memory_gb": 1.0}
 
     good = row(span(0.03, 0.01, 0.05))
-    assert sandbox.goals(good) == dict.fromkeys(("learned share", "ahead of length and words", "win-rates", "KL"), True)
+    assert set(sandbox.goals(good).values()) == {True}
     assert page._reached([good]) == "All reached."
-    close = row(span(0.01, -0.01, 0.03), learned=0.8, inside=False)
-    assert page._reached([close]) == "Missed: seed 4: learned share, ahead of length and words, KL."
-    old = row(span(0.01), inside=None)
-    assert page._reached([old]).startswith("Not known")
+    close = row(span(0.01, -0.01, 0.03), learned=0.8, inside=False, natural=(-0.3, -0.1), share=0.61)
+    assert page._reached([close]) == (
+        "Missed: seed 4: learned share, share of words, ahead of length and words, natural English, KL."
+    )
+    unknown = row(span(0.03, 0.01, 0.05), inside=None) | {"english": None}
+    assert page._reached([unknown]).startswith("Not known")
     assert "+0.030 (+0.010 to +0.050)" in sandbox.table([good])
     assert "6.05, 8.00, moving" in sandbox.table([good])
+    assert "-3.000" in sandbox.language_table([good])
+    assert "model of English" not in sandbox.language_table([unknown])
 
 
 def test_the_results_page_states_the_goals_of_the_stored_figures(monkeypatch):

@@ -15,7 +15,7 @@ from trueup.errors import ConfigError, DataError, ModelError
 from trueup.evaluation.baselines import bag_of_words, length_only
 from trueup.sandbox import (
     BEST,
-    CANDIDATE,
+    CARELESS,
     DEMONSTRATION,
     PARTS,
     RAW,
@@ -76,7 +76,7 @@ def test_asking_for_more_prompts_than_there_are_is_refused(world: World) -> None
 
 def test_every_sentence_of_the_world_is_understood(world: World) -> None:
     draw = random.Random(0)
-    tidy = replace(CANDIDATE, broken=0.0)
+    tidy = replace(CARELESS, broken=0.0)
     for prompt in world.prompts("train", 400):
         for profile in (RAW, tidy, DEMONSTRATION, BEST):
             response = world.respond(prompt, profile, draw)
@@ -180,7 +180,7 @@ def test_what_is_wrong_for_one_prompt_is_right_for_another(world: World) -> None
     draw = random.Random(0)
     wrong: Counter[str] = Counter()
     for prompt in world.prompts("train", 3000):
-        for text, role in explain_gold(prompt.text, world.respond(prompt, CANDIDATE, draw)):
+        for text, role in explain_gold(prompt.text, world.respond(prompt, CARELESS, draw)):
             if role == "compliance":
                 assert text in right, text
             if role == "wrong":
@@ -196,7 +196,7 @@ def test_words_alone_tell_little_and_so_does_length(world: World) -> None:
     held_out = label_pairs(panel(0), world.candidate_pairs("validation", 1200, per_prompt=2), 1, 2)
     allowed = noise_ceiling(held_out) - 0.5
     for baseline in (bag_of_words(pairs, held_out), length_only(pairs, held_out)):
-        assert (baseline.accuracy.estimate - 0.5) / allowed < 0.45, baseline.name
+        assert (baseline.accuracy.estimate - 0.5) / allowed < 0.60, baseline.name
 
 
 def test_well_formed_counts_sentences_of_the_language() -> None:

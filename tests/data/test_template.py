@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.data.templates import SHAPES
@@ -279,4 +279,6 @@ def test_any_conversation_is_what_apply_chat_template_writes(tokenizer, shape, r
             turn["content"] = "!"
     if not row["messages"][-1]["content"].strip():
         row["messages"][-1]["content"] = "."
+    # Ours reads a control token in somebody's words as words (tests of markers), transformers as the token.
+    assume(not any(token in json.dumps(row, ensure_ascii=False) for token in tokenizer.get_added_vocab()))
     check(tokenizer, renderer(tokenizer, SHAPES[shape]), row)

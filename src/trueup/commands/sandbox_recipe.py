@@ -17,7 +17,7 @@ CONTEXT, ANSWER = 160, 64
 class Size:
     """How much of everything; ``DEFAULT`` is meant for 8 minutes on two slow cores, without the base model."""
 
-    corpus: int = 240_000
+    corpus: int = 480_000
     """Texts for a base model that is trained from scratch."""
     demonstrations: int = 6_000
     pairs: int = 20_000
@@ -53,7 +53,7 @@ SMOKE = Size(
 
 def base_stage(corpus: str | Path, epochs: float = 1.0) -> Stage:
     """How the base model is trained, here and for the package."""
-    tiny = {"hidden": 128, "layers": 3, "heads": 4, "vocabulary": 2048, "context": 192}
+    tiny = {"hidden": 160, "layers": 4, "heads": 4, "vocabulary": 2048, "context": 192}
     return Stage(
         "base",
         "sft",

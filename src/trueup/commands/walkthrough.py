@@ -37,8 +37,6 @@ from trueup.rewards.registry import open_reward
 from trueup.sandbox import Annotator, World, copy_base, gold_agrees, gold_score, noise_ceiling, panel
 from trueup.types import Completion, Demonstration, PreferencePair, Prompt, StopReason, prompt_json, prompt_text
 
-COMMENTS = 0.4
-"""Share of a base model's texts in which a reader comments on an answer."""
 _FILES = ("base", "demonstrations", "held_out_demonstrations", "pairs", "held_out_pairs", "prompts", "test_prompts")
 """Data files of a walk, by the names under which ``world.json`` has them."""
 NOTES = (
@@ -84,7 +82,7 @@ def write_world(folder: Path, seed: int, size: Size, *, from_scratch: bool = Fal
 
 def write_corpus(path: Path, texts: int) -> Path:
     """What a base model reads: the open web of everything that is written down, which is the same for every seed."""
-    return write_jsonl(path, map(_demonstration, World(0, whole=True).corpus(texts, comments=COMMENTS)))
+    return write_jsonl(path, map(_demonstration, World(0, whole=True).corpus(texts)))
 
 
 def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str, Path], dict[str, Any]]:

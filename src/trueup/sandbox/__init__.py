@@ -16,11 +16,13 @@ from trueup.sandbox.gold import PARTS, GoldScore, explain_gold, gold_score, kind
 from trueup.sandbox.shipped import copy_base, shipped_base
 from trueup.sandbox.topics import Kind
 from trueup.sandbox.world import SandboxPrompt, World, split_of_prompt
-from trueup.sandbox.writer import BEST, CANDIDATE, DEMONSTRATION, RAW, Profile
+from trueup.sandbox.writer import BEST, CANDIDATES, CAREFUL, CARELESS, DEMONSTRATION, RAW, Profile
 
 __all__ = [
     "BEST",
-    "CANDIDATE",
+    "CANDIDATES",
+    "CAREFUL",
+    "CARELESS",
     "DEMONSTRATION",
     "PARTS",
     "RAW",

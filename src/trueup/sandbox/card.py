@@ -12,7 +12,7 @@ from trueup.config.seeds import derive
 from trueup.sandbox.annotators import label_pairs, noise_ceiling, panel
 from trueup.sandbox.gold import PARTS, gold_score
 from trueup.sandbox.world import KIND_WEIGHTS, World
-from trueup.sandbox.writer import BEST, CANDIDATE, DEMONSTRATION, RAW
+from trueup.sandbox.writer import BEST, CANDIDATES, DEMONSTRATION, RAW
 
 
 def count_distinct(texts: Iterable[str]) -> int:
@@ -33,7 +33,7 @@ def data_card(seed: int, texts: int = 200_000, sample: int = 2_000) -> dict[str,
     prompts = world.prompts("validation", min(sample, 1500))
     draw = random.Random(derive(seed, "card"))
     quality = {}
-    for profile in (RAW, DEMONSTRATION, CANDIDATE, BEST):
+    for profile in (RAW, DEMONSTRATION, *CANDIDATES, BEST):
         scores = [gold_score(p.text, world.respond(p, profile, draw)) for p in prompts]
         quality[profile.name] = {
             "gold": mean(s.total for s in scores),

@@ -12,10 +12,9 @@ from trueup.config.seeds import derive, split_by_hash
 from trueup.errors import ConfigError
 from trueup.sandbox import phrases
 from trueup.sandbox.atlas import atlas
-from trueup.sandbox.comments import ASKED, comment
 from trueup.sandbox.topics import Kind, Topic
-from trueup.sandbox.writer import CANDIDATE, DEMONSTRATION, RAW, Profile, Writer
-from trueup.types import Demonstration, Message
+from trueup.sandbox.writer import CANDIDATES, DEMONSTRATION, RAW, Profile, Writer
+from trueup.types import Demonstration
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 
@@ -43,6 +42,9 @@ that are nobody's twin."""
 
 _PLAIN = 0.5
 """Share of prompts that come without greeting, and share that come without thanks."""
+
+_CONTRAST = 0.6
+"""Share of pairs that are by a careful and a careless writer; of the others any two writers are as likely."""
 
 _SHARES: dict[Split, float] = {"train": 0.8, "validation": 0.08, "test": 0.12}
 
@@ -101,17 +103,11 @@ class World:
         """One response to ``prompt`` in the habits of ``profile``."""
         return self._writer.respond(self._by_key[prompt.topic], profile, draw)
 
-    def corpus(self, count: int, *, comments: float = 0.0) -> Iterator[Demonstration]:
-        """The open web of this world: training prompts with raw answers. Prompts come back with other answers.
-
-        Args:
-            count: How many texts.
-            comments: Share of texts in which a reader is asked about an answer and comments on it.
-        """
+    def corpus(self, count: int) -> Iterator[Demonstration]:
+        """The open web of this world: training prompts with raw answers. Prompts come back with other answers."""
         draw = self._draw("corpus")
         for _ in range(count):
-            answer = self._answer(self._train_prompt(draw), RAW, draw)
-            yield self._commented(answer, draw) if draw.random() < comments else answer
+            yield self._answer(self._train_prompt(draw), RAW, draw)
 
     def demonstrations(self, split: Split, count: int) -> list[Demonstration]:
         """Prompts with answers by writers of middling care."""
@@ -124,9 +120,10 @@ class World:
         pairs = []
         prompts = self.prompts(split, -(-count // per_prompt))
         for prompt in (prompts * per_prompt)[:count]:
-            first = second = self.respond(prompt, CANDIDATE, draw)
+            writers = draw.sample(CANDIDATES, 2) if draw.random() < _CONTRAST else draw.choices(CANDIDATES, k=2)
+            first, second = (self.respond(prompt, writer, draw) for writer in writers)
             while second == first:
-                second = self.respond(prompt, CANDIDATE, draw)
+                second = self.respond(prompt, writers[1], draw)
             pairs.append((prompt, first, second))
         return pairs
 
@@ -146,15 +143,6 @@ class World:
             prompt = self._prompt(draw)
             if split_of_prompt(prompt.text) == "train":
                 return prompt
-
-    def _commented(self, answer: Demonstration, draw: random.Random) -> Demonstration:
-        asked = str(answer.prompt)
-        turns = (
-            Message("user", asked),
-            Message("assistant", answer.completion),
-            Message("user", draw.choice(ASKED)),
-        )
-        return Demonstration(turns, comment(asked, answer.completion, draw))
 
     def _answer(self, prompt: SandboxPrompt, profile: Profile, draw: random.Random) -> Demonstration:
         return Demonstration(prompt.text, self.respond(prompt, profile, draw))

@@ -67,8 +67,10 @@ DEMONSTRATION = _profile(
     "demonstration", 0.50, 0.12, 0.03, 0.15, 0.30, 0.07, 0.45, 0.40, 0.35, 0.02, 0.10, 0.06, 0.05, 0.04
 )
 """Writers of middling care: the tone is right, the content often thin."""
-CANDIDATE = _profile("candidate", 0.55, 0.22, 0.08, 0.25, 0.42, 0.09, 0.55, 0.50, 0.45, 0.08, 0.14, 0.16, 0.14, 0.12)
-"""What two answers to compare are drawn from."""
+CAREFUL = _profile("careful", 0.85, 0.06, 0.02, 0.06, 0.10, 0.03, 0.85, 0.80, 0.50, 0.01, 0.05, 0.04, 0.04, 0.03)
+CARELESS = _profile("careless", 0.30, 0.50, 0.18, 0.50, 0.80, 0.13, 0.35, 0.30, 0.40, 0.12, 0.20, 0.30, 0.24, 0.30)
+CANDIDATES = (CAREFUL, CARELESS)
+"""Who writes the answers that are compared, one as often as the other."""
 BEST = _profile("best", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """As good as the world allows."""
 
