@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 import trueup
 from tests.golden import rows as golden_rows
@@ -164,7 +164,11 @@ def test_rows_and_datasets_read_as_files_do(tmp_path):
     with pytest.raises(DataError, match="rows row 2"):
         trueup.read_pairs([PAIRS[0], {"prompt": "p", "chosen": 3, "rejected": "b"}])
     with pytest.raises(DataError, match="rows row 1"):
+        trueup.read_pairs([3])
+    with pytest.raises(DataError, match="text: there is no such file"):
         trueup.read_pairs(["text"])
+    assert trueup.read_pairs([file, str(file)]).items == from_file.items  # the same file is read once
+    assert trueup.read_pairs(DatasetDict(train=Dataset.from_list(PAIRS))).items == from_file.items
 
 
 def test_settings_are_nested_or_dotted():

@@ -622,9 +622,6 @@ def test_a_path_that_is_not_there_suggests_the_nearest(file, tmp_path):
     with pytest.raises(DataError) as caught:
         read_pairs("owner/name")
     assert caught.value.fix == "for a dataset of the Hugging Face hub write hf:owner/name"
-    with pytest.raises(DataError, match="no saved dataset") as caught:
-        read_pairs(tmp_path)
-    assert "pairs.jsonl" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ app = Commands(no_args_is_help=True, help="Look at data before training on it.")
 
 @app.command("check")
 def check(
-    source: Annotated[str, typer.Argument(help="File, directory or hf:owner/name.")],
+    source: Annotated[str, typer.Argument(help="File, folder, pattern or hf:owner/name.")],
     against: Annotated[
         list[str] | None, typer.Option("--against", help="Other splits, to find shared prompts.")
     ] = None,

@@ -10,7 +10,7 @@ import typer
 
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="NAME=PATH, or paths; the first is the baseline.")],
-    data: Annotated[str, typer.Option("--data", help="Held-out prompts: file, directory or hf:owner/name.")],
+    data: Annotated[str, typer.Option("--data", help="Held-out prompts: file, folder, pattern or hf:owner/name.")],
     reward: Annotated[str, typer.Option("--reward", help="Reward that judges, as for ppo: runs/judge/final")],
     out: Annotated[Path, typer.Option("--out", help="Folder for eval.jsonl and the report.")] = Path("runs/eval"),
     baseline: Annotated[str | None, typer.Option("--baseline", help="Name of the model to compare with.")] = None,

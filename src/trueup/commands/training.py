@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 FLAGS = {
     "model.name": ("--model", "Hugging Face name, local path, or tiny."),
-    "data": ("--data", "File, directory or hf:owner/name."),
+    "data": ("--data", "File, folder, pattern or hf:owner/name."),
     "validation": ("--validation", "Held-out data of the same kind."),
     "reference": ("--reference", "Default: the starting weights."),
-    "reward": ("--reward", "runs/reward/final, or package.module:name."),
+    "reward": ("--reward", "runs/reward/final, a classifier, or package.module:name."),
 }
 """The flag of each setting that names an input, and its help."""
 

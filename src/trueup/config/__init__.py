@@ -212,6 +212,16 @@ class Model(Settings):
         return value
 
 
+def one_name(data: Any) -> Any:
+    """A list of names of data, as a YAML file may have it, as the one text with commas that settings hold."""
+    if not isinstance(data, list | tuple):
+        return data
+    wrong = next((name for name in data if not isinstance(name, str) or not name or "," in name), None)
+    if wrong is not None or not data:
+        raise ValueError(f"{wrong!r} in a list of names; expected texts without commas" if data else "an empty list")
+    return ",".join(data)
+
+
 def _words(verdicts: Any) -> Any:
     """YAML reads ``{0: first, true: second}`` with a number and a boolean for keys; a file has them as text too."""
     if not isinstance(verdicts, Mapping):

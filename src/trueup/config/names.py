@@ -173,7 +173,8 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("kto_rejected_weight rejected_weight", "undesirable_weight", ""),
     ("center_rewards_coefficient", "centre", ""),
     ("train_on_inputs train_on_prompt loss_on_inputs", "loss_on_prompt", ""),
-    ("completion_only_loss assistant_only_loss", "loss_on_prompt", "off: the loss is on completions only"),
+    ("completion_only_loss", "loss_on_prompt", "off: the loss is on completions only"),
+    ("assistant_only_loss train_on_all_turns", "train_on", "all: the loss is on every turn of the assistant"),
     (
         "init_kl_coef kl_coef kl_coeff kl_penalty_coef kl_loss_coef init_kl_coeff kl_beta",
         "kl.beta objective.beta beta",

@@ -107,7 +107,10 @@ class _Generation(Extension):
         return nodes.CallBlock(self.call_method("_written"), [], [], body).set_lineno(lineno)
 
     def _written(self, caller: Callable[[], str]) -> str:
-        return caller()
+        meter, text = current(), caller()
+        meter.spend(1)
+        meter.marked.append((meter.written, text))
+        return text
 
 
 class _Namespace(Namespace):
@@ -259,8 +262,13 @@ class BoundedTemplate:
             except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
                 raise OverBudget("it is nested too deeply") from error
 
-    def render(self, characters: int, variables: Mapping[str, Any]) -> str:
+    def render(self, characters: int, variables: Mapping[str, Any], spans: list[tuple[int, int]] | None = None) -> str:
         """The text for ``variables``, which hold about ``characters`` characters.
+
+        Args:
+            characters: Of the variables.
+            variables: What the template is given.
+            spans: Takes begin and end of each part that the template marks as the assistant's.
 
         Raises:
             OverBudget: More work, memory or output than a chat needs.
@@ -268,14 +276,24 @@ class BoundedTemplate:
         """
         with metered(characters, self._length) as meter:
             pieces: list[str] = []
-            written = 0
             try:
                 for piece in self._template.root_render_func(self._template.new_context(dict(variables))):
-                    written += len(piece)
-                    meter.room(written)
+                    meter.written += len(piece)
+                    meter.room(meter.written)
                     pieces.append(piece)
             except RecursionError as error:
                 raise OverBudget("it calls itself without end") from error
             except (MemoryError, OverflowError) as error:
                 raise OverBudget(f"it asks for too much: {error}") from error
-            return "".join(pieces)
+            text = "".join(pieces)
+            if spans is not None:
+                spans += _places(text, meter.marked)
+            return text
+
+
+def _places(text: str, marked: Iterable[tuple[int, str]]) -> Iterator[tuple[int, int]]:
+    for begin, part in marked:
+        if not text.startswith(part, begin):  # written by a macro, or kept and written later
+            raise jinja2.exceptions.TemplateError("it marks an answer where it does not write it")
+        if part:
+            yield begin, begin + len(part)

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.data.containers import open_source
 from trueup.data.formats import recognise, renamed
-from trueup.data.parts import parts_of
-from trueup.data.read import KINDS, Reading, content_of
+from trueup.data.parts import content_of, parts_of
+from trueup.data.read import KINDS, Reading
 from trueup.data.read_report import Count, ReadReport
 from trueup.data.similar import Index, words_of
+from trueup.data.sources import SourceSet, open_source
 from trueup.data.spool import Column, hash64, repeated
 from trueup.data.structure import Structure
 from trueup.types import Labelled, PreferencePair
@@ -136,6 +136,8 @@ class CheckReport:
             f"{read.source}: {read.items} {read.kind} from {read.rows} rows, {self.prompts} distinct prompts",
             f"  format: {read.format}",
             *(f"  note: {note}" for note in read.notes),
+            *(f"  file {name}: {file.rows} rows, {file.items} {read.kind}" for name, file in read.files.items()),
+            *(f"  ! {remark}" for remark in read.file_remarks()),
         ]
         lines += [f"  left out: {why}: {n}" for why, n in read.left_out.items()]
         for part, all_ in self.lengths.items():
@@ -157,7 +159,9 @@ class CheckReport:
             lines.append(f"  columns not used: {', '.join(rest)}")
         problems = self.problems
         lines += [f"  ! {name}: {n}" for name, n in problems.items()]
-        return "\n".join(lines if problems or read.unused_text else [*lines, "  no problems found"])
+        return "\n".join(
+            lines if problems or read.unused_text or read.file_remarks() else [*lines, "  no problems found"]
+        )
 
 
 def check_file(
@@ -192,6 +196,9 @@ def check_file(
     look.close()
     for other in against:
         look.share(other, _reading(other, columns, None, verdicts))
+    if isinstance(reading.source, SourceSet):  # numbers that lay on disk in between
+        for count in look.report.problems.values():
+            count.lines = [reading.source.shown(number) for number in count.lines]
     return look.report
 
 

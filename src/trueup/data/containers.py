@@ -3,9 +3,10 @@
 A fault of one line (bad JSON, bad UTF-8) comes out with the line, so that the reader may skip and count it. A fault
 of the whole file (torn gzip, unknown extension) is an error at once.
 
-Training opens a file by its name (``open_source``) and reads it piece by piece. Import and the browser have the content
-of one (``content.load``, or what was sent), of which ``as_utf8`` makes text and ``content_rows`` rows. There a person
-looks at what was read, so files of spreadsheets and of other programs are taken as they are (``Source.lenient``).
+Training opens files by their names (``sources.open_source``) and reads them piece by piece. Import and the browser have
+the content of one (``content.load``, or what was sent), of which ``as_utf8`` makes text and ``content_rows`` rows. A
+person looks at what was read there, so files of spreadsheets and of other programs are taken as they are
+(``Source.lenient``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import dataclasses
-import difflib
 import gzip
 import io
 import math
@@ -21,27 +21,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, cast
 
 from trueup.data.content import LARGEST
 from trueup.data.csv_rows import CheckColumns, records, spreadsheet_rows, strict_rows
 from trueup.data.fields import Fault
-from trueup.data.hub import from_folder, from_hub
 from trueup.data.json_rows import Line, array_rows, parsed, row_of, whole_object
-from trueup.errors import DataError, UsageError
+from trueup.errors import DataError
 
 DOCUMENT_END = "<|endoftext|>"
 """A line that holds only this ends a document of a text file."""
 
-_LAYOUTS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
 _CHUNK = 1 << 16
 """Bytes that are read at once."""
 
@@ -262,76 +252,6 @@ class Source:
                 where=self.place(number + 1),
                 fix="remove columns that hold no text (dataset.remove_columns) and save it again",
             ) from error
-
-
-Given: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
-"""Where rows come from: a path, ``hf:owner/name``, or the rows themselves: a list of dicts, a ``datasets.Dataset``."""
-
-
-def open_source(source: Given, split: str | None = None) -> Source:
-    """A file, a directory written by ``Dataset.save_to_disk``, ``hf:owner/name`` from the Hugging Face hub, or rows.
-
-    Raises:
-        DataError: Nothing there, an unknown extension, a split that does not exist, or no way to reach the hub.
-        UsageError: ``split`` for a plain file.
-    """
-    if not isinstance(source, (str, Path)):
-        return _of_rows(source, split)
-    name = str(source)
-    if name.startswith("hf:"):
-        return Source(f"{name} ({split})" if split else name, "dataset", dataset=from_hub(name, split))
-    path = Path(source)
-    if path.is_dir():
-        return Source(name, "dataset", dataset=from_folder(path, split))
-    if not path.exists():
-        raise _not_there(path)
-    if not path.is_file():
-        raise DataError(
-            "is neither a file nor a folder", where=name, expected="a file", fix="write what comes out of it to a file"
-        )
-    extensions = [s.lower() for s in path.suffixes]
-    zipped = extensions[-1:] == [".gz"]
-    extension = (extensions[:-1] if zipped else extensions)[-1:]
-    layout = _LAYOUTS.get(extension[0]) if extension else None
-    if layout is None or (zipped and layout == "parquet"):
-        raise DataError(
-            f"the extension {''.join(extensions[-2:]) or '(none)'!r} is not known",
-            where=name,
-            expected=", ".join(_LAYOUTS) + ", each but .parquet also with .gz; a saved dataset; or hf:owner/name",
-            fix="rename the file after what it holds; a file with one JSON object a line is .jsonl",
-        )
-    if split is not None:
-        raise UsageError(
-            f"split is {split!r}", where=name, expected="no split: a file is one split", fix="leave it out"
-        )
-    return Source(name, layout, path)
-
-
-def _of_rows(rows: Iterable[Mapping[str, Any]], split: str | None) -> Source:
-    """Rows that are in memory; of a ``DatasetDict`` the split that was asked for."""
-    if isinstance(rows, Mapping):
-        if split is None or split not in rows:
-            raise UsageError(
-                f"split is {split!r}", where="rows", expected=f"one of {', '.join(map(repr, rows))}", fix="name a split"
-            )
-        rows, split = rows[split], None
-    if split is not None:
-        raise UsageError(f"split is {split!r}", where="rows", expected="no split: rows are one", fix="leave it out")
-    return Source("rows", "dataset", dataset=rows if hasattr(rows, "__len__") else list(rows))
-
-
-def _not_there(path: Path) -> DataError:
-    folder = path.parent
-    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1) if folder.is_dir() else []
-    hint = f"did you mean {folder / close[0]}?" if close else None
-    if str(path).count("/") == 1 and not path.suffix:
-        hint = f"for a dataset of the Hugging Face hub write hf:{path}"
-    return DataError(
-        "there is no such file" if folder.is_dir() else f"there is no folder {folder}",
-        where=str(path),
-        expected="a file, a saved dataset, or hf:owner/name",
-        fix=hint,
-    )
 
 
 def _numbered(rows: Iterable[Any]) -> Iterator[Line]:

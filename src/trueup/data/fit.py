@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from trueup.data.read_report import Count, Loaded
-from trueup.data.render import Renderer
 from trueup.errors import DataError
 from trueup.types import Prompt
+
+
+class Measure(Protocol):
+    """What knows how long prompts are for a model: its ``Renderer``, or whoever else writes its rows."""
+
+    def prompt_lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, with all that is written around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,7 @@ class Window:
 
     owner: str
     """Which model, as a message names it: ``the policy runs/sft/final``."""
-    renderer: Renderer
+    renderer: Measure
     positions: int
     """Longest prompt plus answer in tokens."""
     limit: str
@@ -73,6 +79,7 @@ def fitting_prompts(
         DataError: A template refuses a prompt, or too many do not fit; it names file and line.
     """
     prompts, lines = loaded.items, loaded.lines or tuple(range(1, len(loaded.items) + 1))
+    loaded = replace(loaded, lines=lines)
     report = FitReport(len(prompts))
     fits, refused = [True] * len(prompts), [False] * len(prompts)
     first: DataError | None = None
@@ -80,7 +87,7 @@ def fitting_prompts(
         for index, length in enumerate(_lengths(window, prompts)):
             if refused[index]:
                 continue
-            place = f"{loaded.report.source}:{lines[index]}"
+            place = loaded.place(index)
             if isinstance(length, DataError):
                 if not skip_refused:
                     raise DataError(

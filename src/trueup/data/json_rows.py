@@ -22,6 +22,41 @@ class Line:
     fault: Fault | None = None
 
 
+class FileLine(int):
+    """A line of one of several files: a number for all of them, by which they are in order, and ``file:line`` in words.
+
+    Args:
+        index: Of the file, from 0.
+        line: Line or row in it, from 1.
+        file: Its name.
+        of_rows: Whether the file has rows rather than lines.
+    """
+
+    BITS = 40
+    """Of the line, below those of the file."""
+    line: int
+    file: str
+    of_rows: bool
+
+    def __new__(cls, index: int, line: int, file: str, *, of_rows: bool = False) -> FileLine:
+        own = super().__new__(cls, (index << cls.BITS) + line)
+        own.line, own.file, own.of_rows = line, file, of_rows
+        return own
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.line}" if self.of_rows else f"{self.file}:{self.line}"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _file_line, (int(self) >> self.BITS, self.line, self.file, self.of_rows)
+
+
+def _file_line(index: int, line: int, file: str, of_rows: bool) -> FileLine:
+    return FileLine(index, line, file, of_rows=of_rows)
+
+
 DEEPEST = 64
 """Objects and lists in each other that are sure to be read; trees of messages are rarely more than 30 deep."""
 

@@ -1,7 +1,9 @@
-"""The texts of an example by the part that they play, whatever kind of example it is."""
+"""What an example is made of, whatever kind it is: its texts by their parts, and what makes two the same."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked
@@ -29,3 +31,14 @@ def parts_of(item: Any, alone: str = "text") -> dict[str, str]:
 def said(prompt: Prompt) -> str:
     """What is said in a prompt, the turns of a chat without their roles."""
     return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)
+
+
+_BESIDE = {"origin", "strength", "weight", "margin", "pair_id"}
+"""Fields that do not make two items different."""
+
+
+def content_of(item: Any) -> Hashable:
+    """What makes two items the same: their texts and labels, not what they are called or where they come from."""
+    if not dataclasses.is_dataclass(item):
+        return item  # type: ignore[no-any-return]
+    return tuple(getattr(item, field.name) for field in dataclasses.fields(item) if field.name not in _BESIDE)

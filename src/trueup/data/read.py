@@ -7,23 +7,22 @@ Identical rows are kept and counted. Nothing is lost silently: ``report`` accoun
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
-from trueup.data.containers import Given, open_source
 from trueup.data.fields import Fault, Row
 from trueup.data.formats import Doubt, Format, LeftOut, Survey, Watched, recognise, renamed, unread
 from trueup.data.json_rows import Line
 from trueup.data.markers import ALLOWED, templated
 from trueup.data.pair_formats import PAIRS
-from trueup.data.parts import parts_of
+from trueup.data.parts import content_of, parts_of
 from trueup.data.ranked_formats import ALONE, NO_PAIRS, RANKED
 from trueup.data.read_report import Count, Loaded, ReadReport
 from trueup.data.single_formats import DEMONSTRATIONS, LABELLED, PROMPTS, TEXTS
+from trueup.data.sources import Given, SourceSet, open_source
 from trueup.data.spool import Column, hash64
 from trueup.data.verdicts import meaning_of
 from trueup.errors import DataError, UsageError, nearest
@@ -68,8 +67,10 @@ def read_pairs(source: Given, **options: Unpack[Options]) -> Loaded[PreferencePa
     """Preference pairs, from pairs, rankings, ratings or two responses with a verdict.
 
     Args:
-        source: A file (.jsonl, .json, .csv, .tsv, .txt, each also .gz; .parquet), a directory written by
-            ``Dataset.save_to_disk``, ``hf:owner/name``; or rows in memory: a list of dicts, a ``datasets.Dataset``.
+        source: A file (.jsonl, .json, .csv, .tsv, .txt, each also .gz; .parquet), a folder or a pattern
+            (``data/**/*.jsonl``) of such files, a directory written by ``Dataset.save_to_disk``,
+            ``hf:owner/name/config@revision:split``, or several of these: a list, or with commas between them. Or rows
+            in memory: a list of dicts, a ``datasets.Dataset`` or ``DatasetDict``.
         options: ``columns``: our column name -> the file's, where they differ: ``{"chosen": "good"}``.
             ``split``: which split of a dataset that has several. ``limit``: stop after this many items.
             ``on_bad``: ``error`` (default) raises at the first row that cannot be used, ``skip`` leaves such rows out
@@ -221,6 +222,8 @@ class Reading:
                 yield from self._taken(number, item)
         self.report.blank_lines, self.report.bom = self.source.blank_lines, self.source.bom
         self.report.crlf_lines = self.source.crlf_lines
+        if isinstance(self.source, SourceSet):
+            self.source.describe(self.report)
         self.report.require_items(NO_PAIRS if self.report.left_out.keys() == {ALONE} else None)
         self._judge_templated()
 
@@ -273,7 +276,7 @@ class Reading:
             except Fault as fault:
                 self._bad(line.number, fault)
                 continue
-            self.report.rows += 1
+            self.report.count_row(line.number)
             used |= row.read
             there |= dict.fromkeys(row)
             for name in row.keys() - row.read:
@@ -324,7 +327,7 @@ class Reading:
         elif self.limit is not None and self.report.items >= self.limit:
             self.report.limited = True
         else:
-            self.report.items += 1
+            self.report.count_item(number)
             self._see_markers(number, item)
             yield number, item
 
@@ -356,7 +359,7 @@ class Reading:
     def _bad(self, number: int, fault: Fault) -> None:
         if self.on_bad == "error":
             raise fault.error(self.source.place(number), self.columns) from None
-        self.report.rows += 1
+        self.report.count_row(number)
         self.report.skip(fault.reason, number)
 
 
@@ -386,14 +389,3 @@ def _check_arguments(
         raise UsageError(f"limit is {limit}", where="limit", expected="at least 1, or None for all")
     if on_bad not in ("error", "skip"):
         raise UsageError(f"on_bad is {on_bad!r}", where="on_bad", expected="error or skip")
-
-
-_BESIDE = {"origin", "strength", "weight", "margin", "pair_id"}
-"""Fields that do not make two items different."""
-
-
-def content_of(item: Any) -> Hashable:
-    """What makes two items the same: their texts and labels, not what they are called or where they come from."""
-    if not dataclasses.is_dataclass(item):
-        return item  # type: ignore[no-any-return]
-    return tuple(getattr(item, field.name) for field in dataclasses.fields(item) if field.name not in _BESIDE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from trueup.data.json_rows import FileLine
 from trueup.errors import DataError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -27,14 +28,33 @@ class Count:
             self.lines.append(line)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {"count": self.count, "lines": list(self.lines)}
+        """JSON form; a line of one of several files is written ``file:line``."""
+        return {"count": self.count, "lines": [str(n) if isinstance(n, FileLine) else n for n in self.lines]}
 
     def __str__(self) -> str:
         if not self.lines:
             return str(self.count)
         more = ", ..." if len(self.lines) == _NAMED else ""
-        return f"{self.count} (line {', '.join(map(str, self.lines))}{more})"
+        first = line_name(self.lines[0])
+        return f"{self.count} ({', '.join([first, *map(str, self.lines[1:])])}{more})"
+
+
+def line_name(number: int) -> str:
+    """``line 3``, or ``file:3`` of one of several files."""
+    return str(number) if isinstance(number, FileLine) else f"line {number}"
+
+
+@dataclass(slots=True)
+class FileCount:
+    """One of several files: how many rows were looked at, how many items they gave, and which columns they have."""
+
+    rows: int = 0
+    items: int = 0
+    columns: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"rows": self.rows, "items": self.items, "columns": list(self.columns)}
 
 
 @dataclass(slots=True)
@@ -74,16 +94,47 @@ class ReadReport:
     limited: bool = False
     """Reading stopped at ``limit`` before the end of the source."""
     notes: tuple[str, ...] = ()
+    files: dict[str, FileCount] = field(default_factory=dict)
+    """Where the source is several files, each of them."""
+
+    def count_row(self, number: int) -> None:
+        """Count a row that was looked at."""
+        self.rows += 1
+        if isinstance(number, FileLine):
+            self.files.setdefault(number.file, FileCount()).rows += 1
+
+    def count_item(self, number: int) -> None:
+        """Count an item that a row gave."""
+        self.items += 1
+        if isinstance(number, FileLine):
+            self.files.setdefault(number.file, FileCount()).items += 1
+
+    def file_remarks(self) -> list[str]:
+        """What is odd about one of several files beside the others."""
+        if self.limited:  # the files were not read to their end
+            return []
+        lines = [f"{name} has no rows" for name, file in self.files.items() if not file.rows]
+        filled = {name: file for name, file in self.files.items() if file.rows}
+        for column in dict.fromkeys(name for file in filled.values() for name in file.columns):
+            there = [name for name, file in filled.items() if column in file.columns]
+            if len(there) < len(filled):
+                without = [name for name in filled if name not in there]
+                where = f"only in {', '.join(there[:4])}" if len(there) <= len(without) else f"not in {without[0]}"
+                more = ", ..." if len(there) > 4 and len(there) <= len(without) else ""
+                others = f" and {len(without) - 1} others" if where.startswith("not") and len(without) > 1 else ""
+                lines.append(f"column {column!r} is {where}{more}{others} ({len(there)} of {len(filled)} files)")
+        return lines
 
     def remarks(self) -> list[str]:
         """What whoever trains on this should be told, one line each."""
         lines = [
-            f"column {name!r} is not used; it holds text or lists in {n.count} of {self.rows} rows, from line"
-            f" {n.lines[0]} on"
+            f"column {name!r} is not used; it holds text or lists in {n.count} of {self.rows} rows, from"
+            f" {line_name(n.lines[0])} on"
             for name, n in self.unused_text.items()
         ]
         if self.kind == "prompts" and len(lines) > 1:  # other data has prompts too, and its answers are not wanted here
             lines = [f"columns not used for prompts: {', '.join(map(repr, self.unused_text))}"]
+        lines += [f"{line}" for line in self.file_remarks()]
         lines += [f"skipped: {why}: {n}" for why, n in self.skipped.items()]
         lines += [f"{why}: {n}" for why, n in self.doubts.items()]
         if self.repeated_ids.count:
@@ -140,6 +191,7 @@ class ReadReport:
             "templated": {name: n.to_dict() for name, n in self.templated.items()},
             "limited": self.limited,
             "notes": list(self.notes),
+            "files": {name: file.to_dict() for name, file in self.files.items()},
         }
 
 
@@ -156,6 +208,7 @@ class Loaded(Generic[T_co]):
 
     def place(self, number: int) -> str:
         """Where item ``number`` came from: ``file:line``."""
-        return (
-            f"{self.report.source}:{self.lines[number]}" if self.lines else f"{self.report.source}, item {number + 1}"
-        )
+        if not self.lines:
+            return f"{self.report.source}, item {number + 1}"
+        line = self.lines[number]
+        return str(line) if isinstance(line, FileLine) else f"{self.report.source}:{line}"

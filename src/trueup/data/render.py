@@ -62,6 +62,8 @@ class Rendered:
     """The prompt lost its beginning."""
     weight: float = 1.0
     """How much its tokens count beside those of others."""
+    token_weights: tuple[float, ...] | None = None
+    """How much each token of the completion counts, where they do not all count the same; 0 is read and not learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ Items: TypeAlias = Sequence[T] | Loaded[T]
 """Examples, or what a reader gave: then errors and counts name file and line."""
 
 _NO_ROOM = "the prompt leaves no room for a completion"
+_NOTHING_LEARNED = "no token of an answer is learned: its turns have weight 0, or stand behind the cut"
 
 
 class Renderer:
@@ -378,17 +381,24 @@ class Renderer:
             kept.append(ranking)
         return kept, self._report(tally)
 
-    def render_demonstrations(self, demonstrations: Items[Demonstration]) -> tuple[list[Rendered], RenderReport]:
-        """All demonstrations, in order.
+    def render_demonstrations(
+        self, demonstrations: Items[Demonstration], *, all_turns: bool = False
+    ) -> tuple[list[Rendered], RenderReport]:
+        """All demonstrations, in order; with ``all_turns`` every turn of the assistant is to be learned, not the last.
 
         With an empty prompt the completion is plain text to model: if too long it is cut into consecutive windows
         of ``max_length``, of which only the last ends with EOS; no token is lost.
         """
         items, places = _placed(demonstrations, "example")
         tally = self._tally([t for d in items for t in (d.prompt, d.completion)], examples=len(items))
-        heads = self._sequences.heads([d.prompt for d in items])
+        prompts, answers = [d.prompt for d in items], [d.completion for d in items]
         kept: list[Rendered] = []
-        tails = self._sequences.tails(heads, [d.completion for d in items])
+        if all_turns:
+            both = self._sequences.conversations(prompts, answers)
+            heads, tails = [head for head, _ in both], [tail for _, tail in both]
+        else:
+            heads = self._sequences.heads(prompts)
+            tails = self._sequences.tails(heads, answers)
         for item, head, tail, place in zip(items, heads, tails, places, strict=True):
             if not self._takes(tally, place, head, tail):
                 continue
@@ -401,8 +411,12 @@ class Renderer:
                 kept += windows
             elif self._has_room(tally, place, head):
                 rendered = self._fitted(head, tail.ids)
+                weights = None if tail.weights is None else tail.weights[: len(rendered.completion_ids)]
+                if weights is not None and not any(weights):
+                    tally.drop(_NOTHING_LEARNED, place)
+                    continue
                 tally.keep(head.cut, rendered.truncated, len(head.fed) + len(rendered.completion_ids))
-                kept.append(replace(rendered, weight=item.weight))
+                kept.append(replace(rendered, weight=item.weight, token_weights=weights))
         return kept, self._report(tally)
 
     def render_labelled(self, labelled: Items[Labelled]) -> tuple[list[RenderedLabelled], RenderReport]:

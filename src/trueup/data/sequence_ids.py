@@ -14,6 +14,7 @@ from trueup.data.conversations import REASONING
 from trueup.data.encode import Encoder, Ids, Text
 from trueup.data.fields import Fault
 from trueup.data.template import ChatTemplate, Written
+from trueup.data.turns import WEIGHT, turns_of
 from trueup.types import AnswerText, Prompt
 
 SPOKEN_KEYS = frozenset({"tool_calls", "function_call", "tools", "documents"})
@@ -46,6 +47,8 @@ class Tail:
     seam: bool = False
     fault: Fault | None = None
     unused: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
+    """How much each id counts, where they do not all count the same."""
 
 
 PART = "a part of the answer's text"
@@ -122,6 +125,41 @@ class SequenceIds:
                 continuations[n], ids=ids if not ended or ids[-1:] == (end,) else (*ids, end), seam=seam
             )
         return continuations
+
+    def conversations(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[tuple[Head, Tail]]:
+        """Prompts and completions with every turn of the assistant to learn: a chat's head ends at the first of them.
+
+        Plain text has no turns and is as ``heads`` and ``tails`` make it.
+        """
+        heads = self.heads(prompts)
+        tails = self.tails(heads, completions)
+        made = zip(heads, tails, completions, strict=True)
+        return [(h, t) if isinstance(h.prompt, str) else self._conversation(h, t, c) for h, t, c in made]
+
+    def _conversation(self, head: Head, tail: Tail, completion: str) -> tuple[Head, Tail]:
+        head = replace(head, unused=tuple(key for key in head.unused if key != WEIGHT))
+        tail = replace(tail, unused=tuple(key for key in tail.unused if key != WEIGHT))
+        if head.fault is not None or tail.fault is not None or isinstance(head.prompt, str):
+            return head, tail
+        try:
+            turns = turns_of(self.chat, head.prompt, completion)
+        except Fault as fault:
+            return head, Tail(fault=fault)
+        first, *rest = turns.segments
+        text = Text(first.text, parsed=True)
+        (start,) = self.encoder.encode([text])
+        ids, weights, seam = start, [], False
+        for segment in rest:
+            ((more, straddles),) = self.encoder.complete([(text, ids)], [segment.text])
+            text, ids, seam = Text(text.value + segment.text, parsed=True), ids + more, seam or straddles
+            weights += [segment.weight] * len(more)
+        end = tail.ids[-1:]
+        if ids[-1:] != end:  # the template has no end token
+            ids, weights = ids + end, [*weights, turns.last]
+        fed = self._shortened((), start)
+        head = replace(head, text=Text(first.text, parsed=True), ids=start, fed=fed, cut=len(fed) < len(start))
+        unused = (*tail.unused, *turns.unlearned)
+        return head, Tail(ids[len(start) :], seam, unused=unused, weights=tuple(weights))
 
     def _tail(self, head: Head, completion: str) -> tuple[Written, Tail]:
         if head.fault is not None:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.data.parts import parts_of
+from trueup.data.read_report import Count, Loaded
 from trueup.data.spool import Column, Texts, hash64, repeated
 
 SIMILAR = 0.8
@@ -47,6 +49,20 @@ def shingles(words: str) -> frozenset[str]:
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     """Shared shingles over all shingles, in [0, 1]."""
     return len(a & b) / len(a | b)
+
+
+def shared_prompts(training: Loaded[Any], held_out: Loaded[Any]) -> Count:
+    """Held-out items whose prompt (the text, where there is none) is also one of training, case and marks aside."""
+    known = {words_of(_asked(item)) for item in training.items}
+    count = Count()
+    for number, item in enumerate(held_out.items):
+        if words_of(_asked(item)) in known:
+            count.add(held_out.lines[number] if held_out.lines else number + 1)
+    return count
+
+
+def _asked(item: Any) -> str:
+    return next(iter(parts_of(item).values()), "")
 
 
 class Index:

@@ -165,10 +165,28 @@ class ChatTemplate:
         Raises:
             Fault: The template refuses the conversation, or does not continue the prompt with the answer.
         """
-        whole = self.text.render(self._answered(messages, answer), _context(messages), ask=False)
+        whole = self.conversation(messages, answer)
         if not whole.startswith(prompt):
             raise self._apart(prompt, whole)
         return self._split(whole[len(prompt) :])
+
+    def conversation(self, messages: Sequence[Message], answer: str) -> str:
+        """All that the template writes for a conversation with its answer, whatever it does with earlier turns.
+
+        Raises:
+            Fault: The template refuses the conversation.
+        """
+        return self.text.render(self._answered(messages, answer), _context(messages), ask=False)
+
+    def marked(self, messages: Sequence[Message], answer: str) -> tuple[str, list[tuple[int, int]]]:
+        """The same, and begin and end of each part that the template marks as the assistant's (``{% generation %}``).
+
+        Raises:
+            Fault: The template refuses the conversation, or marks what it does not write there.
+        """
+        spans: list[tuple[int, int]] = []
+        turns, context = self._answered(messages, answer), _context(messages)
+        return self.text.render(turns, context, ask=False, spans=spans), spans
 
     def holds(self, written: Written, answer: str) -> bool:
         """Whether ``written`` has all of the answer's text, in its order, whatever it does with blanks."""

@@ -32,12 +32,16 @@ class OverBudget(Exception):
 class Meter:
     """What one rendering may still use."""
 
-    __slots__ = ("left", "size", "source")
+    __slots__ = ("left", "marked", "size", "source", "written")
 
     def __init__(self, characters: int = 0, source: int = 0) -> None:
         self.left = STEPS + STEPS_PER_CHARACTER * characters
         self.size = SIZE + SIZE_PER_CHARACTER * characters
         self.source = source // CHARACTERS_A_STEP
+        self.written = 0
+        """Characters of the output so far."""
+        self.marked: list[tuple[int, str]] = []
+        """Where in the output, and which, are the texts that the template marks as the assistant's."""
 
     def spend(self, steps: int) -> None:
         """Count ``steps`` of work."""

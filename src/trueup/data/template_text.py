@@ -6,7 +6,9 @@ Data is masked on the way in, so that no spelling of a special token in it becom
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -95,13 +97,26 @@ class TemplateText:
                 return True
         return False
 
-    def render(self, turns: list[dict[str, Any]], context: Mapping[str, Any], *, ask: bool) -> str:
+    def marks(self, tag: re.Pattern[str], messages: Sequence[Message]) -> bool:
+        """Whether the template of this conversation has a ``tag``."""
+        context = json.loads(messages[0].context) if messages and messages[0].context else {}
+        return tag.search(self._chosen(context.get("tools") is not None)) is not None
+
+    def render(
+        self,
+        turns: list[dict[str, Any]],
+        context: Mapping[str, Any],
+        *,
+        ask: bool,
+        spans: list[tuple[int, int]] | None = None,
+    ) -> str:
         """What the template writes.
 
         Args:
             turns: As ``turn`` gives them.
             context: What the row has beside them: tools, documents, ``chat_template_kwargs``.
             ask: With the generation prompt, which an answer continues.
+            spans: Takes begin and end of each part that the template marks as the assistant's.
 
         Raises:
             Fault: The template refuses the conversation.
@@ -113,7 +128,8 @@ class TemplateText:
         variables = self._special_names | self.variables | own | conversation
         try:
             compiled = _compiled(self._chosen(row.get("tools") is not None), self.today)
-            return escaped_marks(compiled.render(_size((turns, row)), variables))
+            text = compiled.render(_size((turns, row)), variables, spans)
+            return escaped_marks(text) if spans is None else _escaped(text, spans)
         except OverBudget as error:
             raise ModelError(
                 f"the chat template cannot be used: {error}",
@@ -151,6 +167,17 @@ class TemplateText:
                 expected=f"one of {', '.join(self.source or ())} as the default",
             )
         return source
+
+
+def _escaped(text: str, spans: list[tuple[int, int]]) -> str:
+    """``escaped_marks``, which makes text shorter, with the spans where they are then."""
+    pieces, at, length = [], 0, 0
+    for number, (begin, end) in enumerate(sorted(spans)):
+        before, part = escaped_marks(text[at:begin]), escaped_marks(text[begin:end])
+        spans[number] = length + len(before), length + len(before) + len(part)
+        pieces += [before, part]
+        at, length = end, spans[number][1]
+    return "".join([*pieces, escaped_marks(text[at:])])
 
 
 def _size(value: Any) -> int:

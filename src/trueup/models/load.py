@@ -82,15 +82,22 @@ def load_causal_lm(config: Model) -> Any:
     return _language_model(folder, config.trust_remote_code)
 
 
-def load_classifier(name: str, *, trust_remote_code: bool = False, new_head: bool = True) -> Any:
+def load_classifier(
+    name: str, *, trust_remote_code: bool = False, new_head: bool = True, as_saved: bool = False
+) -> Any:
     """A float32 one-output sequence classifier on the backbone of ``name``.
 
     Args:
         name: Directory or hub name of a language model or a reward model.
         trust_remote_code: Whether Python code that comes with it may run.
         new_head: The head is drawn by the caller, so the files need not have one.
+        as_saved: Instead of that the classifier that the files hold: any architecture, all its labels, its own head.
     """
     folder = located(name, trust_remote_code=trust_remote_code)
+    if as_saved:
+        from transformers import AutoModelForSequenceClassification
+
+        return _opened(folder, AutoModelForSequenceClassification, trust_remote_code)
     return _classifier(folder, trust_remote_code, new_head)
 
 

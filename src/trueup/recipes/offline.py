@@ -14,19 +14,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from trueup.config import EpochBatch, HeldOutReading, Model, Optim, Settings
+from trueup.config import EpochBatch, HeldOutReading, Model, Optim, Settings, one_name
 from trueup.data.batch import EpochPlan
 from trueup.data.markers import refuse_own
 from trueup.data.read import Loaded
+from trueup.data.read_report import line_name
 from trueup.data.render import Renderer, RenderReport
+from trueup.data.similar import shared_prompts
 from trueup.engine.loop import Loop
 from trueup.engine.placement import check_export, export
 from trueup.engine.rendering import renderer_of, rendering_of
 from trueup.engine.resume import resume_from_checkpoint, saver
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
+from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
 from trueup.models.policy import Policy
 from trueup.recipes.agreement import SeenPair, SeenResponse
@@ -49,7 +52,8 @@ class Offline(Settings):
     """Settings that every offline method has; each method has its own defaults."""
 
     data: str
-    """What to train on: a file, a directory or ``hf:owner/name``."""
+    """What to train on: a file, a folder, a pattern such as ``data/*.parquet``, ``hf:owner/name``, or a list of
+    these."""
     validation: str | None = None
     """Held-out data of the same kind; none means that nothing is measured on it."""
     read: HeldOutReading = HeldOutReading()
@@ -68,6 +72,11 @@ class Offline(Settings):
     """Steps between checkpoints."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Names every random draw of the run."""
+
+    @field_validator("data", "validation", mode="before")
+    @classmethod
+    def _as_one_name(cls, value: Any) -> Any:
+        return one_name(value)
 
 
 # From files to steps -------------------------------------------------------------------------------------------------
@@ -99,7 +108,14 @@ def read(config: Offline, reader: Callable[..., Loaded[Item]]) -> Files[Item]:
     training = reader(config.data, **config.read.options())
     if config.validation is None:
         return Files(training, None)
-    return Files(training, reader(config.validation, **config.read.held_out_options()))
+    held_out = reader(config.validation, **config.read.held_out_options())
+    shared = shared_prompts(training, held_out)
+    if shared.count:
+        warn(
+            f"{config.validation}: {shared.count} of {len(held_out)} held-out prompts are also in {config.data},"
+            f" {line_name(shared.lines[0])} first: what is measured on them is too good"
+        )
+    return Files(training, held_out)
 
 
 def prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any
 
 from trueup.config import Settings, build, code, default_values
 from trueup.config.text import Located, parse_assignments, read_yaml
+from trueup.data.listing import data_hash
 from trueup.errors import ConfigError, RunError, nearest
 from trueup.ledger import Run, move_aside, read_run
 from trueup.models.files import identity
@@ -69,28 +69,10 @@ def identify(kind: str, config: Settings) -> dict[str, str]:
     for field in recipe.inputs:
         value = _lookup(values, field)
         if isinstance(value, str) and value:
-            identities[field] = IDENTITIES.get(field, content_hash)(value)
+            identities[field] = IDENTITIES.get(field, data_hash)(value)
     identities |= {field: code.identify(text, field) for field, text in code.code_in(config).items()}
     own = recipe.code()
     return identities if own is None else identities | {"recipe": own}
-
-
-def content_hash(source: str) -> str:
-    """SHA-256 (16 digits) of a file or of a directory's files; a hub name stands for itself."""
-    path = Path(source)
-    digest = hashlib.sha256()
-    if path.is_file():
-        files = [path]
-    elif path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    else:
-        return f"name:{source}"
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
-        with open(file, "rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def execute(

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trueup.config import Model, Optim
 from trueup.data.batch import Ids, Rows
@@ -37,7 +38,7 @@ class Sft(Offline):
     """Settings of ``trueup sft``."""
 
     data: str
-    """Demonstrations: a file, a directory or ``hf:owner/name``."""
+    """Demonstrations: a file, a folder, a pattern such as ``data/*.parquet``, ``hf:owner/name``, or a list of these."""
     validation: str | None = None
     """Held-out demonstrations; none means that no held-out loss is measured."""
     model: Model = Model()
@@ -48,6 +49,16 @@ class Sft(Offline):
     """Passes over the data."""
     loss_on_prompt: bool = False
     """Also learn to predict the prompt: language modelling, as in pre-training."""
+    train_on: Literal["last", "all"] = "last"
+    """Which turns of the assistant are learned: the last one, or all of them, each token as much as its turn's
+    ``weight`` says (1 where the turn has none). ``all`` goes by the chat template's ``{% generation %}`` marks, or
+    renders turn by turn; a row whose earlier turns the template rewrites is refused."""
+
+    @model_validator(mode="after")
+    def _one_mask(self) -> Sft:
+        if self.loss_on_prompt and self.train_on == "all":
+            raise ValueError("loss_on_prompt learns every token, and train_on=all those of the assistant: choose one")
+        return self
 
 
 def train(config: Sft, run: Run) -> None:
@@ -55,7 +66,7 @@ def train(config: Sft, run: Run) -> None:
     files = read(config, read_demonstrations)
     policy = open_policy(config.model, texts=_texts(files.training.items), seed=config.seed)
     parameters = sum(p.numel() for p in policy.model.parameters())
-    data = prepare(config, run, policy, files, partial(_examples, loss_on_prompt=config.loss_on_prompt), _length)
+    data = prepare(config, run, policy, files, partial(_examples, config=config), _length)
     place(policy, config.model.engine)
     stepper, budget = Stepper(policy.trainable(), config.optim, len(data.plan)), policy.trunk.budget(config.batch)
     say_unused(run, "sft", files.training.report.unused_columns)
@@ -79,19 +90,21 @@ class Example:
     prompt_ids: Ids
     completion_ids: Ids
     weight: float
+    token_weights: tuple[float, ...] | None = None
+    """How much each token of the completion counts, where that differs."""
 
 
 def learn(policy: Policy, stepper: Stepper, batch: Sequence[Example], budget: int) -> Learned:
     """One update from a batch of examples."""
-    weighted = sum(example.weight * _scored(example) for example in batch)
+    weighted = sum(map(_weight, batch))
     right = 0.0
     micros = stepper.share(batch, _length, budget)
     for micro in micros:
         scores = score(policy, _rows(micro, policy), correct=True)
         assert scores.correct_BC is not None
-        weight_B1 = _weights(micro, policy)
-        right += float((scores.correct_BC * weight_B1).sum())
-        stepper.accumulate(-scores.logps_BC, count=weighted, weight=weight_B1)
+        weight_BC = _weights(micro, policy)
+        right += float((scores.correct_BC * weight_BC).sum())
+        stepper.accumulate(-scores.logps_BC, count=weighted, weight=weight_BC)
     info = stepper.step()
     (right,) = micros.sum(right)
     tokens = float(sum(_scored(example) for example in batch))
@@ -112,7 +125,7 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> HeldOut:
             scores = score(policy, _rows(micro, policy))
             nll_BC = -scores.logps_BC.double() * _weights(micro, policy)
             total += float(nll_BC.sum())
-            counted = [example.weight * _scored(example) for example in micro]
+            counted = [_weight(example) for example in micro]
             tokens += sum(counted)
             each += zip(nll_BC.sum(1).tolist(), counted, (e.prompt_ids or e.completion_ids for e in micro), strict=True)
     all_total, all_tokens = micros.sum(total, tokens)
@@ -126,17 +139,22 @@ def _rows(examples: Sequence[Example], policy: Policy) -> Rows:
 
 
 def _weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
-    """[B, 1], to be spread over the tokens."""
-    return torch.tensor([[example.weight] for example in examples], device=policy.device)
+    """[B, C], or [B, 1] to be spread over the tokens where all of an example count the same."""
+    if all(example.token_weights is None for example in examples):
+        return torch.tensor([[example.weight] for example in examples], device=policy.device)
+    each = [[e.weight * w for w in e.token_weights or (1.0,) * _scored(e)] for e in examples]
+    width = max(map(len, each))
+    rows = [weights + [0.0] * (width - len(weights)) for weights in each]
+    return torch.tensor(rows, device=policy.device)
 
 
 def _examples(
-    renderer: Renderer, demonstrations: Loaded[Demonstration], loss_on_prompt: bool
+    renderer: Renderer, demonstrations: Loaded[Demonstration], config: Sft
 ) -> tuple[list[Example], RenderReport]:
-    rendered, report = renderer.render_demonstrations(demonstrations)
-    if loss_on_prompt:
+    rendered, report = renderer.render_demonstrations(demonstrations, all_turns=config.train_on == "all")
+    if config.loss_on_prompt:
         return [Example((), r.prompt_ids + r.completion_ids, r.weight) for r in rendered], report
-    return [Example(r.prompt_ids, r.completion_ids, r.weight) for r in rendered], report
+    return [Example(r.prompt_ids, r.completion_ids, r.weight, r.token_weights) for r in rendered], report
 
 
 def _texts(items: tuple[Demonstration, ...]) -> list[str]:
@@ -147,5 +165,15 @@ def _length(example: Example) -> int:
     return len(example.prompt_ids) + len(example.completion_ids)
 
 
+def _weight(example: Example) -> float:
+    """What the example adds to the denominator of the loss."""
+    if example.token_weights is None:
+        return example.weight * _scored(example)
+    return example.weight * sum(example.token_weights)
+
+
 def _scored(example: Example) -> int:
+    """Tokens that carry loss."""
+    if example.token_weights is not None:
+        return sum(weight > 0 for weight in example.token_weights)
     return len(example.completion_ids) if example.prompt_ids else len(example.completion_ids) - 1

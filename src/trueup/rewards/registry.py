@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trueup.rewards.protocol import Reward
 
 KINDS = {
+    "classifier": "trueup.rewards.classifier",
     "python": "trueup.rewards.python",
     "model": "trueup.rewards.model",
 }

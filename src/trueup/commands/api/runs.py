@@ -149,8 +149,9 @@ def train(
         recipe: ``sft``, ``reward``, ``dpo``, ``kto``, ``ppo``; or the settings class of a recipe of your own, or its
             name, ``package.module:Settings``.
         settings: As in a YAML file: nested, or with dots: ``{"model.name": "runs/sft/final", "optim": {...}}``. A
-            value of ``data`` or ``validation`` may also be a list of rows or a ``datasets.Dataset``; an objective or
-            a reward may also be a function or a class.
+            value of ``data`` or ``validation`` may also be a list of files or of rows, a ``datasets.Dataset`` or a
+            ``DatasetDict``, of which ``read.split`` names the split; an objective or a reward may also be a function
+            or a class.
         out: The run's directory; ``runs/<recipe>`` by default.
         preset: Name of a documented preset, below ``settings``.
         fresh: Move aside what is in ``out`` first.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings
+from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings, one_name
 from trueup.spec.kl import AdaptiveController, FixedController
 
 
@@ -47,8 +47,9 @@ class OnlineSettings(Settings):
     read: Reading = Reading()
     """How the file is read."""
     reward: str
-    """What scores the answers: the directory of a reward model trained by ``trueup reward``, or the Python function or
-    class ``package.module:name``."""
+    """What scores the answers: the directory of a reward model trained by ``trueup reward``, a sequence classifier of
+    another tool (``path#label=POSITIVE`` where it has several labels), or the Python function or class
+    ``package.module:name``."""
     model: Model = Model(name="")
     """The policy to start from, usually the SFT model."""
     reference: str | None = None
@@ -77,6 +78,11 @@ class OnlineSettings(Settings):
     """Steps between checkpoints."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Names every random draw of the run."""
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _as_one_name(cls, value: Any) -> Any:
+        return one_name(value)
 
     @model_validator(mode="after")
     def _rollouts_are_sound(self) -> OnlineSettings:
