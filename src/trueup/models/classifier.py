@@ -20,7 +20,8 @@ from torch import nn
 
 from trueup.config import Model
 from trueup.errors import ConfigError, ModelError, nearest
-from trueup.models.load import clear_errors, load_classifier, load_tokenizer, resolve_device
+from trueup.models.failures import clear_errors
+from trueup.models.load import load_classifier, load_tokenizer, resolve_device
 from trueup.models.regimes import context_of
 from trueup.models.tokens import require_embedded
 from trueup.models.trunk import accepted
