@@ -67,8 +67,8 @@ DEMONSTRATION = _profile(
     "demonstration", 0.50, 0.12, 0.03, 0.15, 0.30, 0.07, 0.45, 0.40, 0.35, 0.02, 0.10, 0.06, 0.05, 0.04
 )
 """Writers of middling care: the tone is right, the content often thin."""
-CAREFUL = _profile("careful", 0.85, 0.06, 0.02, 0.06, 0.10, 0.03, 0.85, 0.80, 0.50, 0.01, 0.05, 0.04, 0.04, 0.03)
-CARELESS = _profile("careless", 0.30, 0.50, 0.18, 0.50, 0.80, 0.13, 0.35, 0.30, 0.40, 0.12, 0.20, 0.30, 0.24, 0.30)
+CAREFUL = _profile("careful", 0.90, 0.05, 0.02, 0.05, 0.08, 0.03, 0.90, 0.85, 0.60, 0.01, 0.04, 0.03, 0.03, 0.03)
+CARELESS = _profile("careless", 0.28, 0.50, 0.18, 0.50, 0.80, 0.13, 0.30, 0.25, 0.34, 0.10, 0.18, 0.30, 0.24, 0.32)
 CANDIDATES = (CAREFUL, CARELESS)
 """Who writes the answers that are compared, one as often as the other."""
 BEST = _profile("best", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
