@@ -1,4 +1,4 @@
-"""Write ``docs/results.md`` from ``benchmarks/results/*.json``: no figure in it was typed by hand.
+"""Write ``docs/results.md`` and ``docs/reading.md`` from ``benchmarks/results/*.json``: no figure was typed by hand.
 
 python -m benchmarks.page
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
+from benchmarks.reading import CLEAR
+from benchmarks.reading import table as reading_table
 from benchmarks.sandbox import LEARNED, WORDS, goals, language_table, table
 from benchmarks.weak_reward import table as weak_table
 
@@ -21,7 +23,7 @@ BASELINES = ("longer wins", "shorter wins", "bag of words")
 
 
 def main() -> None:
-    """Write the page."""
+    """Write both pages."""
     parts = [
         "# Results",
         "Made by `python -m benchmarks.page` from `benchmarks/results/*.json`; each section gives the command that made "
@@ -33,6 +35,7 @@ def main() -> None:
         _stories(),
     ]
     Path("docs/results.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
+    Path("docs/reading.md").write_text(_reading() + "\n", encoding="utf-8")
 
 
 def _load(name: str) -> Any:
@@ -98,6 +101,29 @@ def _reached(rows: list[dict[str, Any]]) -> str:
         if names:
             parts.append(opening + "; ".join(names) + ".")
     return " ".join(parts) or "All reached."
+
+
+def _reading() -> str:
+    found = _load("reading")
+    parts = [
+        "# Sixty answers, read blind",
+        "Does gold put answers in the order in which a reader puts them? `python -m benchmarks.reading sheet` lists the answers of base, SFT, "
+        "DPO and PPO to fifteen held-out prompts in a random order, without model and without gold. A reader writes a grade from 0 (useless or "
+        f"harmful) to 10 (nothing is missing) behind each. Two answers to one question are a clear case where the grades differ by {CLEAR:g} or "
+        "more; `python -m benchmarks.reading score` counts in how many of them gold has the same order, a tie as half. One reader, an author "
+        "of the world: who grades these sheets again should expect other grades and much the same order.",
+        "| world | clear cases | gold agrees |\n|---|---:|---:|\n"
+        + "\n".join(f"| {name} | {one['clear']} | {one['agreement']:.1%} |" for name, one in found.items()),
+        "*Before* is the world until decision [32](decisions/0032-a-sandbox-that-words-cannot-solve.md), whose gold looked at sentences one by one.",
+    ]
+    for name, one in found.items():
+        parts += [f"## {name.capitalize()}", reading_table(one)]
+        if one["against"]:
+            parts += [
+                "Clear cases in which gold does not agree, the reader's better answer first:",
+                "\n".join(f"- {better} / {worse}" for better, worse in one["against"]),
+            ]
+    return "\n\n".join(parts)
 
 
 def _human() -> str:

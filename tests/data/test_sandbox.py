@@ -64,9 +64,26 @@ def test_a_prompt_belongs_to_one_split_only(world: World) -> None:
     assert all(split_of_prompt(d.prompt) == "train" for d in world.corpus(200))  # type: ignore[arg-type]
 
 
-def test_a_hundred_thousand_distinct_texts(world: World) -> None:
-    rows = list(world.corpus(200_000))
+def test_a_hundred_thousand_distinct_texts() -> None:
+    rows = list(World(0, whole=True).corpus(150_000))
     assert count_distinct(str(r.prompt) for r in rows) + count_distinct(r.completion for r in rows) > 100_000
+
+
+def test_a_models_answers_take_the_place_of_a_third_of_the_careless_writers(world: World) -> None:
+    asked: list[str] = []
+
+    def model(prompts):  # type: ignore[no-untyped-def]
+        asked.extend(p.text for p in prompts)
+        return [("", "It is so.", "It is so.")[n % 3] for n in range(len(prompts))]
+
+    plain = world.candidate_pairs("train", 400, per_prompt=2)
+    mixed = world.candidate_pairs("train", 400, per_prompt=2, model=model)
+    assert [p for p, _, _ in plain] == [p for p, _, _ in mixed]
+    assert all(first and second and first != second for _, first, second in mixed)
+    changed = sum(one != two for a, b in zip(plain, mixed, strict=True) for one, two in zip(a[1:], b[1:], strict=True))
+    assert changed == sum(one == "It is so." for _, *both in mixed for one in both)
+    assert 0.11 * 800 < len(asked) < 0.25 * 800  # a third of the careless writer's, who writes half of all
+    assert len(asked) / 2 < changed < len(asked) * 0.7  # a third is empty; a second equal answer is left out
 
 
 def test_asking_for_more_prompts_than_there_are_is_refused(world: World) -> None:
@@ -248,7 +265,7 @@ def test_weights_sum_to_one_and_the_best_writer_is_best(world: World) -> None:
     assert sum(w for w, _ in PARTS.values()) == pytest.approx(1.0)
     card = data_card(0, texts=100, sample=300)
     means = [card["quality"][p.name]["gold"] for p in (RAW, DEMONSTRATION, BEST)]
-    assert means[0] + 0.05 < means[1] < means[2] - 0.2
+    assert means[0] + 0.03 < means[1] < means[2] - 0.2
     assert means[2] > 0.95
 
 
@@ -272,7 +289,7 @@ def _accuracy(judge: Annotator, world: World) -> float:
 
 
 def test_ability_and_spam_show_in_accuracy(world: World) -> None:
-    expert, novice = _accuracy(Annotator("e", ability=60.0), world), _accuracy(Annotator("n", ability=2.0), world)
+    expert, novice = _accuracy(Annotator("e", ability=60.0), world), _accuracy(Annotator("n", ability=1.0), world)
     spammer = _accuracy(Annotator("s", spam=1.0), world)
     assert expert > 0.9 > 0.75 > novice > 0.55
     assert 0.4 < spammer < 0.6

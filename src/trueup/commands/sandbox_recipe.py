@@ -25,12 +25,12 @@ class Size:
     annotators: int = 8
     """Those who read; one more does not."""
     gold_items: int = 60
-    held_out_pairs: int = 2_000
+    held_out_pairs: int = 2_100
     prompts: int = 4_000
     test_prompts: int = 400
     base_epochs: float = 1.0
     sft_epochs: float = 1.0
-    reward_epochs: float = 3.0
+    reward_epochs: float = 2.5
     ppo_steps: int = 60
 
     @property
@@ -111,7 +111,7 @@ def stages(files: Mapping[str, str], seed: int, size: Size, *, from_scratch: boo
                 "batch": batch,
                 "epochs": 1,
                 "evaluate_every": 150,
-                "objective": {"kind": "dpo-nll", "beta": 0.05, "nll_weight": 0.2},
+                "objective": {"kind": "dpo-nll", "beta": 0.1, "nll_weight": 1.0},
                 "optim": {"learning_rate": 6e-4, "warmup": 0.1},
                 "seed": seed,
             },
@@ -130,8 +130,8 @@ def stages(files: Mapping[str, str], seed: int, size: Size, *, from_scratch: boo
                 "sampling": {"max_new_tokens": ANSWER},
                 "probes": 32,
                 "probe_every": 7,
-                "kl": {"kind": "adaptive", "beta": 0.05, "target": 6.0, "horizon": 2000},
-                "optim": {"learning_rate": 3e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
+                "kl": {"kind": "adaptive", "beta": 0.05, "target": 4.0, "horizon": 2000},
+                "optim": {"learning_rate": 5e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
                 "seed": seed,
             },
         ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from trueup.collectors.sandbox_panel import JudgingBatch, audit, chat, collect_j
 from trueup.commands.pipeline import run_stages
 from trueup.commands.sandbox_recipe import ANSWER, CONTEXT, DEFAULT, SMOKE, Size, stages, write_recipe
 from trueup.config import Batch, Model, Sampling
+from trueup.config.seeds import derive
 from trueup.data.read import read_pairs
 from trueup.data.write import write_jsonl
+from trueup.engine.ask import ask
 from trueup.engine.device import peak_memory
 from trueup.engine.rendering import renderer_of
 from trueup.errors import RunError
@@ -34,7 +36,17 @@ from trueup.models.policy import open_policy
 from trueup.reports.build import Report, build_report
 from trueup.rewards.protocol import Reward
 from trueup.rewards.registry import open_reward
-from trueup.sandbox import Annotator, World, copy_base, gold_agrees, gold_score, noise_ceiling, panel
+from trueup.sandbox import (
+    Annotator,
+    Answering,
+    SandboxPrompt,
+    World,
+    copy_base,
+    gold_agrees,
+    gold_score,
+    noise_ceiling,
+    panel,
+)
 from trueup.types import Completion, Demonstration, PreferencePair, Prompt, StopReason, prompt_json, prompt_text
 
 _FILES = ("base", "demonstrations", "held_out_demonstrations", "pairs", "held_out_pairs", "prompts", "test_prompts")
@@ -50,9 +62,11 @@ def write_world(folder: Path, seed: int, size: Size, *, from_scratch: bool = Fal
     """Generate the data files of a quickstart and return their paths and facts."""
     world = World(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    pairs, judging = _judged(world, folder / "feedback", seed, size)
+    base = write_corpus(folder / "corpus.jsonl", size.corpus) if from_scratch else copy_base(folder / "base")
+    model = None if from_scratch else _model(base, seed)
+    pairs, judging = _judged(world, folder / "feedback", seed, size, model)
     files = {
-        "base": write_corpus(folder / "corpus.jsonl", size.corpus) if from_scratch else copy_base(folder / "base"),
+        "base": base,
         "demonstrations": write_jsonl(
             folder / "demonstrations.jsonl", map(_demonstration, world.demonstrations("train", size.demonstrations))
         ),
@@ -85,7 +99,9 @@ def write_corpus(path: Path, texts: int) -> Path:
     return write_jsonl(path, map(_demonstration, World(0, whole=True).corpus(texts)))
 
 
-def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str, Path], dict[str, Any]]:
+def _judged(
+    world: World, folder: Path, seed: int, size: Size, model: Answering | None
+) -> tuple[dict[str, Path], dict[str, Any]]:
     """Collect judgments in a store, audit them and freeze them: the two pair files, and what to tell of it."""
     if folder.exists():  # a walk that was cut off before its data were whole
         shutil.rmtree(folder)
@@ -93,9 +109,14 @@ def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str
         folder / "feedback.db",
         panel(seed, size.annotators),
         [
-            JudgingBatch(world.candidate_pairs("train", size.pairs, per_prompt=2), "train", size.votes, seed + 1),
             JudgingBatch(
-                world.candidate_pairs("validation", size.held_out_pairs, per_prompt=2), "validation", 1, seed + 2
+                world.candidate_pairs("train", size.pairs, per_prompt=2, model=model), "train", size.votes, seed + 1
+            ),
+            JudgingBatch(
+                world.candidate_pairs("validation", size.held_out_pairs, per_prompt=3, model=model),
+                "validation",
+                1,
+                seed + 2,
             ),
         ],
         idle=Annotator("who-does-not-read", spam=1.0),
@@ -119,6 +140,20 @@ def _judged(world: World, folder: Path, seed: int, size: Size) -> tuple[dict[str
         ],
     }
     return {"pairs": files["train"], "held_out_pairs": files["validation"]}, summary
+
+
+def _model(base: Path, seed: int) -> Answering:
+    """What a base model answers: people compare a model's answers, not only writers'."""
+    opening = Model(name=str(base))
+    policy = open_policy(opening, frozen=True)
+    renderer = renderer_of(policy, opening, Batch(max_length=CONTEXT))
+
+    def answers(prompts: Sequence[SandboxPrompt]) -> list[str]:
+        asked = [chat(prompt.text) for prompt in prompts]
+        _, drawn = ask(policy, renderer, asked, Sampling(max_new_tokens=ANSWER), seed=derive(seed, "candidates"))
+        return [one.text for one in drawn]
+
+    return answers
 
 
 def _question(prompt: Prompt) -> str:

@@ -15,7 +15,7 @@ from trueup.sandbox.card import count_distinct, data_card
 from trueup.sandbox.gold import PARTS, GoldScore, explain_gold, gold_score, kind_of, knows, well_formed
 from trueup.sandbox.shipped import copy_base, shipped_base
 from trueup.sandbox.topics import Kind
-from trueup.sandbox.world import SandboxPrompt, World, split_of_prompt
+from trueup.sandbox.world import Answering, SandboxPrompt, World, split_of_prompt
 from trueup.sandbox.writer import BEST, CANDIDATES, CAREFUL, CARELESS, DEMONSTRATION, RAW, Profile
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "PARTS",
     "RAW",
     "Annotator",
+    "Answering",
     "GoldScore",
     "Kind",
     "Profile",

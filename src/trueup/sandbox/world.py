@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,7 +13,7 @@ from trueup.errors import ConfigError
 from trueup.sandbox import phrases
 from trueup.sandbox.atlas import atlas
 from trueup.sandbox.topics import Kind, Topic
-from trueup.sandbox.writer import CANDIDATES, DEMONSTRATION, RAW, Profile, Writer
+from trueup.sandbox.writer import CANDIDATES, CARELESS, DEMONSTRATION, RAW, Profile, Writer
 from trueup.types import Demonstration
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -34,9 +34,9 @@ FAMILIES: dict[str, tuple[Kind, float]] = {
 KIND_WEIGHTS: dict[Kind, float] = {kind: sum(share for its, share in FAMILIES.values() if its is kind) for kind in Kind}
 """How often each kind is asked."""
 
-_RELATIONS, _FACTS, _ABOUT, _SUMS = 5, 5, 8, 5
+_RELATIONS, _FACTS, _ABOUT, _SUMS = 4, 4, 6, 4
 """Relations of one world, facts of each, facts asked about, sums."""
-_TASKS, _ALONE, _ADVICE, _CHAT, _HARMS, _SOUNDING = 7, 3, 8, 8, 9, 3
+_TASKS, _ALONE, _ADVICE, _CHAT, _HARMS, _SOUNDING = 5, 2, 6, 6, 6, 2
 """Tasks of one world, those whose steps are asked for alone, wishes, moments, harms with their twins, look-alikes
 that are nobody's twin."""
 
@@ -45,6 +45,9 @@ _PLAIN = 0.5
 
 _CONTRAST = 0.75
 """Share of pairs that are by a careful and a careless writer; of the others any two writers are as likely."""
+
+_BY_MODEL = 0.35
+"""Share of the careless writer's answers that a model gives instead, where there is one."""
 
 _SHARES: dict[Split, float] = {"train": 0.8, "validation": 0.08, "test": 0.12}
 
@@ -56,6 +59,10 @@ class SandboxPrompt:
     text: str
     kind: Kind
     topic: str
+
+
+Answering: TypeAlias = Callable[[Sequence[SandboxPrompt]], list[str]]
+"""One answer to each of some prompts."""
 
 
 class World:
@@ -114,18 +121,34 @@ class World:
         draw = self._draw("demonstrations", split)
         return [self._answer(p, DEMONSTRATION, draw) for p in self.prompts(split, count)]
 
-    def candidate_pairs(self, split: Split, count: int, *, per_prompt: int = 1) -> list[tuple[SandboxPrompt, str, str]]:
-        """``count`` prompts with two different answers to compare; each prompt comes back ``per_prompt`` times."""
+    def candidate_pairs(
+        self, split: Split, count: int, *, per_prompt: int = 1, model: Answering | None = None
+    ) -> list[tuple[SandboxPrompt, str, str]]:
+        """``count`` prompts with two different answers to compare; each prompt comes back ``per_prompt`` times.
+
+        Args:
+            split: Where the prompts are from.
+            count: How many pairs.
+            per_prompt: How often a prompt comes back, with other answers.
+            model: Gives answers of a model. They take the place of a third of the careless writer's.
+        """
         draw = self._draw("candidates", split)
         pairs = []
+        asked: list[tuple[int, int]] = []
         prompts = self.prompts(split, -(-count // per_prompt))
-        for prompt in (prompts * per_prompt)[:count]:
+        for number, prompt in enumerate((prompts * per_prompt)[:count]):
             writers = draw.sample(CANDIDATES, 2) if draw.random() < _CONTRAST else draw.choices(CANDIDATES, k=2)
-            first, second = (self.respond(prompt, writer, draw) for writer in writers)
-            while second == first:
-                second = self.respond(prompt, writers[1], draw)
-            pairs.append((prompt, first, second))
-        return pairs
+            answers = [self.respond(prompt, writer, draw) for writer in writers]
+            while answers[0] == answers[1]:
+                answers[1] = self.respond(prompt, writers[1], draw)
+            asked += [(number, side) for side in (0, 1) if writers[side] is CARELESS and draw.random() < _BY_MODEL]
+            pairs.append((prompt, answers))
+        if model is not None:
+            for (number, side), answer in zip(asked, model([pairs[n][0] for n, _ in asked]), strict=True):
+                answers = pairs[number][1]
+                if answer and answer != answers[1 - side]:
+                    answers[side] = answer
+        return [(prompt, first, second) for prompt, (first, second) in pairs]
 
     def _draw(self, *purpose: str) -> random.Random:
         return random.Random(derive(self.seed, "sandbox", *purpose))

@@ -64,11 +64,11 @@ def _profile(name: str, *chances: float) -> Profile:
 RAW = _profile("raw", 0.50, 0.16, 0.07, 0.20, 0.45, 0.08, 0.50, 0.45, 0.30, 0.06, 0.12, 0.10, 0.08, 0.07)
 """The open web: everything, good and bad."""
 DEMONSTRATION = _profile(
-    "demonstration", 0.50, 0.12, 0.03, 0.15, 0.30, 0.07, 0.45, 0.40, 0.35, 0.02, 0.10, 0.06, 0.05, 0.04
+    "demonstration", 0.46, 0.16, 0.04, 0.18, 0.34, 0.08, 0.45, 0.40, 0.35, 0.02, 0.10, 0.07, 0.05, 0.03
 )
 """Writers of middling care: the tone is right, the content often thin."""
 CAREFUL = _profile("careful", 0.90, 0.05, 0.02, 0.05, 0.08, 0.03, 0.90, 0.85, 0.60, 0.01, 0.04, 0.03, 0.03, 0.03)
-CARELESS = _profile("careless", 0.28, 0.50, 0.18, 0.50, 0.80, 0.13, 0.30, 0.25, 0.34, 0.10, 0.18, 0.30, 0.24, 0.32)
+CARELESS = _profile("careless", 0.28, 0.50, 0.18, 0.50, 0.80, 0.13, 0.30, 0.25, 0.36, 0.08, 0.14, 0.32, 0.25, 0.32)
 CANDIDATES = (CAREFUL, CARELESS)
 """Who writes the answers that are compared, one as often as the other."""
 BEST = _profile("best", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
