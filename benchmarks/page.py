@@ -55,8 +55,8 @@ def _sandbox() -> str:
             "(share - 0.5) / (ceiling - 0.5): 0 for a coin, 1 at the ceiling; *words learned* is the same for a bag of words. "
             "*Over length* and *over words* are the lead, on the same pairs, over preferring by length and over that bag; "
             "*wins* are gold win-rates over SFT on 400 held-out prompts. Intervals are 95 %, over prompts. KL: the mean over "
-            "PPO's last 30 % of steps, where it ended (the mean of the last five), and whether it was still moving (target 6, "
-            "band 4.8 to 7.2).",
+            "PPO's last 30 % of steps, where it ended (the mean of the last five), and whether it was still moving (target 4, "
+            "band 3.2 to 4.8).",
             table(rows),
             "Seconds and peak memory are of everything: judging, audit, training, evaluation. Seeds of one call share a "
             "process, so the memory of a later one holds what an earlier one left.",
@@ -165,7 +165,8 @@ def _aggregation() -> str:
         "## From votes to labels",
         "`python -m benchmarks.aggregation --base runs/quickstart/data/base --data DIR`: a sandbox crowd of ten, four of whom "
         "do not read, gives three votes a pair; nobody is left out. The same reward model is trained on labels made in four "
-        f"ways ({seeds} seeds) and judged on {TEST:,} pairs nobody voted on, by gold without noise.",
+        f"ways ({seeds} seeds) and judged on {TEST:,} pairs nobody voted on, by gold without noise. "
+        "Measured in the world until decision [32](decisions/0032-a-sandbox-that-words-cannot-solve.md), not again since.",
         "![accuracy of the reward model by judgments bought, for four ways to make labels](images/aggregation.png)",
         aggregation_table(found["trained"]),
         "*Surprise* is the mean negative log-probability, in nats, that the labels gave to what is true: honest labels have "
