@@ -99,7 +99,7 @@ def test_the_written_recipe_runs_and_a_changed_stage_is_named(quickstart):
     changed.write_text(yaml.safe_dump(recipe))
     refused = trueup("run", changed, "--quiet", check=False)
     assert refused.returncode == 2
-    assert "objective.beta was 0.05, now 0.3" in refused.stderr
+    assert "objective.beta was 0.1, now 0.3" in refused.stderr
 
 
 def test_models_open_with_plain_hugging_face(quickstart):
