@@ -15,7 +15,7 @@ def quickstart(
     seed: Annotated[int, typer.Option("--seed", min=0, help="World, annotators, weights and sampling.")] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="Seconds instead of minutes; proves nothing.")] = False,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Train the base model first, about 20 minutes more.")
+        bool, typer.Option("--from-scratch", help="Train the base model first, about half an hour more.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
