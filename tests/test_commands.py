@@ -43,6 +43,7 @@ def test_quickstart_walks_the_whole_road(quickstart):
     out, ran = quickstart
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["comparison"]["models"]) == {"base", "sft", "dpo", "ppo"}
+    assert summary["problems"] == []
     assert [r["status"] for r in summary["runs"].values()] == ["done"] * 4
     skill = summary["skill"]
     assert skill["ceiling"]["estimate"] == pytest.approx(summary["facts"]["noise_ceiling"])

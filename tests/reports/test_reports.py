@@ -12,6 +12,7 @@ from trueup.errors import UsageError
 from trueup.ledger import Run
 from trueup.reports.build import build_report, number, oneline, report_run
 from trueup.reports.figures import panels, smooth
+from trueup.reports.logs import read_log
 from trueup.reports.verdict import SMOKE, verdict
 
 
@@ -223,7 +224,27 @@ def test_damaged_lines_of_a_run_are_named_and_left_out(runs, tmp_path, stream, l
     assert json.loads(report.summary.read_text())["problems"] == [said]
 
 
-@pytest.mark.parametrize("row", [{"score": {"a": 1}}, {"score": True}, {"score": "high"}, {"score": None}, {}])
+def test_intervals_of_held_out_figures_are_nothing_odd(runs, tmp_path):
+    row = {"step": 20, "heldout_accuracy": 0.7, "intervals": {"heldout_accuracy": [0.6, 0.8]}}
+    with (runs["ppo"] / "eval.jsonl").open("a") as handle:
+        handle.write(json.dumps(row) + "\n")
+    assert not written(runs, tmp_path / "out").problems
+    assert read_log(runs["ppo"]).evaluation[-1] == row
+
+
+ODD = [
+    {"score": {"a": 1}},
+    {"score": True},
+    {"score": "high"},
+    {"score": None},
+    {"intervals": 3},
+    {"intervals": {"score": [1.0]}},
+    {"intervals": {"score": "wide"}},
+    {},
+]
+
+
+@pytest.mark.parametrize("row", ODD)
 def test_rows_that_hold_no_numbers_are_counted_and_left_out(runs, tmp_path, row):
     with (runs["ppo"] / "metrics.jsonl").open("a") as handle:
         handle.write(json.dumps(row if not row else {"step": 20, **row}) + "\n")

@@ -55,10 +55,17 @@ def read_log(path: str | Path) -> RunLog:
 
 
 def _is_numeric(row: Mapping[str, Any], needed: Sequence[str]) -> bool:
-    """Whether a row holds numbers, or the typed gaps for what is none, and ids; and what it must hold."""
-    values = {name: value for name, value in row.items() if name != "ids"}
+    """Whether a row holds numbers, or the typed gaps for what is none, ids and intervals; and what it must hold."""
+    values = {name: value for name, value in row.items() if name not in ("ids", "intervals")}
     fine = all(value in _GAPS if isinstance(value, str) else _is_number(value) for value in values.values())
-    return fine and all(_is_number(row.get(name)) for name in needed)
+    return fine and _are_intervals(row.get("intervals", {})) and all(_is_number(row.get(name)) for name in needed)
+
+
+def _are_intervals(value: Any) -> bool:
+    """Whether it is an object of pairs of numbers."""
+    return isinstance(value, dict) and all(
+        isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds)) for bounds in value.values()
+    )
 
 
 def _is_number(value: Any) -> bool:
