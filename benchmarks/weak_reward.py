@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--walk", type=Path, default=Path("runs/quickstart"), help="Folder of a quickstart.")
     parser.add_argument("--out", type=Path, default=Path("runs/weak"))
     parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
