@@ -117,6 +117,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
         with start(tmp_path / "r") as run:
             for _ in Loop(run, Squares(), save=lambda done: None, save_every=100):
                 os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)  # two signals that nobody has looked at yet are one
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(1)
 
