@@ -22,6 +22,7 @@ from trueup.commands.sandbox_recipe import ANSWER, CONTEXT, DEFAULT, SMOKE, Size
 from trueup.config import Batch, Model, Sampling
 from trueup.config.seeds import derive
 from trueup.data.read import read_pairs
+from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.engine.ask import ask
 from trueup.engine.device import peak_memory
@@ -32,7 +33,7 @@ from trueup.evaluation.collect import collect_answers
 from trueup.evaluation.rows import write_rows
 from trueup.evaluation.skill import Skill, reward_skill
 from trueup.ledger import read_lines, write_json
-from trueup.models.policy import open_policy
+from trueup.models.policy import Policy, open_policy
 from trueup.reports.build import Report, build_report
 from trueup.rewards.protocol import Reward
 from trueup.rewards.registry import open_reward
@@ -144,9 +145,7 @@ def _judged(
 
 def _model(base: Path, seed: int) -> Answering:
     """What a base model answers: people compare a model's answers, not only writers'."""
-    opening = Model(name=str(base))
-    policy = open_policy(opening, frozen=True)
-    renderer = renderer_of(policy, opening, Batch(max_length=CONTEXT))
+    policy, renderer = _opened(base)
 
     def answers(prompts: Sequence[SandboxPrompt]) -> list[str]:
         asked = [chat(prompt.text) for prompt in prompts]
@@ -154,6 +153,13 @@ def _model(base: Path, seed: int) -> Answering:
         return [one.text for one in drawn]
 
     return answers
+
+
+def _opened(path: Path) -> tuple[Policy, Renderer]:
+    """A model that only answers, and how it is asked."""
+    opening = Model(name=str(path))
+    policy = open_policy(opening, frozen=True)
+    return policy, renderer_of(policy, opening, Batch(max_length=CONTEXT))
 
 
 def _question(prompt: Prompt) -> str:
@@ -269,13 +275,12 @@ def evaluate_models(
     """One sampled answer of each model to each held-out prompt, judged by gold and by the proxy; KL from ``sft``."""
     lines, _ = read_lines(Path(files["test_prompts"]))
     prompts = [chat(line["text"]) for line in lines]
-    opening = {name: Model(name=str(path)) for name, path in models.items()}
-    policies = {name: open_policy(model, frozen=True) for name, model in opening.items()}
-    renderers = {n: renderer_of(p, opening[n], Batch(max_length=CONTEXT)) for n, p in policies.items()}
+    opened = {name: _opened(path) for name, path in models.items()}
+    policies = {name: policy for name, (policy, _) in opened.items()}
     return collect_answers(
         policies,
         prompts,
-        renderers=renderers,
+        renderers={name: renderer for name, (_, renderer) in opened.items()},
         sampling=Sampling(max_new_tokens=ANSWER),
         seed=seed,
         kinds=[line["kind"] for line in lines],
