@@ -10,9 +10,10 @@ import pytest
 from tests.evaluation.test_evaluation import rows
 from trueup.errors import UsageError
 from trueup.ledger import Run
-from trueup.reports.build import build_report, number, oneline, report_run
+from trueup.reports.build import build_report, report_run
 from trueup.reports.figures import panels, smooth
 from trueup.reports.logs import read_log
+from trueup.reports.page import number, oneline
 from trueup.reports.verdict import SMOKE, verdict
 
 

@@ -25,6 +25,7 @@ from trueup.commands.resume import resume
 from trueup.commands.run import run
 from trueup.commands.sample import sample
 from trueup.commands.serve import serve
+from trueup.commands.sweep import sweep
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
@@ -45,6 +46,7 @@ app.add_typer(feedback.app, name="feedback")
 BEFORE_TRAINING: tuple[Callable[..., None], ...] = (curate, resume)
 AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
+    sweep,
     quickstart,
     sample,
     evaluate,

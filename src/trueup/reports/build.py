@@ -16,6 +16,7 @@ from trueup.ledger import read_run, write_atomic
 from trueup.reports import figures
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
+from trueup.reports.page import rendered
 from trueup.reports.verdict import verdict
 
 CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
@@ -154,50 +155,15 @@ def report_run(run_dir: str | Path, out: str | Path | None = None) -> Report:
 
 
 def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Report:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    # Model text is hostile input: the HTML escapes everything that is not marked as our own SVG.
-    html = Environment(loader=PackageLoader("trueup.reports"), autoescape=True, undefined=StrictUndefined)
-    plain = Environment(loader=PackageLoader("trueup.reports"), undefined=StrictUndefined, trim_blocks=True)
-    for environment in (html, plain):
-        environment.filters["number"] = number
-        environment.filters["span"] = span
-        environment.filters["oneline"] = oneline
     files = out / "report.html", out / "report.md", out / "summary.json"
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
     for figure in page["figures"]:
         write_atomic(folder / f"{figure.name}.svg", figure.svg.encode())
-    write_atomic(files[0], html.get_template("report.html.j2").render(page).encode("utf-8", "replace"))
-    write_atomic(files[1], plain.get_template("report.md.j2").render(page).encode("utf-8", "replace"))
+    write_atomic(files[0], rendered("report.html.j2", page))
+    write_atomic(files[1], rendered("report.md.j2", page))
     write_atomic(files[2], (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     return Report(*files, tuple(data["verdict"]), dict(data), tuple(data["problems"]))
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number for a table cell; a dash where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 1e5:
-        return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-    return f"{value:.{digits}g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
-
-
-def span(interval: Mapping[str, Any] | None) -> str:
-    """The bounds of an interval for a table cell; a dash where nothing is known."""
-    if not interval or interval["low"] is None or interval["high"] is None:
-        return "–"
-    return f"{number(interval['low'])} to {number(interval['high'])}"
-
-
-def oneline(text: str) -> str:
-    """Text for a Markdown cell or quote: one line, nothing that is markup."""
-    flat = " ".join(str(text).split())
-    for sign in "\\`*_{}[]<>#|":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat
 
 
 def _run(log: RunLog) -> dict[str, Any]:
