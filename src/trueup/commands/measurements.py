@@ -230,7 +230,7 @@ def peak_gb(folder: Path) -> float | None:
     """Most memory that a run wrote down, in GiB: of the GPU where there is one. None where it wrote none."""
     file = folder / "events.jsonl"
     events = read_lines(file, damaged=[])[0] if file.exists() else []
-    peaks = [e.get("gpu_peak_memory", e.get("peak_memory")) for e in events if "peak_memory" in e]
+    peaks = [int(e.get("gpu_peak_memory", e["peak_memory"])) for e in events if "peak_memory" in e]
     return max(peaks) / 2**30 if peaks else None
 
 

@@ -32,6 +32,7 @@ from trueup.recipes.table import RECIPES, recipe_of
 Refer = Callable[[str], str]
 """The name of an earlier stage to what it gave."""
 
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One step of a pipeline, with its references still unresolved."""
@@ -136,15 +137,29 @@ def run_stage(
 ) -> bool:
     """Run one stage, or go on with it; False where it is done and unchanged."""
     config = resolve_stage(stage, refer)
+    if _unchanged(stage.kind, config, folder):
+        return False
     if stage.kind in stage_kinds.KINDS:
-        return stage_kinds.run(stage.kind, config, folder, tell)
+        stage_kinds.run(stage.kind, config, folder, tell)
+        return True
     if fresh and _cannot_be_resumed(folder, stage.kind, config):
         aside = move_aside(folder)
         tell(f"{stage.name}: settings or inputs changed; the old run is in {aside}")
-    if _finished(folder, stage.kind, config):
-        return False
     execute(stage.kind, config, folder, quiet=quiet)
     return True
+
+
+def is_unchanged(stage: Stage, refer: Refer, folder: Path) -> bool:
+    """Whether the stage is done, with these settings and inputs."""
+    return _unchanged(stage.kind, resolve_stage(stage, refer), folder)
+
+
+def _unchanged(kind: str, config: Settings, folder: Path) -> bool:
+    if kind in stage_kinds.KINDS:
+        return stage_kinds.is_unchanged(kind, config, folder)
+    return (
+        (folder / "run.json").exists() and read_run(folder)["status"] == "done" and not _differs(folder, kind, config)
+    )
 
 
 def resolve_stage(stage: Stage, refer: Refer) -> Settings:
@@ -198,12 +213,6 @@ def _resolve(value: Any, refer: Refer) -> Any:
         name, slash, rest = value[1:].partition("/")
         return f"{refer(name)}{slash}{rest}"
     return value
-
-
-def _finished(folder: Path, kind: str, config: Settings) -> bool:
-    return (
-        (folder / "run.json").exists() and read_run(folder)["status"] == "done" and not _differs(folder, kind, config)
-    )
 
 
 def _cannot_be_resumed(folder: Path, kind: str, config: Settings) -> bool:

@@ -101,23 +101,28 @@ class StageKind:
     work: Callable[[Any, Path, Tell], Path]
 
 
-def run(kind: str, config: Settings, folder: Path, tell: Tell) -> bool:
-    """Do the stage in ``folder``; False where that was done before with the same settings and inputs."""
-    stage = KINDS[kind]
-    wanted = {"kind": kind, "config": config.model_dump(mode="json"), "inputs": stage.inputs(config)}
-    before = _record(folder)
-    if before is not None and all(before.get(name) == value for name, value in wanted.items()):
-        return False
+def is_unchanged(kind: str, config: Settings, folder: Path) -> bool:
+    """Whether the stage was done in ``folder`` with the same settings and inputs."""
+    record = _record(folder)
+    return record is not None and all(record.get(name) == value for name, value in _wanted(kind, config).items())
+
+
+def _wanted(kind: str, config: Settings) -> dict[str, Any]:
+    return {"kind": kind, "config": config.model_dump(mode="json"), "inputs": KINDS[kind].inputs(config)}
+
+
+def run(kind: str, config: Settings, folder: Path, tell: Tell) -> None:
+    """Do the stage in ``folder``; what an earlier one with other settings or inputs left there is moved aside."""
+    wanted = _wanted(kind, config)
     if folder.is_dir() and any(folder.iterdir()):
-        if before is None and (folder / "run.json").exists():
+        if (folder / "run.json").exists():
             raise UsageError("holds a training run", where=str(folder), fix="give the stage another name")
         tell(f"{folder.name}: settings or inputs changed, or it was cut off; what was here is in {move_aside(folder)}")
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         started = time.perf_counter()
-        given = stage.work(config, folder, tell)
+        given = KINDS[kind].work(config, folder, tell)
         write_json(folder / RECORD, {**wanted, "result": str(given), "seconds": time.perf_counter() - started})
-    return True
 
 
 def result(folder: Path) -> Path | None:
@@ -224,7 +229,10 @@ def _curate(config: Curate, folder: Path, tell: Tell) -> Path:
 def _curated(config: Curate) -> dict[str, str]:
     if "://" in config.db:
         raise UsageError(
-            "a stage reads a file", where="db", expected='"@import", or a SQLite file', fix="trueup curate reads servers"
+            "a stage reads a file",
+            where="db",
+            expected='"@import", or a SQLite file',
+            fix="trueup curate reads servers",
         )
     return {"db": file_hash(Path(config.db)), **_written_ahead(config.db)}
 

@@ -25,7 +25,6 @@ def sweep(
 
     Example: `trueup sweep recipe.yaml --jobs 2`
     """
-    import json
 
     from trueup.commands.sweep_pages import variants_table
     from trueup.commands.sweep_plan import read_sweep
@@ -34,7 +33,9 @@ def sweep(
     plan = read_sweep(recipe, out)
     if dry_run:
         for variant in plan.variants:
-            typer.echo(f"{variant.name}; {variant.seed}: {', '.join(j.folder.name for j in variant.jobs.values())}")
+            typer.echo(
+                f"{variant.name}; seed {variant.seed}: {', '.join(j.folder.name for j in variant.jobs.values())}"
+            )
         typer.echo(f"{len(plan.variants)} variants, {len(plan.jobs)} stages in {plan.out}")
         return
     done = run_sweep(plan, jobs=jobs, fresh=fresh, tell=lambda line: typer.echo(line, err=as_json))

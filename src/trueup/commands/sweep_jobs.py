@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueup.commands.pipeline import Stage, referring, run_stage
+from trueup.commands.pipeline import Stage, is_unchanged, referring, run_stage
 from trueup.commands.restart import restore, training_environment
 from trueup.commands.sweep_plan import Job
 from trueup.errors import TrueupError
@@ -70,6 +70,10 @@ def run_jobs(
                         endings[job.folder] = Ending(BLOCKED, 0.0, f"{lost[0]} failed")
                         tell(_line(job, endings[job.folder], len(endings), len(jobs)))
                         continue
+                    if _is_unchanged(job):
+                        endings[job.folder] = Ending(SKIPPED, 0.0)
+                        tell(_line(job, endings[job.folder], len(endings), len(jobs)))
+                        continue
                     running[pool.submit(_run, job, at_once, fresh, logs, children)] = job
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                     job = running.pop(future)
@@ -84,6 +88,13 @@ def run_jobs(
 def _is_ready(job: Job, waiting: Sequence[Job], running: dict[Future[Ending], Job]) -> bool:
     busy = {other.folder for other in (*waiting, *running.values())}
     return not busy & set(job.needs.values())
+
+
+def _is_unchanged(job: Job) -> bool:
+    try:
+        return is_unchanged(job.stage, referring(job.needs, job.stage.name), job.folder)
+    except TrueupError:
+        return False  # the stage says it itself, and fails alone
 
 
 def _is_lost(ending: Ending | None) -> bool:
@@ -110,14 +121,14 @@ class _Children:
         self._stopped = False
 
     @contextlib.contextmanager
-    def running(self, process: subprocess.Popen[str]) -> contextlib.AbstractContextManager[None]:  # type: ignore[misc]
+    def running(self, process: subprocess.Popen[str]) -> Iterator[None]:
         """Hold ``process`` for as long as it runs."""
         with self._lock:
             self._processes.add(process)
             if self._stopped:
                 process.send_signal(signal.SIGINT)
         try:
-            yield  # type: ignore[misc]
+            yield
         finally:
             with self._lock:
                 self._processes.discard(process)
@@ -164,7 +175,7 @@ def _run(job: Job, at_once: int, fresh: bool, logs: Path, children: _Children) -
     seconds = time.perf_counter() - started
     text = log.read_text(encoding="utf-8", errors="replace").strip()
     if code_returned == 0:
-        return Ending(SKIPPED if text.endswith("UNCHANGED") else DONE, seconds)
+        return Ending(DONE, seconds)
     if code_returned < 0:
         text = f"{text}\nkilled by signal {-code_returned}".strip()
     return Ending(FAILED, seconds, f"{text[-SHOWN:] or f'exit code {code_returned}'} (log: {log})")
@@ -179,11 +190,10 @@ def child() -> None:
     needs = {name: Path(folder) for name, folder in task["needs"].items()}
     try:
         fresh, refer = bool(task["fresh"]), referring(needs, stage.name)
-        ran = run_stage(stage, refer, Path(task["folder"]), fresh=fresh, quiet=True, tell=lambda line: print(line))
+        run_stage(stage, refer, Path(task["folder"]), fresh=fresh, quiet=True, tell=print)
     except TrueupError as error:
         print(f"error: {error}")
         sys.exit(error.exit_code)
-    print("DONE" if ran else "UNCHANGED")
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from trueup.reports import figures
 from trueup.reports.figures import Figure, Series
 from trueup.reports.page import Section, Table, Written, number, span, write_page
 
-BESIDE = ("gold", "reward", "score", "kl", "tokens", "completion_length", "entropy", "heldout_accuracy", "heldout_nll")
+BESIDE = ("gold", "reward", "kl", "tokens", "score", "completion_length", "heldout_accuracy", "heldout_nll")
 """Measurements that are shown beside the one that decides."""
+OF_TRAINING = ("score", "completion_length")
+"""Those of them that an evaluation says better."""
 
 
-def sweep_page(out: Path, results: Sequence[Results], comparison: Comparison | None) -> Written:
+def sweep_page(out: Path, results: Sequence[Results], comparison: Comparison | None, recipe: str | None) -> Written:
     """Write the page of a sweep."""
     failed = [result for result in results if result.error is not None]
     verdict = list(comparison.conclusion) if comparison else ["No variant was finished: there is nothing to compare."]
@@ -38,7 +41,8 @@ def sweep_page(out: Path, results: Sequence[Results], comparison: Comparison | N
     if failed:
         rows = tuple((result.name, result.seed, str(result.error)) for result in failed)
         sections.append(Section("What failed", (), Table(("variant", "seed", "error"), rows, texts=True)))
-    sections.append(Section("Do it again", (), commands=("trueup sweep RECIPE  # runs only what is missing or changed",)))
+    if recipe is not None:
+        sections.append(Section("Do it again", (), commands=(f"trueup sweep {shlex.quote(recipe)} --out {out}",)))
     data = {
         "comparison": comparison.to_dict() if comparison else None,
         "variants": [result.to_dict() for result in results],
@@ -111,7 +115,9 @@ def log_table(results: Sequence[Results]) -> Table:
 def beside_of(results: Sequence[Results]) -> list[str]:
     """Measurements of ``BESIDE`` that every finished variant has."""
     whole = [result for result in results if result.error is None]
-    return [name for name in BESIDE if whole and all(name in r.values or name in r.metrics for r in whole)]
+    names = [name for name in BESIDE if whole and all(name in r.values or name in r.metrics for r in whole)]
+    evaluated = bool(whole) and all("reward" in result.values for result in whole)
+    return [name for name in names if not (evaluated and name in OF_TRAINING)]
 
 
 def measured(results: Sequence[Results], name: str) -> Interval:

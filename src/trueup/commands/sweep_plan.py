@@ -57,8 +57,8 @@ class Variant:
 
     @property
     def seed(self) -> str:
-        """Its seeds."""
-        return written(self.seeds) or "as written"
+        """Its seeds: the value of ``seed``, or which seed has which value."""
+        return str(self.seeds["seed"]) if list(self.seeds) == ["seed"] else written(self.seeds) or "as written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,15 @@ class SweepPlan:
     quality: str | None = None
     gold: str | None = None
     model: str | None = None
+    recipe: str | None = None
+    """The file that it was read from."""
 
 
 def written(settings: Mapping[str, Any]) -> str:
     """``ppo.kl.beta=0.05, epochs=2``."""
-    return ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items())
+    return ", ".join(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
+    )
 
 
 def read_sweep(path: str | Path, out: Path | None = None) -> SweepPlan:
@@ -99,7 +103,8 @@ def read_sweep(path: str | Path, out: Path | None = None) -> SweepPlan:
     folder = loaded.get("out", "runs/sweep")
     if not isinstance(folder, str) or not folder:
         raise ConfigError(f"out is {folder!r}", where=str(path), expected="a directory")
-    return plan_sweep({**block, "stages": loaded.get("stages")}, out or Path(folder), {}, where=str(path))
+    plan = plan_sweep({**block, "stages": loaded.get("stages")}, out or Path(folder), {}, where=str(path))
+    return replace(plan, recipe=str(path))
 
 
 def plan_sweep(block: Mapping[str, Any], out: Path, done: Mapping[str, Path], *, where: str) -> SweepPlan:

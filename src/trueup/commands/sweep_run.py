@@ -1,9 +1,9 @@
 """A sweep from plan to page: run what is missing, read what was measured, compare the variants.
 
-    out/sweep.jsonl    the hyper-parameter log: a line for each variant and seed
-       /report.html    table, figures, conclusion; the same as report.md and summary.json
-       /logs           what each stage printed
-       /<stage>-<hash> the runs
+out/sweep.jsonl    the hyper-parameter log: a line for each variant and seed
+   /report.html    table, figures, conclusion; the same as report.md and summary.json
+   /logs           what each stage printed
+   /<stage>-<hash> the runs
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run_sweep(
         text = "".join(json.dumps(result.to_dict(), ensure_ascii=False) + "\n" for result in results)
         write_atomic(plan.out / LOG, text.encode("utf-8", "surrogatepass"))
         comparison = compare_results(results, plan.baseline, quality=plan.quality)
-        written = sweep_page(plan.out, results, comparison)
+        written = sweep_page(plan.out, results, comparison, plan.recipe)
     failed = tuple(folder.name for folder, ending in endings.items() if ending.status == FAILED)
     return Sweep(tuple(results), comparison, written, failed)
 

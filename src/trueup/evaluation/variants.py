@@ -174,6 +174,5 @@ def signed(interval: Interval) -> str:
     if not interval.known:
         return f"{interval.estimate:+.3g} (no interval: {interval.method.removeprefix('none: ')})"
     return (
-        f"{interval.estimate:+.3g} ({100 * interval.level:.3g} % interval "
-        f"{interval.low:+.3g} to {interval.high:+.3g})"
+        f"{interval.estimate:+.3g} ({100 * interval.level:.3g} % interval {interval.low:+.3g} to {interval.high:+.3g})"
     )

@@ -116,8 +116,9 @@ def over_root_kl(
             axis.axvline(mark, color=INK, linewidth=1, linestyle=":")
         axis.set_title(label, loc="left", fontsize=10, color=INK)
         axis.set_xscale("function", functions=(_root, np.square))
-        axis.set_xlim(left=0)
-    axes[0].legend(fontsize=8, frameon=False, loc="best", labelcolor=INK)
+        axis.set_xlim(0, 1.1 * max((x for _, several in parts for series in several for x in series.x), default=1))
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, frameon=False, loc="outside lower center", ncols=3, labelcolor=INK)
     axes[-1].set_xlabel("KL to the reference, nats per sequence (square-root axis)", fontsize=9, color=INK)
     return Figure(name, title, caption, _svg(figure))
 
