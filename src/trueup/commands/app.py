@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trueup.commands import data, feedback
+from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
@@ -52,6 +53,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     evaluate,
     trace,
     report,
+    compare,
     export,
     plan,
     doctor,

@@ -16,6 +16,7 @@ from typing import Any
 from trueup.commands.stage_kinds import RECORD
 from trueup.config.code import function_of, names_code
 from trueup.errors import ConfigError, DataError, UsageError, nearest
+from trueup.evaluation.intervals import Interval
 from trueup.evaluation.rows import Row, column, models, of_model, read_rows
 from trueup.evaluation.stability import series_mean, spikes, tail
 from trueup.evaluation.variants import Better, Comparison, Measured, compare_variants
@@ -45,7 +46,7 @@ class Results:
     """Why it has no results."""
     last: str | None = None
     """Name of the training stage whose metrics these are: the last one."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    finals: Mapping[str, Interval] = field(default_factory=dict)
     """Means over the last part of the run; of held-out measurements the last one."""
     values: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]] = field(default_factory=dict)
     """Measurement -> values and the prompt of each."""
@@ -55,6 +56,11 @@ class Results:
     """Most memory of a stage; None where no run wrote it down."""
     steadiness: Mapping[str, Any] = field(default_factory=dict)
     """Of the last training stage: steps, spikes of the gradient norm, skipped steps, how often it was cut off."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last metrics without their intervals."""
+        return {name: interval.estimate for name, interval in self.finals.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """A line of the hyper-parameter log."""
@@ -68,7 +74,7 @@ class Results:
             "runs": {name: str(folder) for name, folder in self.folders.items()},
             "trained": self.last,
             "measured": means,
-            "metrics": dict(self.metrics),
+            "metrics": self.metrics,
             "seconds": self.seconds,
             "peak_gb": self.peak_gb,
             **self.steadiness,
@@ -102,7 +108,6 @@ def read_results(
         return Results(name, seed, folders, settings, error)
     logs = {stage: read_log(folder) for stage, folder in folders.items() if (folder / "run.json").exists()}
     last = next(reversed(logs), None)
-    metrics = last_metrics(logs[last]) if last else {}
     evaluations = [folder for stage, folder in folders.items() if kinds.get(stage) == "evaluate"]
     values = probe_values(folders[last], gold) if last else {}
     if evaluations:
@@ -114,7 +119,7 @@ def read_results(
         folders,
         settings,
         last=last,
-        metrics=metrics,
+        finals=last_metrics(logs[last]) if last else {},
         values=values,
         seconds=sum(_seconds(folder, logs.get(stage)) for stage, folder in folders.items()),
         peak_gb=max((p for folder in folders.values() if (p := peak_gb(folder)) is not None), default=None),
@@ -122,13 +127,17 @@ def read_results(
     )
 
 
-def last_metrics(log: RunLog) -> dict[str, float]:
-    """Means over the last part of a run, and its last held-out measurement."""
+def last_metrics(log: RunLog) -> dict[str, Interval]:
+    """Means over the last part of a run, and its last held-out measurements."""
     names = dict.fromkeys(name for row in log.metrics for name in row if name in METRICS)
-    metrics = {name: series_mean(tail(values)).estimate for name in names if (values := numbers(log.metrics, name))}
+    finals = {name: series_mean(tail(values)) for name in names if (values := numbers(log.metrics, name))}
     for row in log.evaluation:
-        metrics |= {name: float(value) for name, value in row.items() if name in METRICS and _is_number(value)}
-    return metrics
+        for name, value in row.items():
+            if name in METRICS and _is_number(value):
+                low, high = row.get("intervals", {}).get(name, (math.nan, math.nan))
+                method = "none: not written down" if math.isnan(low) else "as written down"
+                finals[name] = Interval(float(value), low, high, 1, 0.95, method)
+    return finals
 
 
 def numbers(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
@@ -259,7 +268,7 @@ def compare_results(results: Sequence[Results], baseline: str, *, quality: str |
     whole = [result for result in results if result.error is None]
     if not whole:
         return None
-    known = [name for name in _measurements(whole[0]) if all(name in _measurements(result) for result in whole)]
+    known = _shared(whole)
     chosen = quality or next((name for name in PREFERRED if name in known), None)
     if chosen is None or chosen not in known:
         problem = f"no variant was measured by {chosen!r}" if chosen else "nothing says which variant is better"
@@ -270,6 +279,17 @@ def compare_results(results: Sequence[Results], baseline: str, *, quality: str |
     return compare_variants(
         measured, baseline if baseline in names else names[0], quality=chosen, better=better_way(chosen)
     )
+
+
+def known_measurements(results: Sequence[Results]) -> list[str]:
+    """Those of ``PREFERRED`` that every finished variant has."""
+    shared = _shared([result for result in results if result.error is None])
+    return [name for name in PREFERRED if name in shared]
+
+
+def _shared(whole: Sequence[Results]) -> list[str]:
+    first = _measurements(whole[0]) if whole else []
+    return [name for name in first if all(name in _measurements(result) for result in whole)]
 
 
 def better_way(quality: str) -> Better:

@@ -9,7 +9,7 @@ out/sweep.jsonl    the hyper-parameter log: a line for each variant and seed
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,18 @@ def run_sweep(
     with one_writer(plan.out):
         endings = run_jobs(plan.jobs, at_once=jobs, fresh=fresh, tell=tell, logs=plan.out / "logs")
         results = [read_variant(plan, variant, endings) for variant in plan.variants]
-        text = "".join(json.dumps(result.to_dict(), ensure_ascii=False) + "\n" for result in results)
+        log = [_line(plan, variant, result) for variant, result in zip(plan.variants, results, strict=True)]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in log)
         write_atomic(plan.out / LOG, text.encode("utf-8", "surrogatepass"))
         comparison = compare_results(results, plan.baseline, quality=plan.quality)
         written = sweep_page(plan.out, results, comparison, plan.recipe)
     failed = tuple(folder.name for folder, ending in endings.items() if ending.status == FAILED)
     return Sweep(tuple(results), comparison, written, failed)
+
+
+def _line(plan: SweepPlan, variant: Variant, result: Results) -> dict[str, Any]:
+    kinds = {name: job.stage.kind for name, job in variant.jobs.items()}
+    return {**result.to_dict(), "kinds": kinds, "model": plan.model, "gold": plan.gold}
 
 
 def read_variant(plan: SweepPlan, variant: Variant, endings: Mapping[Path, Ending]) -> Results:
@@ -96,13 +102,32 @@ def _reason(jobs: Mapping[str, Job], endings: Mapping[Path, Ending]) -> str:
     return f"{name}: {ending.error}"
 
 
-def read_log(out: Path) -> Sequence[dict[str, Any]]:
-    """The hyper-parameter log of a sweep.
+def results_of_sweep(out: Path, gold: str | None = None) -> list[Results]:
+    """What the variants of a sweep measured, read anew from their runs.
+
+    Args:
+        out: Directory of the sweep.
+        gold: The truth, where the rows do not hold it.
 
     Raises:
-        RunError: There is none.
+        RunError: There is no log of a sweep.
     """
+    file = out / LOG
     try:
-        return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"no {LOG} that can be read: {error}", where=str(out), fix="trueup sweep writes it") from error
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        kept = [(line["variant"], line["seed"], line["runs"], line["kinds"], line["settings"], line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"no log of a sweep: {error}", where=str(file), fix="trueup sweep writes it") from error
+    return [
+        read_results(
+            name,
+            seed,
+            {stage: Path(folder) for stage, folder in runs.items()},
+            kinds=kinds,
+            settings=settings,
+            model=line.get("model"),
+            gold=gold or line.get("gold"),
+            error=line.get("error"),
+        )
+        for name, seed, runs, kinds, settings, line in kept
+    ]
