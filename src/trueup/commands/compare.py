@@ -9,6 +9,9 @@ import typer
 
 from trueup.commands.options import Json
 
+IN_TERMINAL = ("Quality", "Cost and steadiness", "Settings that differ")
+"""What is printed; the page has more."""
+
 
 def compare(
     runs: Annotated[list[str] | None, typer.Argument(help="Run directories, or NAME=RUN.")] = None,
@@ -57,7 +60,7 @@ def compare(
         typer.echo(json.dumps({"comparison": comparison.to_dict() if comparison else None, **data}, indent=2))
         return
     for section in sections:
-        if section.table is not None:
+        if section.table is not None and section.heading in IN_TERMINAL:
             typer.echo(f"{section.heading}\n{section.table.plain()}\n")
     for line in comparison.conclusion if comparison else ["Nothing that all runs measured says which is better."]:
         typer.echo(line)

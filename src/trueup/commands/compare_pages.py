@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ def compare_sections(
         Section(
             "Cost and steadiness",
             (
-                "Time is training time of a run, the mean over seeds. Spread is the standard deviation of quality "
-                "between seeds. Spikes are steps whose gradient norm is above 4 medians of the 50 before. Cost is time "
-                "for one point (0.01) gained over the baseline, with what the gain's interval allows; a dash where no "
-                "gain was shown.",
+                "Time is that of the steps of a run, or of all stages of a variant, shared ones too; the mean over "
+                "seeds. Spread is the standard deviation of quality between seeds. Spikes are steps with a gradient norm "
+                "above 4 medians of the 50 before. Cost is time for one point (0.01) gained over the baseline, with "
+                "what the gain's interval allows; a dash where no gain was shown.",
             ),
             steadiness_table(results, comparison),
         )
@@ -88,7 +89,7 @@ def steadiness_table(results: Sequence[Results], comparison: Comparison | None) 
                 number(sums["spikes"]),
                 number(sums["skipped_steps"]),
                 number(sums["failed"] + sums["interrupted"]),
-                cost(seconds, gain, better) if comparison and name != comparison.baseline else "baseline",
+                "baseline" if comparison and name == comparison.baseline else cost(seconds, gain, better),
             )
         )
     return Table(columns, tuple(rows))
@@ -137,7 +138,10 @@ def metrics_table(results: Sequence[Results]) -> Table:
 def _final(own: Sequence[Results], name: str) -> Interval | None:
     if not own:
         return None
-    return own[0].finals[name] if len(own) == 1 else t_interval([result.finals[name].estimate for result in own])
+    final = own[0].finals[name] if len(own) == 1 else t_interval([result.finals[name].estimate for result in own])
+    if METRICS[name].unit == "share" and final.known:
+        return replace(final, low=max(0.0, final.low), high=min(1.0, final.high))
+    return final
 
 
 def answers(results: Sequence[Results], evaluations: Sequence[Path], count: int) -> list[Section]:

@@ -27,7 +27,8 @@ from trueup.reports.logs import RunLog, read_log
 FIELDS = ("gold", "reward", "kl", "tokens", "eos")
 """Of evaluation rows."""
 PREFERRED = ("gold", "reward", "score", "heldout_accuracy", "heldout_nll", "heldout_loss")
-"""Measurements that decide where nobody says which, the first that there is."""
+"""Measurements that decide where nobody says which, the first that there is. The ``reward`` that training logs is not
+that of an evaluation: penalties are taken off it."""
 SHARED = "run"
 """The prompt of what is measured once a run."""
 
@@ -44,6 +45,8 @@ class Results:
     settings: Mapping[str, Any]
     error: str | None = None
     """Why it has no results."""
+    evaluation: Path | None = None
+    """Folder of the evaluation that its values come from."""
     last: str | None = None
     """Name of the training stage whose metrics these are: the last one."""
     finals: Mapping[str, Interval] = field(default_factory=dict)
@@ -118,6 +121,7 @@ def read_results(
         seed,
         folders,
         settings,
+        evaluation=evaluations[-1] if evaluations else None,
         last=last,
         finals=last_metrics(logs[last]) if last else {},
         values=values,
@@ -269,11 +273,11 @@ def compare_results(results: Sequence[Results], baseline: str, *, quality: str |
     if not whole:
         return None
     known = _shared(whole)
-    chosen = quality or next((name for name in PREFERRED if name in known), None)
+    chosen = quality or next(iter(known_measurements(whole)), None)
     if chosen is None or chosen not in known:
-        problem = f"no variant was measured by {chosen!r}" if chosen else "nothing says which variant is better"
-        expected = nearest(chosen or "reward", known) if known else "a stage of kind evaluate"
-        raise ConfigError(problem, where="sweep: quality", expected=expected)
+        problem = f"not every run was measured by {chosen!r}" if chosen else "nothing says which run is better"
+        expected = nearest(chosen or "reward", known) if known else "an evaluation of all of them"
+        raise ConfigError(problem, where="quality", expected=expected)
     names = list(dict.fromkeys(result.name for result in whole))
     measured = [_measured(name, [result for result in whole if result.name == name], chosen) for name in names]
     return compare_variants(
@@ -283,13 +287,20 @@ def compare_results(results: Sequence[Results], baseline: str, *, quality: str |
 
 def known_measurements(results: Sequence[Results]) -> list[str]:
     """Those of ``PREFERRED`` that every finished variant has."""
-    shared = _shared([result for result in results if result.error is None])
-    return [name for name in PREFERRED if name in shared]
+    whole = [result for result in results if result.error is None]
+    shared = _shared(whole)
+    return [name for name in PREFERRED if name in shared and not (name == "reward" and "reward" not in whole[0].values)]
 
 
 def _shared(whole: Sequence[Results]) -> list[str]:
-    first = _measurements(whole[0]) if whole else []
-    return [name for name in first if all(name in _measurements(result) for result in whole)]
+    """Measurements that all have by prompt, and those that all have as one number a run; never some of each."""
+    first = [*whole[0].values, *whole[0].finals] if whole else []
+    return [
+        name
+        for name in dict.fromkeys(first)
+        if all(name in result.values for result in whole)
+        or all(name in result.finals and name not in result.values for result in whole)
+    ]
 
 
 def better_way(quality: str) -> Better:
@@ -297,16 +308,12 @@ def better_way(quality: str) -> Better:
     return "down" if quality in METRICS and METRICS[quality].better == "down" else "up"
 
 
-def _measurements(result: Results) -> list[str]:
-    return [*result.values, *(name for name in result.metrics if name not in result.values)]
-
-
 def _measured(name: str, results: Sequence[Results], quality: str) -> Measured:
     values: list[float] = []
     seeds: list[str] = []
     prompts: list[str] = []
     for result in results:
-        own, asked = result.values.get(quality, ((result.metrics.get(quality, math.nan),), (SHARED,)))
+        own, asked = result.values.get(quality) or ((result.finals[quality].estimate,), (SHARED,))
         values += own
         prompts += asked
         seeds += [result.seed] * len(own)

@@ -18,7 +18,7 @@ from trueup.commands.stage_kinds import run_of
 from trueup.errors import DataError, RunError, UsageError
 from trueup.evaluation.rows import models, of_model, read_rows
 from trueup.ledger import read_run
-from trueup.reports.again import flat
+from trueup.reports.again import changed, flat
 from trueup.reports.build import evaluated_as
 
 FOLLOWED = ("model.name", "reference", "reward")
@@ -47,7 +47,8 @@ def group_runs(arguments: Sequence[str], *, evaluations: Sequence[Path] = (), go
     names: dict[str, str] = {}
     for key, (name, path) in zip(keys, chosen, strict=True):
         names.setdefault(key, name or _free(path, names.values()))
-    results = []
+    shared = set.intersection(*(set(flat(record["config"])) for record in records))
+    results: list[Results] = []
     for key, (_, path), record in zip(keys, chosen, records, strict=True):
         seed = str(record["config"].get("seed", "none"))
         if any(result.name == names[key] and result.seed == seed for result in results):
@@ -58,10 +59,16 @@ def group_runs(arguments: Sequence[str], *, evaluations: Sequence[Path] = (), go
             )
         kind = str(record["kind"])
         read = read_results(
-            names[key], seed, {kind: path}, kinds={kind: kind}, settings=flat(record["config"]), gold=gold
+            names[key], seed, {kind: path}, kinds={kind: kind}, settings=_settings(record, shared), gold=gold
         )
         results.append(_evaluated(read, path, evaluations, gold))
     return results
+
+
+def _settings(record: Mapping[str, Any], shared: set[str]) -> dict[str, Any]:
+    """Settings that all the runs have, and what was set of those that only this method has."""
+    own = changed(record)
+    return {name: value for name, value in flat(record["config"]).items() if name in shared or name in own}
 
 
 def _named(argument: str) -> tuple[str, Path]:
@@ -86,7 +93,7 @@ def _evaluated(result: Results, path: Path, evaluations: Sequence[Path], gold: s
             raise DataError(f"{path} is measured in {measured} and in {folder}", where="--evaluation", fix="give one")
         measured = folder
         values |= row_values(of_model(with_gold(rows, gold), name))
-    return replace(result, values=values)
+    return replace(result, values=values, evaluation=measured)
 
 
 def identity(record: Mapping[str, Any], depth: int = 0) -> str:
@@ -103,7 +110,7 @@ def identity(record: Mapping[str, Any], depth: int = 0) -> str:
 
 
 def differing(results: Sequence[Results]) -> dict[str, dict[str, Any]]:
-    """Setting -> group -> value, of the settings in which groups differ; seeds tell runs of a group apart, not groups."""
+    """Setting -> group -> value, of the settings in which groups differ; seeds tell apart runs, not groups."""
     first: dict[str, Results] = {}
     for result in results:
         first.setdefault(result.name, result)

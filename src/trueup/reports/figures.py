@@ -117,8 +117,10 @@ def over_root_kl(
         axis.set_title(label, loc="left", fontsize=10, color=INK)
         axis.set_xscale("function", functions=(_root, np.square))
         axis.set_xlim(0, 1.1 * max((x for _, several in parts for series in several for x in series.x), default=1))
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=8, frameon=False, loc="outside lower center", ncols=3, labelcolor=INK)
+    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), fontsize=8, frameon=False, loc="outside lower center", ncols=3, labelcolor=INK
+    )
     axes[-1].set_xlabel("KL to the reference, nats per sequence (square-root axis)", fontsize=9, color=INK)
     return Figure(name, title, caption, _svg(figure))
 
