@@ -37,9 +37,9 @@ def compare_sections(
             "Cost and steadiness",
             (
                 "Time is that of the steps of a run, or of all stages of a variant, shared ones too; the mean over "
-                "seeds. Spread is the standard deviation of quality between seeds. Spikes are steps with a gradient norm "
-                "above 4 medians of the 50 before. Cost is time for one point (0.01) gained over the baseline, with "
-                "what the gain's interval allows; a dash where no gain was shown.",
+                "seeds. Spread is the standard deviation of quality between seeds. Spikes are steps with a gradient "
+                "norm above 4 medians of the 50 before. Cost is time for one point (0.01) gained over the baseline, "
+                "with what the gain's interval allows; a dash where no gain was shown.",
             ),
             steadiness_table(results, comparison),
         )

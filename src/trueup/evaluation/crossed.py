@@ -1,13 +1,14 @@
 """Means over training seeds and prompts that are crossed: every seed answers the same prompts.
 
 Resampling seeds and then prompts takes the prompts of one seed for other prompts than those of the next, and of three
-seeds it draws a third too little spread. Here the two variances are added, each with its own degrees of freedom:
+seeds it draws a third too little spread: where seeds differ, its 95 % cover 73 % (``tests/evaluation/test_crossed``).
+Here the variance of the mean is that of the two-way model with random seeds and prompts (Searle et al. 1992, ch. 4):
 
-    m_sp = mean_s + ...,   V = V_s + V_p - V_sp   (two-way clusters: Cameron, Gelbach and Miller 2011)
-    V_s = var_s(m_s.) / S,  V_p = var_p(m_.p) / P,  V_sp = sum (m_sp - m)^2 / (S P (S P - 1))
+    m_sp = m + a_s + b_p + e_sp                V = V_s + V_p - V_e
+    V_s = var_s(m_s.) / S   V_p = var_p(m_.p) / P   V_e = sum (m_sp - m_s. - m_.p + m)^2 / ((S-1) (P-1) S P)
 
 V is at least the greater of V_s and V_p. The interval is Student's with Satterthwaite's degrees of freedom,
-(V_s + V_p)^2 / (V_s^2 / (S - 1) + V_p^2 / (P - 1)).
+V^2 / (V_s^2 / (S-1) + V_p^2 / (P-1) + V_e^2 / ((S-1) (P-1))).
 
 Shapes: S seeds, P prompts, N rows.
 """
@@ -62,15 +63,17 @@ def crossed_mean(means_SP: npt.ArrayLike, *, level: float = LEVEL) -> Interval:
         raise ShapeError(f"values of shape {array_SP.shape}", expected="[seeds, prompts], at least one of each")
     seeds, prompts = array_SP.shape
     mean = float(array_SP.mean())
-    parts = [(_variance(array_SP.mean(1)), seeds - 1), (_variance(array_SP.mean(0)), prompts - 1)]
-    parts = [(variance, freedom) for variance, freedom in parts if freedom > 0]
-    total = sum(variance for variance, _ in parts)
-    if total <= 1e-24 * max(1.0, mean * mean):
+    centred_SP = array_SP - array_SP.mean(1, keepdims=True) - array_SP.mean(0) + mean
+    # Of the means of seeds, of the means of prompts, and of what neither explains; with one of either, only the other.
+    by_seed, by_prompt = _variance(array_SP.mean(1)), _variance(array_SP.mean(0))
+    freedoms = (seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1))
+    rest = float((centred_SP**2).sum()) / freedoms[2] / array_SP.size if freedoms[2] else 0.0
+    if by_seed + by_prompt <= 1e-24 * max(1.0, mean * mean):
         nothing = "one value" if array_SP.size == 1 else "all values are alike"
         return Interval(mean, float("nan"), float("nan"), seeds, level, f"none: {nothing}")
-    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    both = _variance(array_SP.ravel()) if len(parts) == 2 else 0.0
-    variance = max(total - both, *(variance for variance, _ in parts))
+    variance = max(by_seed + by_prompt - rest, by_seed, by_prompt)
+    parts = zip((by_seed, by_prompt, rest), freedoms, strict=True)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts if degrees)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
     over = f"{seeds} seeds and {prompts} prompts" if seeds > 1 else f"{prompts} prompts of one seed"
     return Interval(mean, mean - half, mean + half, seeds, level, f"student t over {over}")
