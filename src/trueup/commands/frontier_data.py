@@ -79,6 +79,9 @@ def gather(arguments: Sequence[str], sweep: Folder | None, evaluations: Sequence
         gained = gain(rows, model) if model in models(rows) else None
         gains.setdefault(result.name, []).extend([gained] if gained else [])
         best = best or best_of(rows)
+        start = reference_of(rows)
+        if start is not None and start not in {point.name for point in ends}:
+            ends.insert(0, _of_rows(start, of_model(rows, start)))
     for folder in alone:
         rows = with_gold(read_rows(folder / "eval.jsonl"), gold)
         ends += row_points(rows, str(folder / "eval.jsonl"))
@@ -181,32 +184,33 @@ def reference_of(rows: Sequence[Row]) -> str | None:
 
 
 def row_points(rows: Sequence[Row], where: str) -> list[Point]:
-    """Every model of an evaluation, as a point; without the reference, which is where they start.
+    """Every model of an evaluation, as a point.
 
     Raises:
         UsageError: KL or reward was not measured.
     """
     points = []
-    start = reference_of(rows)
     for name in models(rows):
         own = of_model(rows, name)
-        measured = {field: column(own, field) for field in ("kl", "reward", "gold")}
-        if not len(measured["kl"][0]) or not len(measured["reward"][0]):
+        if not len(column(own, "kl")[0]) or not len(column(own, "reward")[0]):
             raise UsageError(
                 f"of {name} neither KL nor reward, or only one, was measured",
                 where=where,
                 expected="rows with reward and kl",
                 fix="trueup evaluate with --reward, at temperature 1",
             )
-        if name == start:
-            continue
-        means = {
-            field: _bounds(crossed_mean(cells(values, [0] * len(values), prompts)))
-            for field, (values, prompts) in measured.items()
-            if len(values)
-        }
-        points.append(Point(name, means["kl"][0], means["reward"], means.get("gold")))
+        points.append(_of_rows(name, own))
     return points
+
+
+def _of_rows(name: str, own: Sequence[Row]) -> Point:
+    measured = {field: column(own, field) for field in ("kl", "reward", "gold")}
+    means = {
+        field: _bounds(crossed_mean(cells(values, [0] * len(values), prompts)))
+        for field, (values, prompts) in measured.items()
+        if len(values)
+    }
+    return Point(name, means["kl"][0], means["reward"], means.get("gold"))
 
 
 def gain(rows: Sequence[Row], model: str) -> tuple[float, float] | None:

@@ -150,13 +150,14 @@ def _turn(path: Path, turn: TurningInterval | None) -> Iterator[str]:
         return
     kl = float(path.kl_SK.mean(0)[turn.point.index])
     bounds = (
-        f"95 % interval {turn.at.low:.0f} to {turn.at.high:.0f}"
+        f"95 % interval step {turn.at.low:.0f} to {turn.at.high:.0f}"
         if turn.at.known
         else turn.at.method.removeprefix("none: ")
     )
+    start = "from the first answers on" if turn.point.index == 0 else f"from step {turn.at.estimate:.0f} on"
     yield (
-        f"{path.name}: over-optimisation from step {turn.at.estimate:.0f} on ({bounds}), at {kl:.2f} nats: the reward "
-        f"rises while gold falls, by {turn.point.gold_lost or 0.0:.3f} until the end."
+        f"{path.name}: over-optimisation {start} ({bounds}), at {kl:.2f} nats: the reward rises while gold falls, "
+        f"by {turn.point.gold_lost or 0.0:.3f} until the end."
     )
 
 
@@ -190,7 +191,9 @@ def _series(tradeoff: Tradeoff, field: str) -> list[Series]:
     return drawn
 
 
-def _line(name: str, points: Sequence[Point], field: str) -> Series:
+def _line(name: str, unordered: Sequence[Point], field: str) -> Series:
+    """By KL, not by step: where KL comes back, the picture is of what was had for it."""
+    points = sorted(unordered, key=lambda point: point.kl)
     bands = [getattr(point, field) for point in points]
     x = tuple(point.kl for point in points)
     middle, low, high = (tuple(float(band[i]) for band in bands) for i in range(3))

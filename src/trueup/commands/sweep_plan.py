@@ -136,10 +136,12 @@ def plan_sweep(block: Mapping[str, Any], out: Path, done: Mapping[str, Path], *,
 def choices(block: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     """The settings of each variant, seeds among them, in the order of the file."""
     grid, listed = block.get("grid", {}), block.get("list", [{}])
-    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        wrong = next((key for key, v in grid.items() if not isinstance(v, list) or not v), "") if grid else ""
-        place = f"{where}: sweep.grid{'.' if wrong else ''}{wrong}"
-        raise ConfigError(f"found {grid.get(wrong) if wrong else grid!r}", where=place, expected="a list of values")
+    if not isinstance(grid, dict):
+        raise ConfigError(f"found {grid!r:.100}", where=f"{where}: sweep.grid", expected="{setting: [value, ...]}")
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            place = f"{where}: sweep.grid.{key}"
+            raise ConfigError(f"found {values!r:.100}", where=place, expected="a list of values")
     if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
         raise ConfigError(f"found {listed!r:.100}", where=f"{where}: sweep.list", expected="a list of {setting: value}")
     if not grid and "list" not in block:

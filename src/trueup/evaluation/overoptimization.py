@@ -184,6 +184,7 @@ def turning_point(proxy: npt.ArrayLike, gold: npt.ArrayLike, at: npt.ArrayLike |
 class TurningInterval:
     """The turning point of mean curves, and where it lies when seeds and prompts are drawn again.
 
+    The bounds are the points before and after those of the percentiles: between two points nobody looked.
     ``share`` is how often a resample has such a point at all; ``at`` has no bounds where that is below 95 %.
     """
 
@@ -218,17 +219,20 @@ def turning_interval(
         raise ShapeError(f"proxy {proxy.shape}, gold {gold.shape}", expected="the same shape [seeds, points, prompts]")
     point = turning_point(proxy.mean((0, 2)), gold.mean((0, 2)), at)
     rng = np.random.default_rng(derive(seed, "turning point"))
-    places = []
+    at_K, places = np.asarray(at, dtype=np.float64), list[int]()
     for _ in range(resamples):
         rows = rng.integers(0, proxy.shape[0], proxy.shape[0])
         columns = rng.integers(0, proxy.shape[2], proxy.shape[2])
         drawn_proxy, drawn_gold = (array[rows][:, :, columns].mean((0, 2)) for array in (proxy, gold))
-        if (place := turning_point(drawn_proxy, drawn_gold, at).at) is not None:
+        if (place := turning_point(drawn_proxy, drawn_gold, at_K).index) is not None:
             places.append(place)
     share = len(places) / resamples
     if point.at is None:
         return TurningInterval(point, None, share)
-    low, high = np.quantile(places, [0.025, 0.975]) if share >= 0.95 else (float("nan"), float("nan"))
+    low = high = float("nan")
+    if share >= 0.95:
+        first, last = np.quantile(places, [0.025, 0.975], method="nearest")
+        low, high = at_K[max(0, int(first) - 1)], at_K[min(len(at_K) - 1, int(last) + 1)]
     method = f"percentile bootstrap over {proxy.shape[0]} seeds and {proxy.shape[2]} prompts"
     if share < 0.95:
         method = f"none: {share:.0%} of the resamples have such a point"

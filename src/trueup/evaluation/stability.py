@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from trueup.errors import ShapeError
-from trueup.evaluation.intervals import Interval
+from trueup.evaluation.intervals import Floats, Interval
 
 TAIL = 0.3
 """Share of a run's steps that is its end; of its first steps, its beginning."""
@@ -46,24 +45,32 @@ def series_mean(values: Sequence[float], *, level: float = 0.95) -> Interval:
 def rise(values: Sequence[float], *, level: float = 0.95) -> Interval | None:
     """Mean of the last part of a series minus that of its first; None where each has fewer than 3 steps.
 
-    Welch's interval, each error widened as in ``series_mean``.
+    Welch's interval, each error widened as in ``series_mean``; a straight line through each part is taken out first,
+    because where a series goes is not its noise.
     """
     count = max(1, round(TAIL * len(values)))
     if count < 3:
         return None
     first, last = (np.asarray(part, dtype=np.float64) for part in (values[:count], values[-count:]))
     difference = float(last.mean() - first.mean())
-    errors = [_error(part) or 0.0 for part in (first, last)]
+    errors = [_error(_without_line(part), lost=2) or 0.0 for part in (first, last)]
     total = sum(error**2 for error in errors)
     if total == 0:
         return Interval(difference, float("nan"), float("nan"), 2 * count, level, "none: all values are alike")
-    freedom = total**2 / sum(error**4 / (count - 1) for error in errors)
+    freedom = total**2 / sum(error**4 / (count - 2) for error in errors)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(total)
     return Interval(difference, difference - half, difference + half, 2 * count, level, "welch, lag-1 corrected")
 
 
-def _error(array_N: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-    """Standard error of the mean of a series; None of fewer than 3 values."""
+def _without_line(array_N: Floats) -> Floats:
+    at_N = np.arange(len(array_N), dtype=np.float64)
+    slope, intercept = np.polyfit(at_N, array_N, 1)
+    rest: Floats = array_N - slope * at_N - intercept
+    return rest
+
+
+def _error(array_N: Floats, lost: int = 1) -> float | None:
+    """Standard error of the mean of a series with ``lost`` degrees of freedom taken; None of fewer than 3 values."""
     if len(array_N) < 3:
         return None
     centred = array_N - array_N.mean()
@@ -71,7 +78,7 @@ def _error(array_N: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
     if total <= 1e-24 * max(1.0, float(array_N @ array_N)):
         return 0.0
     follow = min(0.95, max(0.0, float(centred[1:] @ centred[:-1]) / total))
-    return math.sqrt(total / (len(array_N) - 1) / len(array_N) * (1 + follow) / (1 - follow))
+    return math.sqrt(total / (len(array_N) - lost) / len(array_N) * (1 + follow) / (1 - follow))
 
 
 def spikes(norms: Sequence[float]) -> list[int]:
