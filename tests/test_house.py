@@ -50,8 +50,8 @@ WITHIN = {
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app curate data demo doctor evaluate export feedback options plan quickstart report restart resume run sample "
-    "serve trace training version"
+    "app compare curate data demo doctor evaluate export feedback frontier options plan quickstart report restart "
+    "resume run sample serve sweep trace training version"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -205,6 +205,7 @@ LONG_FUNCTIONS = {
     "reports/build.py:build_report": "one page, part by part",
 }
 MANY_PARAMETERS = {
+    "commands/compare.py": "an option of a command is a parameter",
     "commands/curate.py": "an option of a command is a parameter",
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",

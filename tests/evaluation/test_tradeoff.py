@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trueup.errors import ShapeError
 from trueup.evaluation.overoptimization import bon_form, rl_form, turning_interval
-from trueup.evaluation.tradeoff import Path, Point, best_of_n_curve, fit_points, front, path_gains
+from trueup.evaluation.tradeoff import Path, Point, at_equal_kl, best_of_n_curve, fit_points, front, path_gains
 
 
 def point(kl, quality, name="x"):
@@ -127,3 +127,17 @@ def test_best_of_n_needs_as_many_answers_of_each():
     assert best_of_n_curve([]) == []
     with pytest.raises(ShapeError, match="1 to 2 answers"):
         best_of_n_curve(rows([[1.0, 2.0], [1.0]], [[1.0, 2.0], [1.0]]))
+
+
+def test_paths_are_compared_where_they_spent_the_same():
+    one = path([0.1, 0.3, 0.2, 0.5], [0] * 4, [0.5, 1.0, 1.5, 2.0], noise=0.0)
+    other = Path("y", one.steps, one.kl_SK + 0.5, one.proxy_SKP, one.gold_SKP + 0.1)
+    levels, qualities, heights = at_equal_kl([one, other])
+    assert levels == [0.5, 1.0, 2.0]
+    assert qualities["x"] == pytest.approx([0.1, 0.3, 0.5])
+    assert qualities["y"][0] is None  # it was never so near
+    assert qualities["y"][1:] == pytest.approx([0.2, 0.5])
+    # Over [1, 2]: x goes from 0.3 to 0.5 in a line; y from 0.2 over (1.5, 0.4) to 0.5.
+    assert heights["x"] == pytest.approx(0.4)
+    assert heights["y"] == pytest.approx((0.3 + 0.45) / 2)
+    assert at_equal_kl([]) == ([], {}, {})

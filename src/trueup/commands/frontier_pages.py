@@ -12,7 +12,7 @@ import numpy as np
 from trueup.commands.frontier_data import Tradeoff
 from trueup.evaluation.frontier import reward_vs_root_kl
 from trueup.evaluation.overoptimization import MIN_SEGMENT, Form, GaoFit, TurningInterval, turning_interval
-from trueup.evaluation.tradeoff import Path, Point, fit_points, front, path_gains
+from trueup.evaluation.tradeoff import Path, Point, at_equal_kl, fit_points, front, path_gains
 from trueup.reports.figures import Figure, Series, over_root_kl
 from trueup.reports.page import Section, Table, Written, number, write_page
 
@@ -47,6 +47,8 @@ def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
     figure = frontier_figure(tradeoff, turns)
     table = points_table([*(path.points()[-1] for path in tradeoff.paths), *tradeoff.ends], best_front)
     sections = [Section("Quality and reward over KL", EXPLAINED, None, figure), Section("Where they end", (), table)]
+    if len(tradeoff.paths) > 1:
+        sections.append(Section("At equal KL", (EQUAL,), equal_table(tradeoff)))
     if tradeoff.best:
         sections.append(
             Section("Best of n", ("The reference's own answers, the best of n by the reward.",), _best(tradeoff))
@@ -65,6 +67,10 @@ def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
     return Page(write_page(out, "Reward over KL", verdict, sections, data), table, verdict)
 
 
+EQUAL = (
+    "The best that was had for no more KL, along training, between points in a line. A dash is where nothing was "
+    "measured, or where more KL bought nothing. The mean height is over the range of KL that all have."
+)
 LAWS = (
     "d = sqrt(KL), gain of gold over the reference (or over a run's first answers). Training: d (alpha - beta ln d); "
     "best-of-n: d (alpha - beta d). 95 % intervals resample points, which are not independent along a run."
@@ -214,6 +220,13 @@ def points_table(points: Sequence[Point], best_front: Sequence[Point]) -> Table:
         for point in points
     )
     return Table(("variant", "measured", "KL", "gold", "from - to", "reward", "from - to ", "on the front"), rows)
+
+
+def equal_table(tradeoff: Tradeoff) -> Table:
+    """One line a path: its quality at levels of KL, and its mean height over the range that all have."""
+    levels, qualities, heights = at_equal_kl(tradeoff.paths)
+    rows = tuple((name, *map(number, values), number(heights[name])) for name, values in qualities.items())
+    return Table(("variant", *(f"{level:g} nats" for level in levels), "mean height"), rows)
 
 
 def _cell(bounds: tuple[float, float, float] | None) -> tuple[str, str]:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trueup.config import describe
+from trueup.commands.stage_kinds import KINDS
+from trueup.config import Settings, describe
 from trueup.metrics import METRICS
 from trueup.recipes.presets import PRESETS
 from trueup.recipes.table import RECIPES
@@ -28,14 +29,18 @@ def settings_page() -> str:
     """Every setting of every method with type, default and meaning."""
     parts = [HEADER, "# Settings\n\nDefaults < preset < YAML file < flags and `--set`. Unknown names are errors.\n"]
     for kind, recipe in RECIPES.items():
-        parts.append(
-            f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n"
-        )
-        parts += [
-            f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n"
-            for name, shape, default, text in describe(recipe.settings())
-        ]
+        parts += [f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n", *_settings(recipe.settings())]
+    for kind, stage in KINDS.items():
+        parts += [f"\n## Stage {kind}\n\n`kind: {kind}` in a chain.\n", *_settings(stage.settings)]
     return "".join(parts)
+
+
+def _settings(kind: type[Settings]) -> list[str]:
+    rows = [
+        f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n"
+        for name, shape, default, text in describe(kind)
+    ]
+    return ["\n| setting | type | default | meaning |\n|---|---|---|---|\n", *rows]
 
 
 def metrics_page() -> str:

@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from trueup.errors import ShapeError
 from trueup.evaluation.bestofn import best_of_n, kl_bound
-from trueup.evaluation.frontier import pareto
+from trueup.evaluation.frontier import area, at_kl, pareto
 from trueup.evaluation.intervals import Floats, Interval
 from trueup.evaluation.overoptimization import Form, GaoFit, fit_gao
 from trueup.evaluation.rows import Row, by_prompt, column
 
+LEVELS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+"""KL in nats at which paths are compared."""
 FEWEST_POINTS = 4
 """Of a fit."""
 NEAR_START = 0.5
@@ -86,6 +88,21 @@ def front(points: Sequence[Point]) -> list[Point]:
     envelope = pareto([point.kl for point in points], [point.quality for point in points])
     kept = set(zip(envelope.kl, envelope.quality, strict=True))
     return sorted((point for point in points if (point.kl, point.quality) in kept), key=lambda point: point.kl)
+
+
+def at_equal_kl(paths: Sequence[Path]) -> tuple[list[float], dict[str, list[float | None]], dict[str, float | None]]:
+    """Paths compared where they spent the same: levels of KL, the quality of each at them (None outside its range), and
+    its mean height over the range that all have (None where there is none). Envelopes are taken, so that KL which
+    comes back does not count twice."""
+    envelopes = {path.name: pareto([p.kl for p in path.points()], [p.quality for p in path.points()]) for path in paths}
+    levels = [level for level in LEVELS if any(at_kl(line, level) is not None for line in envelopes.values())]
+    heights: dict[str, float | None] = dict.fromkeys(envelopes)
+    if envelopes:
+        low = max(line.kl[0] for line in envelopes.values())
+        high = min(line.kl[-1] for line in envelopes.values())
+        if low < high:
+            heights = {name: area(line, low, high) for name, line in envelopes.items()}
+    return levels, {name: [at_kl(line, level) for level in levels] for name, line in envelopes.items()}, heights
 
 
 def fit_points(kl: npt.ArrayLike, gain: npt.ArrayLike, form: Form) -> GaoFit | None:
