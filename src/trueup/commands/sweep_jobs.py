@@ -126,7 +126,7 @@ class _Children:
         with self._lock:
             self._processes.add(process)
             if self._stopped:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
         try:
             yield
         finally:
@@ -138,7 +138,7 @@ class _Children:
         with self._lock:
             self._stopped = True
             for process in self._processes:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
 
 
 def _run(job: Job, at_once: int, fresh: bool, logs: Path, children: _Children) -> Ending:
@@ -197,5 +197,7 @@ def child() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGINT)
+    # The descriptor itself: a thread that waits inside sys.stdin holds a lock that the interpreter needs to end.
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # not SIGINT: jobs in the background ignore it
