@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.conftest import TEXTS
-from tests.test_commands import trueup
 from trueup.commands import sweep_jobs
+from trueup.commands.app import app
 from trueup.commands.pipeline import read_recipe
 from trueup.commands.sweep_jobs import BLOCKED, DONE, FAILED, SKIPPED, Ending, run_jobs
 from trueup.commands.sweep_plan import choices, plan_sweep, read_sweep
@@ -202,8 +203,8 @@ def test_a_real_sweep_with_a_variant_that_fails(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     listed = [{"sft.optim.learning_rate": 0.01}, {"sft.data": "absent.jsonl"}]
     recipe.write_text(yaml.safe_dump({"out": str(tmp_path / "out"), "stages": [sft], "sweep": {"list": listed}}))
-    first = trueup("sweep", recipe, "--jobs", "2", check=False)
-    assert first.returncode == 1
+    first = CliRunner().invoke(app, ["sweep", str(recipe), "--jobs", "2"])
+    assert first.exit_code == 1
     assert "absent.jsonl" in first.stdout
     assert "1 stage(s) failed" in first.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "sweep.jsonl").read_text().splitlines()]

@@ -123,7 +123,10 @@ def _sweep(stage: Stage, done: Mapping[str, Path], folder: Path, *, fresh: bool,
     from trueup.commands.sweep_run import run_sweep
 
     plan = plan_sweep(stage.settings, folder, done, where=f"stage {stage.name}")
-    run_sweep(plan, fresh=fresh, tell=tell).require_whole()
+    sweep = run_sweep(plan, fresh=fresh, tell=tell)
+    for line in sweep.comparison.conclusion if sweep.comparison else ():
+        tell(line)
+    sweep.require_whole()
 
 
 def run_stage(

@@ -58,7 +58,7 @@ def run_sweep(
         plan: What ``plan_sweep`` made.
         jobs: Stages that run at once.
         fresh: Move runs whose inputs changed aside.
-        tell: Gets a line for every stage, the table and the conclusion.
+        tell: Gets a line for every stage.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     tell(f"{len(plan.variants)} variants, {len(plan.jobs)} stages to run or to skip")

@@ -116,7 +116,8 @@ def over_root_kl(
             axis.axvline(mark, color=INK, linewidth=1, linestyle=":")
         axis.set_title(label, loc="left", fontsize=10, color=INK)
         axis.set_xscale("function", functions=(_root, np.square))
-        axis.set_xlim(0, 1.1 * max((x for _, several in parts for series in several for x in series.x), default=1))
+        # Sampled KL may be 0 or below near the start; the axis needs a length all the same.
+        axis.set_xlim(0, 1.1 * max([1e-3, *(x for _, several in parts for series in several for x in series.x)]))
     handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(), handles.keys(), fontsize=8, frameon=False, loc="outside lower center", ncols=3, labelcolor=INK
