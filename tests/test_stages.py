@@ -151,6 +151,7 @@ def test_a_damaged_record_is_named(tmp_path, judged, text):
     (done["import"] / "stage.json").write_text(text)
     with pytest.raises(RunError, match=r"stage\.json is damaged"):
         run(tmp_path, road(judged))
+    assert "import.old-1" in " ".join(run(tmp_path, road(judged), fresh=True)[1])
 
 
 def test_every_setting_of_a_stage_is_documented():

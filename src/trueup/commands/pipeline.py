@@ -24,7 +24,7 @@ from typing import Any
 from trueup.commands import stage_kinds
 from trueup.config import Settings, build
 from trueup.config.text import Located, read_yaml
-from trueup.errors import ConfigError, TrueupError, nearest
+from trueup.errors import ConfigError, RunError, TrueupError, nearest
 from trueup.ledger import move_aside, outcome, read_run
 from trueup.recipes.registry import execute, identify, preset_layer
 from trueup.recipes.table import RECIPES, recipe_of
@@ -140,8 +140,12 @@ def run_stage(
 ) -> bool:
     """Run one stage, or go on with it; False where it is done and unchanged."""
     config = resolve_stage(stage, refer)
-    if _unchanged(stage.kind, config, folder):
-        return False
+    try:
+        if _unchanged(stage.kind, config, folder):
+            return False
+    except RunError:
+        if not fresh:  # a damaged record: nobody can tell, and with --fresh nobody needs to
+            raise
     if stage.kind in stage_kinds.KINDS:
         stage_kinds.run(stage.kind, config, folder, tell)
         return True

@@ -22,6 +22,7 @@ from trueup.ledger import move_aside, one_writer, read_run, write_json
 
 Tell = Callable[[str], None]
 RECORD = "stage.json"
+FRESH = "start the stage anew with --fresh, which moves this directory aside"
 
 
 class Evaluate(Settings):
@@ -140,8 +141,8 @@ def _record(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, RecursionError) as error:
-        raise RunError(f"{RECORD} is damaged: {error}", where=str(file), fix=f"remove {folder}") from error
-    raise RunError(f"{RECORD} is damaged", where=str(file), fix=f"remove {folder}")
+        raise RunError(f"{RECORD} is damaged: {error}", where=str(file), fix=FRESH) from error
+    raise RunError(f"{RECORD} is damaged", where=str(file), fix=FRESH)
 
 
 def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
