@@ -103,7 +103,7 @@ def done(material, tmp_path_factory):
     # Its scores would differ between the processes; only the first one may call it.
     python = {"reward": "tests.rewards.scorers:by_process"}
     configs["ppo python"] = configs["ppo python"].model_copy(update=python)
-    configs["ppo parts"] = config_of("ppo", material | {"judge": parts(material)})
+    configs["ppo parts"] = config_of("ppo", material | {"judge": parts(material)}, batch__size=12)
     jobs = [(JOBS[name][0], config, folder / name) for name, config in configs.items()]
     launch(folder, [*jobs, ("generate", material["policy"], folder / "drawn")])
     return folder, configs
