@@ -1,4 +1,4 @@
-"""What an answer looks like beside what it says: marks of markup, sentences, openings; and answers with a part removed."""
+"""What an answer looks like beside what it says: markup, sentences, openings; and answers with a part removed."""
 
 from __future__ import annotations
 

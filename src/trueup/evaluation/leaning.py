@@ -164,7 +164,7 @@ def leaning(
         pairs=len(pairs),
         ties=float((margin_P == 0).mean()),
         skill=reward_skill(outcomes(margin_P), keys, baselines=cross_fitted(pairs, keys), seed=seed),
-        canary=canary(chosen_P, rejected_P),
+        canary=canary(chosen_P.tolist(), rejected_P.tolist()),
         correlations=dict(_correlations(pairs, margin_P, keys, seed)),
         removals=tuple(
             removal
@@ -270,9 +270,13 @@ class _Bench:
         removals = []
         for word in _telling(self.texts, margin_P, first)[:count]:
             places = [place for place, text in self.texts.items() if place[0] in set(second) and word in _words(text)]
-            removal = self.without(word, places[:each], lambda text, draw, word=word: without_word(text, word))
+            removal = self.without(word, places[:each], _taking_out(word))
             removals += [removal] if removal is not None else []
         return sorted(removals, key=lambda removal: -abs(removal.change.estimate))
+
+
+def _taking_out(word: str) -> Callable[[str, random.Random], str]:
+    return lambda text, draw: without_word(text, word)
 
 
 def _telling(texts: Mapping[Place, str], margin_P: Floats, which: Sequence[int]) -> list[str]:
@@ -335,14 +339,16 @@ def calibrate(margin_P: Floats, scale: float | None = None, bins: int = 5) -> Ca
 
 
 def _best_scale(margin_P: Floats) -> float | None:
-    """argmin over s of the mean of log(1 + exp(-s * margin)); None where it lies at neither a finite nor a positive s."""
+    """argmin over s of the mean of log(1 + exp(-s * margin)); None where it is no finite s above 0."""
+    if margin_P.min() >= 0 or margin_P.mean() <= 0:  # the loss falls without end, or rises from 0 on
+        return None
     unit = float(np.abs(margin_P).mean())
 
     def loss(log_scale: float) -> float:
         return float(np.logaddexp(0.0, -np.exp(log_scale) * margin_P / unit).mean())
 
-    fitted = minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(fitted.x)) / unit if abs(fitted.x) < 7.9 else None
+    fitted = minimize_scalar(loss, bounds=(-12.0, 12.0), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(fitted.x)) / unit
 
 
 # Words ---------------------------------------------------------------------------------------------------------------
