@@ -1,4 +1,4 @@
-"""What a reward leans on: planted leanings are found, what is not there is not, and the figures are those of plain formulas."""
+"""What a reward leans on: planted leanings are found, others are not, and the figures are those of plain formulas."""
 
 import json
 import random

@@ -13,6 +13,7 @@ from trueup.ledger import Run, metric_rows, read_lines, read_run
 from trueup.metrics import metric_of
 from trueup.recipes import rollouts
 from trueup.recipes.registry import execute, identify, resolve
+from trueup.reports.build import report_run
 from trueup.types import Message
 
 SCORERS = "tests.rewards.scorers"
@@ -148,8 +149,9 @@ def test_reward_given_twice_is_both_of_them(material, tmp_path):
     assert shown.exit_code == 0, shown.output
     rewards = json.loads(shown.output)["reward"]
     assert [(part["kind"], part["source"], part["weight"]) for part in rewards] == [
-        ("source", material["judge"], 1.0), ("source", f"{SCORERS}:brevity", 1.0)
-    ]  # fmt: skip
+        ("source", material["judge"], 1.0),
+        ("source", f"{SCORERS}:brevity", 1.0),
+    ]
     assert json.loads(CliRunner().invoke(app, [*line, *both[:2]]).output)["reward"] == material["judge"]
 
 
@@ -181,3 +183,26 @@ def test_stages_are_named_in_parts_and_patterns_stay_texts(tmp_path):
     assert parts[3].rules[0].pattern == "@helpful"
     with pytest.raises(ConfigError, match=re.escape("@nowhere is not an earlier stage")):
         resolve_stage(Stage("ppo", "ppo", {"reward": ["@nowhere"]}), done)
+
+
+def test_the_report_has_a_table_and_a_curve_of_the_parts(material, tmp_path):
+    listed = [*parts_of(material), {"source": f"{SCORERS}:nan_for_odd", "on_error": "drop", "weight": 0}]
+    out = execute("ppo", ppo(material, listed, steps=3, batch__size=12), tmp_path / "r", quiet=True)
+    report = report_run(out)
+    rows, logged = report.data["parts"]["r"], metric_rows(out)
+    assert [(row["name"], row["kind"], row["weight"]) for row in rows] == [
+        ("judge", "source", 0.7),
+        ("length", "length", 0.3),
+        ("diversity", "diversity", 0.5),
+        ("nan_for_odd", "source", 0),
+    ]
+    assert rows[1]["first"] == logged[0]["reward/length"]
+    assert rows[1]["weighted"] == logged[-1]["reward/length/weighted"]
+    assert rows[3]["dropped"] == sum(row["dropped"] for row in logged) > 0
+    for page in (report.html.read_text(), report.markdown.read_text()):
+        assert "The reward of r, part by part" in page
+        assert "diversity" in page
+    assert (out / "figures" / "parts-r.svg").exists()
+    plain = report_run(execute("ppo", config_of("ppo", material, steps=1), tmp_path / "plain", quiet=True))
+    assert plain.data["parts"] == {}
+    assert "part by part" not in plain.html.read_text()
