@@ -26,6 +26,7 @@ from trueup.commands.report import report
 from trueup.commands.resume import resume
 from trueup.commands.run import run
 from trueup.commands.sample import sample
+from trueup.commands.score import score
 from trueup.commands.serve import serve
 from trueup.commands.sweep import sweep
 from trueup.commands.trace import trace
@@ -51,6 +52,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     sweep,
     quickstart,
     sample,
+    score,
     evaluate,
     trace,
     report,

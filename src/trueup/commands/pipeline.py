@@ -201,13 +201,16 @@ def result_of(folder: Path) -> Path:
     return stage_kinds.result(folder) or outcome(folder)
 
 
-def references(value: Any) -> set[str]:
+def references(settings: Mapping[str, Any]) -> set[str]:
     """The names of the stages that settings refer to."""
-    if isinstance(value, Mapping):
-        return set().union(*(references(item) for item in value.values()), set())
-    if isinstance(value, list):
-        return set().union(*(references(item) for item in value), set())
-    return {value[1:].partition("/")[0]} if isinstance(value, str) and value.startswith("@") else set()
+    names: set[str] = set()
+
+    def refer(name: str) -> str:
+        names.add(name)
+        return name
+
+    _resolve(dict(settings), refer)
+    return names
 
 
 def _resolve(value: Any, refer: Refer) -> Any:
@@ -215,11 +218,20 @@ def _resolve(value: Any, refer: Refer) -> Any:
         places = value.places if isinstance(value, Located) else {}
         return Located({k: _resolve(v, refer) for k, v in value.items()}, places)
     if isinstance(value, list):
-        return [_resolve(item, refer) for item in value]
+        return [_resolve_part(item, refer) if isinstance(item, dict) else _resolve(item, refer) for item in value]
     if isinstance(value, str) and value.startswith("@"):
         name, slash, rest = value[1:].partition("/")
         return f"{refer(name)}{slash}{rest}"
     return value
+
+
+def _resolve_part(part: dict[str, Any], refer: Refer) -> Located:
+    """A part of a reward: its source or members may be stages; its patterns and phrases are texts."""
+    places = part.places if isinstance(part, Located) else {}
+    staged = {key: _resolve(part[key], refer) for key in ("source",) if key in part}
+    if isinstance(part.get("members"), list):
+        staged["members"] = [_resolve(member, refer) for member in part["members"]]
+    return Located(part | staged, places)
 
 
 def _cannot_be_resumed(folder: Path, kind: str, config: Settings) -> bool:

@@ -7,16 +7,22 @@ A test regenerates them and compares, so the pages cannot drift from the program
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from trueup.commands.stage_kinds import KINDS
-from trueup.config import Settings, describe
-from trueup.metrics import METRICS
+from trueup.config import describe
+from trueup.config.errors import blocks_in
+from trueup.metrics import METRICS, PATTERNS
 from trueup.recipes.presets import PRESETS
 from trueup.recipes.table import RECIPES
+from trueup.rewards.mixture import PartList
+from trueup.rewards.part import Part
 
+HEAD = "| setting | type | default | meaning |\n|---|---|---|---|\n"
 HEADER = "<!-- Made by `make docs` from the code; do not edit. -->\n\n"
 
 
@@ -29,25 +35,35 @@ def settings_page() -> str:
     """Every setting of every method with type, default and meaning."""
     parts = [HEADER, "# Settings\n\nDefaults < preset < YAML file < flags and `--set`. Unknown names are errors.\n"]
     for kind, recipe in RECIPES.items():
-        parts += [f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n", *_settings(recipe.settings())]
+        parts.append(f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n{HEAD}")
+        rows = [row for row in describe(recipe.settings()) if not row[0].startswith("reward[")]
+        parts += _rows(rows)
     for kind, stage in KINDS.items():
-        parts += [f"\n## Stage {kind}\n\n`kind: {kind}` in a chain.\n", *_settings(stage.settings)]
-    return "".join(parts)
+        parts.append(f"\n## Stage {kind}\n\n`kind: {kind}` in a chain.\n\n{HEAD}")
+        parts += _rows(row for row in describe(stage.settings) if not row[0].startswith("reward["))
+    return "".join([*parts, *_reward_parts()])
 
 
-def _settings(kind: type[Settings]) -> list[str]:
-    rows = [
-        f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n"
-        for name, shape, default, text in describe(kind)
-    ]
-    return ["\n| setting | type | default | meaning |\n|---|---|---|---|\n", *rows]
+def _rows(rows: Iterable[tuple[str, str, Any, str]]) -> list[str]:
+    return [f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n" for name, shape, default, text in rows]
+
+
+def _reward_parts() -> list[str]:
+    """The kinds of parts of a reward, once for all methods that have a reward; what all have in common comes first."""
+    lines = ["\n## Parts of a reward\n\nOf each kind, in the list `reward:` of an online method.\n\n", HEAD]
+    lines += _rows(describe(Part))
+    common = set(Part.model_fields)
+    for kind in blocks_in(PartList.model_fields["reward"].annotation):
+        own = [row for row in describe(kind) if row[0] not in common and row[0] != "kind"]
+        lines += [f"\n### {kind.model_fields['kind'].default}\n\n{inspect.getdoc(kind)}\n\n", HEAD, *_rows(own)]
+    return lines
 
 
 def metrics_page() -> str:
     """Every metric with meaning, estimator, unit and which way is better."""
     rows = [
         f"| `{name}` | {cell(m.meaning)} | {cell(m.estimator)} | {cell(m.unit)} | {m.better} |\n"
-        for name, m in METRICS.items()
+        for name, m in (METRICS | PATTERNS).items()
     ]
     intro = (
         "# Metrics\n\nWhat the numbers in `metrics.jsonl` mean. "

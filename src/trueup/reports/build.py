@@ -19,6 +19,7 @@ from trueup.reports.criteria import criteria, is_trial
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
 from trueup.reports.page import rendered
+from trueup.reports.parts import part_figure, reward_parts
 from trueup.reports.verdict import verdict
 
 CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
@@ -126,6 +127,7 @@ def build_report(
         "facts": known,
         "runs": {name: {k: v for k, v in run.items() if k != "settings"} for name, run in runs.items()},
         "comparison": comparison,
+        "parts": {name: parts for name, log in logs.items() if (parts := reward_parts(log))},
         "reward_model": _reward_card(logs),
         "skill": dict(skill) if skill else None,
         "overoptimization": _probe_curve(probes),
@@ -312,6 +314,7 @@ def _figures(
         if entries:
             caption = "Mean with 95 % interval over held-out prompts."
             drawn.append(figures.intervals("quality", f"quality: {comparison['score']}", caption, entries))
+    drawn += [figure for name, log in logs.items() if (figure := part_figure(name, log))]
     for name, log in logs.items():
         if log.record["kind"] not in CURVES:
             continue
