@@ -20,6 +20,7 @@ from trueup.errors import ConfigError, DataError, UsageError
 from trueup.evaluation.intervals import Interval
 from trueup.evaluation.rows import write_rows
 from trueup.ledger import Run
+from trueup.reports.criteria import probe_change
 from trueup.sandbox import World
 
 
@@ -283,3 +284,15 @@ def test_evaluations_give_points_gains_and_best_of_n(tmp_path):
     write_rows(broken, tmp_path / "test" / "eval.jsonl")
     with pytest.raises(UsageError, match="rows with reward and kl"):
         gather([str(tmp_path / "test")], None, (), None)
+
+
+def test_answers_that_could_not_be_scored_are_compared_with_nothing(tmp_path):
+    path = trained(tmp_path / "a")
+    lines = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    lines[3]["score"] = lines[-1]["score"] = None  # the fourth prompt at the first step, the last one at the last
+    (path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (one,) = gather([str(path)], None, (), None).paths
+    assert one.proxy_SKP.shape == (1, 6, 8)
+    (result,) = group_runs([str(path)])
+    assert len(result.values["score"][0]) == 9
+    assert probe_change(lines).n == 8

@@ -7,7 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -43,6 +43,7 @@ TABLES = st.integers(2, 4).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_the_interval_is_the_one_of_the_formulas(table):
     interval = crossed_mean(table)
@@ -53,6 +54,7 @@ def test_the_interval_is_the_one_of_the_formulas(table):
     assert (interval.estimate, interval.low, interval.high) == pytest.approx(derived(table), rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(TABLES, st.floats(0.1, 10), st.floats(-5, 5), st.randoms())
 def test_units_and_order_do_not_matter(table, factor, shift, random):
     interval = crossed_mean(table)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trueup.errors import ShapeError
@@ -15,6 +15,7 @@ from trueup.evaluation.stability import SPIKE, rise, series_mean, spikes, tail
 NORMS = st.lists(st.floats(0.01, 10), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(NORMS)
 def test_spikes_are_those_of_the_definition(norms):
     wanted = [
@@ -23,6 +24,7 @@ def test_spikes_are_those_of_the_definition(norms):
     assert spikes(norms) == wanted
 
 
+@settings(deadline=None)
 @given(NORMS, st.floats(0.1, 10))
 def test_spikes_do_not_depend_on_the_unit(norms, factor):
     far = [norm for norm in norms if all(abs(norm - SPIKE * other) > 1e-6 for other in norms)]

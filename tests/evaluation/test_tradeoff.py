@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trueup.errors import ShapeError
@@ -19,6 +19,7 @@ def point(kl, quality, name="x"):
     return Point(name, kl, (0.0, 0.0, 0.0), (quality, quality, quality))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_the_front_is_what_no_other_point_beats(pairs):
     points = [point(float(kl), float(quality)) for kl, quality in pairs]

@@ -128,6 +128,11 @@ def _track(folder: Folder, log: RunLog, judge: Any) -> Track | None:
         by_step: dict[int, list[dict[str, Any]]] = {}
         for line in lines:
             by_step.setdefault(int(line["step"]), []).append(line)
+        # A prompt whose answer could not be scored at some step is left out at all of them.
+        unscored = {i for own in by_step.values() for i, line in enumerate(own) if line["score"] is None}
+        by_step = {step: [line for i, line in enumerate(own) if i not in unscored] for step, own in by_step.items()}
+        if not all(by_step.values()):
+            return None
         return {
             # Probes are answered after the update of their step: the KL is that of the next step's rollouts, and after
             # the last step nobody measured it.

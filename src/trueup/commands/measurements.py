@@ -170,10 +170,12 @@ def probe_values(run: Path, gold: str | None = None) -> dict[str, tuple[tuple[fl
     """
     lines = probe_lines(run)
     last = max((int(line["step"]) for line in lines), default=None)
-    own = [line for line in lines if line["step"] == last]
-    if not own:
+    ended = [line for line in lines if line["step"] == last]
+    named = [(f"{index}: {line['prompt']}", line) for index, line in enumerate(ended)]
+    named = [(name, line) for name, line in named if line["score"] is not None]  # the reward could not score it
+    if not named:
         return {}
-    prompts = tuple(f"{index}: {line['prompt']}" for index, line in enumerate(own))
+    prompts, own = tuple(name for name, _ in named), [line for _, line in named]
     measured = {"score": (tuple(float(line["score"]) for line in own), prompts)}
     judge = gold_of(gold)
     if judge is not None:

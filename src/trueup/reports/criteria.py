@@ -151,11 +151,15 @@ def probe_change(probes: Sequence[Mapping[str, Any]]) -> Interval | None:
     steps = sorted({int(line["step"]) for line in probes if "score" in line})
     if len(steps) < 2:
         return None
-    first, last = ([float(line["score"]) for line in probes if line["step"] == step] for step in (steps[0], steps[-1]))
+    first, last = ([line["score"] for line in probes if line["step"] == step] for step in (steps[0], steps[-1]))
     if len(first) != len(last):
         return None
-    prompts = list(range(len(first)))
-    return paired_difference(last, prompts, first, prompts)
+    # An answer that the reward could not score has none, and its prompt is compared with nothing.
+    both = [(before, after) for before, after in zip(first, last, strict=True) if None not in (before, after)]
+    if not both:
+        return None
+    prompts = list(range(len(both)))
+    return paired_difference([after for _, after in both], prompts, [before for before, _ in both], prompts)
 
 
 def _kl_in_range(log: RunLog) -> Criterion:
