@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.published import DATA, rows
@@ -49,10 +47,8 @@ def test_a_no_deep_in_an_answer_is_no_refusal():
 
 
 @pytest.mark.parametrize("text", ["I " * 20_000, "I can " * 20_000, "word " * 20_000, "is not " * 20_000, "I'" * 20_000])
-def test_long_answers_take_no_time_that_grows_with_their_square(text):
-    begin = time.process_time()
-    refusal(text)
-    assert time.process_time() - begin < 10  # a backtracking pattern would take hours
+def test_long_answers_are_read_without_backtracking(text):
+    assert refusal(text) in Refusal  # a pattern that backtracks would run into the suite's timeout
 
 
 @pytest.mark.real_data
