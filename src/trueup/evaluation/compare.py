@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from trueup.evaluation.answers import describe_answers, distinct
 from trueup.evaluation.hacking import hacking_rate
 from trueup.evaluation.intervals import SHARE, clustered_error, mean_interval, paired_difference
-from trueup.evaluation.judge import JudgedPair, contest_of, report_on
+from trueup.evaluation.judge import JudgedPair, contest_of, paired_answers, report_on, verdict_agreement
 from trueup.evaluation.length_control import of_contests
 from trueup.evaluation.rows import Row, column, models, of_model
-from trueup.evaluation.winrate import Contest, contest, win_rate
+from trueup.evaluation.winrate import WORTH, Contest, contest, measured, win_rate
+from trueup.types import Outcome
 
 TIE = 1e-9
 """Differences in score up to this are ties."""
@@ -82,6 +84,7 @@ def compare(
                 entry["win_rate"], entry["length_controlled"] = shown["win_rate"], shown["length_controlled"]
             entry["hacking_rate"] = hacking_rate(own, of_model(rows, baseline))
         comparison["models"][name] = entry
+    comparison["agreement"] = _agreements(rows, baseline, judges)
     return comparison
 
 
@@ -159,6 +162,33 @@ def _by_kind(
             entry["win_rate"] = contest_of(pairs).win_rate(resamples=resamples, seed=seed).rate.to_dict()
         told[kind] = entry
     return told
+
+
+def _agreements(rows: Sequence[Row], baseline: str, judges: Sequence[Judging]) -> list[dict[str, Any]]:
+    """How often each two judges give the same verdict on the same pair of answers."""
+    told = [(judge.label, _outcomes(rows, baseline, judge)) for judge in judges]
+    agreements = []
+    for (first, ours), (second, theirs) in itertools.combinations(told, 2):
+        both = [place for place in ours if place in theirs]
+        if both:
+            same = verdict_agreement([ours[place] for place in both], [theirs[place] for place in both])
+            agreements.append({"first": first, "second": second, "raw": same.raw.to_dict(), "kappa": same.kappa})
+    return agreements
+
+
+def _outcomes(rows: Sequence[Row], baseline: str, judge: Judging) -> dict[tuple[str, str, int], Outcome]:
+    """(model, prompt, sample) -> the verdict; of several votes the sum of their signs."""
+    votes: dict[tuple[str, str, int], float] = {}
+    if judge.pairs is None:
+        for name in (name for name in models(rows) if name != baseline):
+            for answer, opponent in paired_answers(rows, name, baseline):
+                gap = measured(answer, judge.label) - measured(opponent, judge.label)
+                votes[name, str(answer["prompt_id"]), int(answer.get("sample", 0))] = 0.0 if abs(gap) <= TIE else gap
+    else:
+        for pair in (pair for pairs in judge.pairs.values() for pair in pairs):
+            place = pair.a, pair.prompt, pair.sample
+            votes[place] = votes.get(place, 0.0) + WORTH[pair.outcome] - 0.5
+    return {place: Outcome.A if vote > 0 else Outcome.B if vote < 0 else Outcome.TIE for place, vote in votes.items()}
 
 
 def _length(rows: Sequence[Row]) -> str:

@@ -18,11 +18,11 @@ import torch
 from trueup.config import Model
 from trueup.data.fit import Window
 from trueup.data.render import Renderer
-from trueup.engine.rendering import renderer_of, whole_context
+from trueup.engine.rendering import renderer_difference, renderer_of, whole_context
 from trueup.engine.score import sequence_logps
 from trueup.errors import ConfigError, ModelError
 from trueup.ledger import read_run
-from trueup.models.policy import Policy, open_policy
+from trueup.models.policy import Policy, open_policy, open_reference
 from trueup.rewards.protocol import require_finite
 from trueup.types import Completion, Message, Prompt
 
@@ -115,25 +115,38 @@ def open_implicit(
         ModelError: A model cannot be opened, or the two do not read the same tokens.
     """
     run = _run_of(Path(path))
-    config = read_run(run)["config"] if run else {}
-    objective = config.get("objective") or {}
-    reference = reference or config.get("reference") or (config.get("model") or {}).get("name")
-    beta = objective.get("beta") if beta is None else beta
+    record = read_run(run) if run else {}
+    config, trained = record.get("config", {}), record.get("pinned", {}).get("reference")
+    model = config.get("model") or {}
+    if reference is None and trained is not None:
+        reference = config.get("reference") or model.get("name")
+    if beta is None:
+        beta = (config.get("objective") or config).get("beta")
     for name, value in (("reference", reference), ("beta", beta)):
         if value is None:
             raise ConfigError(
                 f"nothing says what its {name} is",
                 where=f"implicit:{path}",
-                expected="a run of dpo or kto, whose run.json has it",
+                expected="a run of dpo or kto whose objective has a reference; run.json then says it",
                 fix=f"implicit:{path}#reference=PATH,beta=0.1",
             )
-    opened = path if run is None or Path(path).name != run.name or (Path(path) / "config.json").exists() else run / "final"
-    model, base = (Model(name=str(name), **(settings or {})) for name in (opened, reference))
-    policy, frozen = open_policy(model, frozen=True), open_policy(base, frozen=True)
-    renderer = renderer_of(policy, model, whole_context(policy.context))
-    if policy.tokenizer.get_vocab() != frozen.tokenizer.get_vocab():
-        raise ModelError("policy and reference do not read the same tokens", where=f"implicit:{path} and {reference}")
-    return ImplicitReward(policy, frozen, renderer, float(beta or 0.0))
+    opened = Model(name=str(run / "final" if run is not None and Path(path) == run else path), **(settings or {}))
+    base = Model(name=str(reference), **(settings or {}))
+    policy, frozen = open_policy(opened, frozen=True), open_reference(
+        base, pinned=trained if _comparable(config, reference, base) else None
+    )
+    renderer = renderer_of(policy, opened, whole_context(policy.context))
+    other = renderer_difference(renderer, renderer_of(frozen.policy, base, whole_context(frozen.policy.context)))
+    if other is not None:
+        raise ModelError(f"the reference cannot read its answers: {other}", where=f"implicit:{path} over {reference}")
+    return ImplicitReward(policy, frozen.policy, renderer, float(beta or 0.0))
+
+
+def _comparable(config: Mapping[str, Any], reference: str | None, base: Model) -> bool:
+    """Whether the weights must be those that the run pinned: the same name, held as they were then."""
+    model = config.get("model") or {}
+    same = reference == (config.get("reference") or model.get("name"))
+    return same and model.get("lora") is None and model.get("dtype") == base.dtype
 
 
 def _run_of(path: Path) -> Path | None:
