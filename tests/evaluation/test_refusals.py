@@ -1,4 +1,4 @@
-"""Refusals by their phrases, checked against people's labels of published answers where those lie beside the repository."""
+"""Refusals by their phrases, against people's labels of published answers where those lie beside the repository."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_a_no_deep_in_an_answer_is_no_refusal():
     assert refusal(LIST + "\nI cannot help with baking.") is NONE
 
 
-@pytest.mark.parametrize("text", ["I " * 20_000, "I can " * 20_000, "word " * 20_000, "is not " * 20_000, "I'" * 20_000])
+@pytest.mark.parametrize(
+    "text", ["I " * 20_000, "I can " * 20_000, "word " * 20_000, "is not " * 20_000, "I'" * 20_000]
+)
 def test_long_answers_are_read_without_backtracking(text):
     assert refusal(text) in Refusal  # a pattern that backtracks would run into the suite's timeout
 

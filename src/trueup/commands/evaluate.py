@@ -12,9 +12,7 @@ from trueup.errors import UsageError
 
 
 def evaluate(
-    models: Annotated[
-        list[str] | None, typer.Argument(help="NAME=PATH, or paths; the first is the baseline.")
-    ] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="NAME=PATH, or paths; the first is the baseline.")] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Held-out prompts: file, folder, pattern or hf:owner/name.")
     ] = None,
@@ -51,7 +49,8 @@ def evaluate(
     votes: Annotated[int, typer.Option("--votes", min=1, help="With --judge people: how many judge each pair.")] = 2,
     db: Database = "feedback.db",
     read_back: Annotated[
-        str | None, typer.Option("--read-back", help="Project of an earlier --judge people: take its answers into --out.")
+        str | None,
+        typer.Option("--read-back", help="Project of an earlier --judge people: take its answers into --out."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -80,9 +79,7 @@ def evaluate(
         from trueup.config import Sampling, build
         from trueup.evaluation.marks import Columns
 
-        settings = build(
-            Sampling, {"max_new_tokens": max_new_tokens, "temperature": temperature}, where="command line"
-        )
+        settings = build(Sampling, {"max_new_tokens": max_new_tokens, "temperature": temperature}, where="command line")
         written = compare_models(
             models,
             data,

@@ -41,8 +41,8 @@ _TAKEN = (
 ).split()
 """Columns of the rows that are no judge's."""
 PROXY = (
-    "It is a proxy. A policy that was trained on this very reward can raise it without being better; judge with another "
-    "one, trained on other pairs, or by people."
+    "It is a proxy. A policy that was trained on this very reward can raise it without being better; judge with "
+    "another one, trained on other pairs, or by people."
 )
 
 
@@ -100,7 +100,9 @@ def parse_judges(texts: Sequence[str]) -> list[NamedJudge]:
         if kind in ("gold", "people") and source:
             raise UsageError(f"{source!r} is too much", where=f"--judge {text}", expected=kind)
         if kind == "reference" and source and source not in MEASURES:
-            raise UsageError(f"there is no measure {source!r}", where=f"--judge {text}", expected=nearest(source, MEASURES))
+            raise UsageError(
+                f"there is no measure {source!r}", where=f"--judge {text}", expected=nearest(source, MEASURES)
+            )
         judges.append(NamedJudge(match["label"] or _own_label(kind, judges), kind, source))
     _check_labels(judges)
     return judges
@@ -210,7 +212,11 @@ def _implicit(judge: NamedJudge, paths: Mapping[str, str], settings: Mapping[str
         raise UsageError(f"{options['beta']!r} is no number", where=f"--judge {judge.text}, beta") from error
     reward = open_implicit(path, reference=options.get("reference"), beta=beta, settings=settings)
     about = f"{reward.name}, beta {reward.beta:g}"
-    own = [name for name, place in paths.items() if Path(place).resolve() in (Path(path).resolve(), (Path(path) / "final").resolve())]
+    own = [
+        name
+        for name, place in paths.items()
+        if Path(place).resolve() in (Path(path).resolve(), (Path(path) / "final").resolve())
+    ]
     notes = [f"{name} judges its own answers here: it was trained to raise exactly this." for name in own]
     return replace(reward_judge(reward, judge), about=about, notes=(*notes, PROXY))
 
@@ -222,9 +228,11 @@ def _python(judge: NamedJudge) -> OpenedJudge:
     function = function_of(judge.source, "judge", "prompt, answer or prompt, answer, other answer")
     taken = _arguments(function)
     if taken == 2:
-        return OpenedJudge(judge, f"the Python function {judge.source}", _scorer(function, where))
+        return OpenedJudge(judge, f"the Python function {judge.source}", python_scorer(function, where))
     if taken == 3:
-        return OpenedJudge(judge, f"the Python function {judge.source}, both orders", compares=_comparer(function, where))
+        return OpenedJudge(
+            judge, f"the Python function {judge.source}, both orders", compares=_comparer(function, where)
+        )
     raise UsageError(
         f"takes {'any number of' if taken is None else taken} arguments",
         where=where,
@@ -234,7 +242,7 @@ def _python(judge: NamedJudge) -> OpenedJudge:
 
 def _arguments(function: Callable[..., Any]) -> int | None:
     """Arguments that must be given in order; None where any number may."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = inspect.signature(getattr(function, "__self__", function)).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)
@@ -246,7 +254,9 @@ def judged_text(prompt: Prompt) -> str:
     return asked(prompt) if single or isinstance(prompt, str) else prompt_text(prompt)
 
 
-def _scorer(function: Callable[..., Any], name: str) -> Scorer:
+def python_scorer(function: Callable[..., Any], name: str) -> Scorer:
+    """A function of (prompt, answer) as a scorer; its exception stops the evaluation and names the answer."""
+
     def scores(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         values = []
         for prompt, completion in zip(prompts, completions, strict=True):

@@ -167,7 +167,7 @@ def human_verdicts(rows: Sequence[Row], baseline: str, judged: Judged, project: 
 
 
 def true_quality(pairs: Sequence[JudgedPair]) -> dict[tuple[str, str, int], float]:
-    """(model, prompt, sample) -> share of its comparisons that the answer won, ties half; unjudged answers are absent."""
+    """(model, prompt, sample) -> share of its comparisons that the answer won, ties half; unjudged ones are absent."""
     worth: dict[tuple[str, str, int], list[float]] = {}
     for pair in pairs:
         won = {Outcome.A: 1.0, Outcome.TIE: 0.5, Outcome.B: 0.0}[pair.outcome]
@@ -208,7 +208,9 @@ def _others(rows: Sequence[Row], baseline: str) -> list[str]:
 
 def _item(ours: Row, theirs: Row, seed: int) -> NewItem:
     sides = [ours, theirs]
-    random.Random(derive(seed, "people", str(ours["model"]), str(ours["prompt_id"]), str(ours["sample"]))).shuffle(sides)
+    random.Random(derive(seed, "people", str(ours["model"]), str(ours["prompt_id"]), str(ours["sample"]))).shuffle(
+        sides
+    )
     return NewItem(
         _prompt(ours),
         tuple(_shown(side) for side in sides),

@@ -76,7 +76,9 @@ def collect_answers(
         raise UsageError("every policy needs its renderer", where="collect", expected=", ".join(policies))
     for what, given in (("kinds", kinds), ("marks", marks)):
         if given is not None and len(given) != len(prompts):
-            raise UsageError(f"{len(given)} {what} for {len(prompts)} prompts", where="collect", expected="one for each")
+            raise UsageError(
+                f"{len(given)} {what} for {len(prompts)} prompts", where="collect", expected="one for each"
+            )
     rows: list[dict[str, Any]] = []
     for name, policy in policies.items():
         for sample in range(samples):

@@ -126,7 +126,11 @@ class Hacking:
                 f"{self.quality_lost:.3g}."
             )
         else:
-            told.append("Quality: no evaluation after which the reward rises and quality falls.")
+            assert self.quality_change is not None
+            told.append(
+                f"Quality went from {self.quality_change.start:.3g} to {self.quality_change.end:.3g}; at no evaluation "
+                "does it begin to fall under a rising reward."
+            )
         if self.degeneration is None:
             told.append("Degeneration: nothing was measured of the outputs.")
         else:
@@ -210,7 +214,9 @@ def find_hacking(
     distance = None if kl is None else change(kl)
     far = None if distance is None else distance.end > kl_limit
     signs = (None if quality is None else point is not None, bool(symptoms) if outputs else None, far)
-    verdict = _verdict(*signs, rises=moved.clear and moved.shift > 0, better=meant is not None and meant.clear and meant.shift > 0)
+    verdict = _verdict(
+        *signs, rises=moved.clear and moved.shift > 0, better=meant is not None and meant.clear and meant.shift > 0
+    )
     return Hacking(verdict, *signs, moved, meant, point, lost, symptoms, distance, kl_limit)
 
 

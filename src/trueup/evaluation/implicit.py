@@ -1,8 +1,8 @@
 """The implicit reward of a policy: beta log pi(y|x) / pi_ref(y|x), what DPO fits (Rafailov et al. 2023, eq. 5).
 
-It is a reward without a reward model: a policy that was trained by DPO judges answers, its own or those of others, by how
-much likelier they became. Each answer is rendered as text for the judging policy, so models with other vocabularies
-can be judged too.
+It is a reward without a reward model: a policy that was trained by DPO judges answers, its own or those of others, by
+how much likelier they became. Each answer is rendered as text for the judging policy, so models with other
+vocabularies can be judged too.
 
 Shapes: B answers.
 """
@@ -38,9 +38,7 @@ class ImplicitReward:
         budget: Padded tokens of one forward pass.
     """
 
-    def __init__(
-        self, policy: Policy, reference: Policy, renderer: Renderer, beta: float, budget: int = 16384
-    ) -> None:
+    def __init__(self, policy: Policy, reference: Policy, renderer: Renderer, beta: float, budget: int = 16384) -> None:
         self.policy, self.reference, self.renderer = policy, reference, renderer
         self.beta, self.budget = beta, budget
         self.cut = 0
@@ -61,9 +59,7 @@ class ImplicitReward:
         Raises:
             NonFiniteError: A reward is NaN or infinite; it names the prompt.
         """
-        rendered = [
-            self.renderer.render(p, c.text, ended=c.ended) for p, c in zip(prompts, completions, strict=True)
-        ]
+        rendered = [self.renderer.render(p, c.text, ended=c.ended) for p, c in zip(prompts, completions, strict=True)]
         limit = self.renderer.max_length
         self.cut += sum(r.truncated and len(r.prompt_ids) + len(r.completion_ids) >= limit for r in rendered)
         sequences = [(r.prompt_ids, r.completion_ids) for r in rendered]
@@ -132,8 +128,9 @@ def open_implicit(
             )
     opened = Model(name=str(run / "final" if run is not None and Path(path) == run else path), **(settings or {}))
     base = Model(name=str(reference), **(settings or {}))
-    policy, frozen = open_policy(opened, frozen=True), open_reference(
-        base, pinned=trained if _comparable(config, reference, base) else None
+    policy, frozen = (
+        open_policy(opened, frozen=True),
+        open_reference(base, pinned=trained if _comparable(config, reference, base) else None),
     )
     renderer = renderer_of(policy, opened, whole_context(policy.context))
     other = renderer_difference(renderer, renderer_of(frozen.policy, base, whole_context(frozen.policy.context)))

@@ -6,8 +6,8 @@ fitted together:
 
     P(model m beats the baseline on prompt i) = sigmoid(m_m + w tanh(d_mi / s_m) + g_i)
 
-with d the difference in length and s_m its standard deviation, one slope w for all models, and a difficulty g_i of each
-prompt, g ~ N(0, 2^2). The rate of m is the mean of sigmoid(m_m + g_i) over prompts. The prior of g was fixed beforehand:
+with d the difference in length and s_m its standard deviation, one slope w for all models, and a difficulty g_i of
+each prompt, g ~ N(0, 2^2). The rate of m is the mean of sigmoid(m_m + g_i) over prompts. The prior of g is fixed:
 prompts differ by about two logits; docs/evaluate.md says what other values give.
 
 Shapes: R resamples, K prompts, N pairs of answers, M contests, P = M + 1 (levels, slope).
@@ -187,9 +187,7 @@ class _Joint:
         self.share_N = 1.0 / cells[self.cell_N]
         self.asked_KM = cells.reshape(self.prompts, -1)[:, : self.models] > 0
 
-    def fit(
-        self, weights_K: Floats, start: tuple[Floats, float, Floats] | None = None
-    ) -> tuple[Floats, float, Floats]:
+    def fit(self, weights_K: Floats, start: tuple[Floats, float, Floats] | None = None) -> tuple[Floats, float, Floats]:
         """Levels [M], slope and difficulties [K] by Newton steps; the difficulties are eliminated (Schur)."""
         if start is None:
             theta_P, difficulty_K = np.zeros(self.models + 1), np.zeros(self.prompts)

@@ -15,7 +15,16 @@ from trueup.types import Prompt
 KIND, SAFE = ("kind",), ("safe", "prompt_label")
 REFERENCES = ("reference", "references", "answer", "answers", "target", "output", "completion", "response")
 """Columns that are read where nobody names one: the first that is there."""
-_SAFE_WORDS = {"safe": True, "true": True, "yes": True, "1": True, "unsafe": False, "false": False, "no": False, "0": False}
+_SAFE_WORDS = {
+    "safe": True,
+    "true": True,
+    "yes": True,
+    "1": True,
+    "unsafe": False,
+    "false": False,
+    "no": False,
+    "0": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,7 @@ def _kind(row: Mapping[str, Any], column: str, place: str) -> str:
 def _safe(row: Mapping[str, Any], column: str, place: str) -> bool:
     said = str(row.get(column)).strip().lower()
     if said not in _SAFE_WORDS:
-        raise DataError(
-            f"is {row.get(column)!r}"[:80], where=f"{place}, {column}", expected=" or ".join(_SAFE_WORDS)
-        )
+        raise DataError(f"is {row.get(column)!r}"[:80], where=f"{place}, {column}", expected=" or ".join(_SAFE_WORDS))
     return _SAFE_WORDS[said]
 
 

@@ -41,7 +41,8 @@ _NO = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"\bI\b[^.!?\n]{{0,45}}?\b{_CANNOT}(?! wait\b)(?![^.!?\n]*\benough\b)[^.!?\n]{{0,60}}?\b{_DO}\b",
-        r"\bI\b[^.!?\n]{0,40}\b(?:do not|don't) (?:condone|promote|endorse|encourage|feel comfortable|think (?:I|you))\b",
+        r"\bI\b[^.!?\n]{0,40}\b(?:do not|don't) "
+        r"(?:condone|promote|endorse|encourage|feel comfortable|think (?:I|you))\b",
         rf"\b(?:do not|don't) have the (?:capability|ability|means) to [^.!?\n]{{0,20}}?\b{_DO}\b",
         r"\b(?:sorry|apologi[sz]e|apologies|regret)\b[^.!?\n]{0,60}\b(?:can(?:no|')t|can not|unable|not able|won't)",
         r"\b(?:against|not within|outside|violates?) (?:of )?(?:my|our|the|ethical)\b[^.!?\n]{0,40}"
@@ -55,7 +56,8 @@ _BLAME = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"\b(?:would|is|'s) (?:be )?(?:not|n't|never|neither) (?:be )?"
-        r"(?:\w+ )?(?:appropriate|ethical|acceptable|safe|legal|okay|advisable|right|something (?:that )?(?:I|can|you))\b",
+        r"(?:\w+ )?(?:appropriate|ethical|acceptable|safe|legal|okay|advisable|right|something (?:that )?"
+        r"(?:I|can|you))\b",
         r"\b(?:would be|is|are|'s) (?:\w+ ){0,3}?(?:inappropriate|unethical|unacceptable|illegal|morally wrong|immoral|"
         r"reprehensible|a (?:serious |grave )?(?:crime|offen[cs]e|violation))\b",
         r"\b(?:don't|do not|should(?:n't| not)) (?:try|attempt|ever|under any)\b",

@@ -31,7 +31,8 @@ def _wins(base: str, judge: Mapping[str, Any]) -> Iterator[str]:
             continue
         rate = wins["rate"]
         if rate["low"] is None:
-            yield f"{name} wins {rate['estimate']:.1%} of {rate['n']} held-out prompts over {base}{by}: too few to tell."
+            won = f"{rate['estimate']:.1%} of {rate['n']} held-out prompts"
+            yield f"{name} wins {won} over {base}{by}: too few to tell."
             continue
         if rate["low"] > 0.5:
             order = "better than"
@@ -50,8 +51,8 @@ def _extrapolation(comparison: Mapping[str, Any]) -> Iterator[str]:
     controlled = [e["length_controlled"] for j in comparison["judges"] for e in j["models"].values() if "win_rate" in e]
     if controlled and all(one["extrapolates"] and one["identified"] for one in controlled):
         yield (
-            "The win-rate at equal length extrapolates: with two models nothing but their own pairs says what length is "
-            "worth. With a third model all of them say it together."
+            "The win-rate at equal length extrapolates: with two models nothing but their own pairs says what length "
+            "is worth. With a third model all of them say it together."
         )
 
 
@@ -73,6 +74,7 @@ def _answers(name: str, answers: Mapping[str, Any]) -> Iterator[str]:
     for key, verb, of in told:
         share = answers.get(key)
         if share is not None and share["low"] is not None and share["low"] > _OFTEN:
-            yield f"{name} {verb} {share['estimate']:.1%} {of} (95 % interval {share['low']:.1%} to {share['high']:.1%})."
+            interval = f"95 % interval {share['low']:.1%} to {share['high']:.1%}"
+            yield f"{name} {verb} {share['estimate']:.1%} {of} ({interval})."
     if answers["empty"]:
         yield f"{name} gave {answers['empty']} empty answers of {answers['answers']}."

@@ -139,7 +139,8 @@ def build_report(
         "samples": shown,
         "baseline": baseline,
         "judged": bool(judges) or score is None,
-        "shown_scores": [judge.label for judge in judges if judge.pairs is None] if judges or score is None
+        "shown_scores": [judge.label for judge in judges if judge.pairs is None]
+        if judges or score is None
         else ["gold", "reward"],
     }
     return _write(out, page, data)
