@@ -64,9 +64,9 @@ def test_agreement_with_people_on_published_answers():
         return wilson(sum(c is CLASSES[r["final_label"]] for c, r in zip(called, of, strict=True)), len(of))
 
     ours = right(answers)
-    assert (ours.n, round(ours.estimate, 3)) == (500, 0.924)
+    assert (ours.n, round(ours.estimate, 3)) == (500, 0.928)
     assert ours.low > 0.858  # the authors' string match, which knows two classes; GPT-4 has 0.844
     unseen = [row for row in answers if row["model"] not in LOOKED_AT]
-    assert right(unseen).estimate == pytest.approx(0.885)
+    assert right(unseen).estimate == pytest.approx(0.895)
     assert right(unseen, "strmatch_label").estimate == pytest.approx(0.81)
     assert right(unseen, "gpt4_label").estimate == pytest.approx(0.735)

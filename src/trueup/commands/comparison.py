@@ -118,10 +118,15 @@ def compare_models(
     sampling, read = sampling or Sampling(), read or Reading(templated=True)
     setting = {"device": device, "dtype": dtype}
     opened = _opened(parsed, reward, paths, setting)
+    if len(paths) == 1 and (alone := next((judge for judge in opened if judge.needs_two), None)):
+        raise UsageError("has nothing to compare", where=f"--judge {alone.named.text}", expected="two models or more")
     asking = _Asked.open(paths, setting, sampling)
-    loaded = read_prompts(data, limit=limit, **read.options())
+    options = read.options()
+    loaded = read_prompts(data, limit=limit, **{**options, "tell": None})
     prompts = asking.fitting(loaded, opened, read, tell)
     marks = read_marks(data, loaded, prompts, columns or Columns(), split=read.split)
+    for remark in _remarks(loaded, marks):
+        options["tell"](remark)
     opened = [with_marks(judge, marks, prompts, data) for judge in opened]
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before anything is sampled
     tell(f"{len(prompts)} prompts to {', '.join(paths)}")
@@ -226,6 +231,13 @@ def _opened(
     """The judges; a reward that is open already is the first of them."""
     opened = [reward_judge(reward, NamedJudge(parsed[0].label, "reward", reward.name))] if reward else []
     return opened + [open_judge(judge, paths, setting) for judge in parsed[len(opened) :]]
+
+
+def _remarks(loaded: Loaded[Prompt], marks: Marks) -> list[str]:
+    """What is to be said of the data; columns that are marks are used here."""
+    for column in (marks.columns.kind, marks.columns.safe, marks.columns.references):
+        loaded.report.unused_text.pop(column or "", None)
+    return loaded.report.remarks()
 
 
 def _verdicts(rows: Sequence[Row], base: str, judge: OpenedJudge) -> dict[str, list[JudgedPair]]:

@@ -48,6 +48,8 @@ def hacking(
     _show(result)
 
 
+SHOWN = 200
+"""Characters of an example."""
 _OPENINGS = {
     "hacking": "The reward is being gamed.",
     "suspected": "The reward may be gamed: there are signs, and quality does not speak against them.",
@@ -73,4 +75,5 @@ def _show(result: RunHacking) -> None:
         for example in result.examples:
             worth = "" if example["quality"] is None else f", quality {example['quality']:+.2f}"
             typer.echo(f"  reward {example['score']:+.2f}{worth}  {example['question']}")
-            typer.echo(f"    {' '.join(example['completion'].split())}")
+            text = " ".join(example["completion"].split())
+        typer.echo(f"    {text if len(text) <= SHOWN else text[:SHOWN] + ' ...'}")

@@ -74,6 +74,11 @@ class OpenedJudge:
     bounds: tuple[float, float] | None = None
     notes: Sequence[str] = field(default=())
 
+    @property
+    def needs_two(self) -> bool:
+        """Whether it only compares answers of two models."""
+        return self.compares is not None or self.named.kind == "people"
+
 
 def parse_judges(texts: Sequence[str]) -> list[NamedJudge]:
     """What ``--judge`` names. A second one of a kind is called ``kind-2`` unless it has a name.

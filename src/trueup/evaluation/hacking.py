@@ -41,11 +41,12 @@ class Symptom:
     help: str
 
 
+KL_HELP = "raise the KL coefficient, 0.1 instead of 0.05, or lower the KL target"
 SYMPTOMS: dict[str, Symptom] = {
-    "diversity": Symptom("answers become alike", -1 / 3, True, "raise the KL coefficient, or lower the KL target"),
-    "distinct_2": Symptom("answers become alike", -1 / 3, True, "raise the KL coefficient, or lower the KL target"),
-    "repetition": Symptom("answers repeat themselves", 0.1, False, "raise the KL coefficient: 0.1 instead of 0.05"),
-    "same_opening": Symptom("answers begin alike", 0.3, False, "raise the KL coefficient, or lower the KL target"),
+    "diversity": Symptom("answers become alike", -1 / 3, True, KL_HELP),
+    "distinct_2": Symptom("answers become alike", -1 / 3, True, KL_HELP),
+    "repetition": Symptom("answers repeat themselves", 0.1, False, KL_HELP),
+    "same_opening": Symptom("answers begin alike", 0.3, False, KL_HELP),
     "completion_length": Symptom("answers grow long", 1.0, True, "take length off the reward: length_penalty=0.01"),
     "eos_rate": Symptom("answers no longer end", -0.2, False, "set missing_eos_penalty, in the unit of the reward"),
     "refusals": Symptom("more and more is refused", 0.25, False, "train the reward model on more varied data"),
@@ -150,7 +151,7 @@ class Hacking:
         """What helps against the signs that are there; none without a sign."""
         helps = [SYMPTOMS[name].help for name in self.symptoms]
         if self.quality or self.divergence:
-            helps.insert(0, "raise the KL coefficient, or lower the KL target")
+            helps.insert(0, KL_HELP)
         if self.point is not None:
             helps.append("stop earlier: use a checkpoint from before quality turned")
         return tuple(dict.fromkeys(helps)) if self.verdict != "none" else ()
