@@ -140,9 +140,10 @@ def compare_models(
         "judges": [_recorded(judge) for judge in opened],
         "command": _command(paths, data, parsed, reward, base, out),
     }
+    report = write_evaluation(out, rows, verdicts, record, tell)
     if room is not None and any(judge.kind == "people" for judge in parsed):
-        record["people"] = put_up(rows, base, room, seed, tell)
-    return write_evaluation(out, rows, verdicts, record, tell)
+        put_up(rows, base, room, seed, tell)
+    return report
 
 
 def write_evaluation(

@@ -21,7 +21,7 @@ from trueup.evaluation.rows import Row, read_rows
 from trueup.feedback.exchange.landing import project_named
 from trueup.feedback.quality.comparisons import PairVote, votes
 from trueup.feedback.store.database import Store
-from trueup.feedback.store.items import NewItem
+from trueup.feedback.store.items import NewItem, check_item
 from trueup.feedback.store.projects import add_guideline, add_template, create_project, import_items
 from trueup.feedback.store.reading import read_project
 from trueup.feedback.store.records import Judged
@@ -68,11 +68,8 @@ class Room:
         )
 
 
-def put_up(rows: Sequence[Row], baseline: str, room: Room, seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def put_up(rows: Sequence[Row], baseline: str, room: Room, seed: int, tell: Callable[[str], None]) -> None:
     """Write the answers of each model against the baseline's as blind pairs into a new project.
-
-    Returns:
-        ``project``, ``db``, and how many ``pairs`` wait and how many are the ``same`` text.
 
     Raises:
         DataError: A pair cannot be shown; names the prompt.
@@ -83,6 +80,8 @@ def put_up(rows: Sequence[Row], baseline: str, room: Room, seed: int, tell: Call
         raise DataError("all answers are the same text", where="--judge people", expected="answers that differ")
     order = random.Random(derive(seed, "people", "order"))
     order.shuffle(items)  # of several models, so that nobody judges one first and another when tired
+    for item in items:  # before there is a project
+        check_item("pairwise", item)
     with Store(room.db) as store:
         project = create_project(store, room.project)
         add_guideline(store, project, GUIDELINE)
@@ -95,7 +94,6 @@ def put_up(rows: Sequence[Row], baseline: str, room: Room, seed: int, tell: Call
         f"{len(items)} pairs wait in the project {room.project} of {room.db}, {room.votes} people each: "
         f"trueup serve --db {room.db}; then: trueup evaluate --read-back {room.project} --db {room.db}"
     )
-    return {"project": room.project, "db": room.db, "pairs": len(items), "same": len(pairs) - len(items)}
 
 
 def read_back(project: str, db: str, out: Path, *, tell: Callable[[str], None] = print) -> Report:
@@ -228,7 +226,7 @@ def _prompt(row: Row) -> Prompt:
 
 
 def _shown(row: Row) -> str:
-    text = str(row["completion"])
+    text = str(row["completion"]).encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if text.strip() else NO_TEXT
 
 
