@@ -84,16 +84,15 @@ def collect_answers(
         for sample in range(samples):
             draw = derive(seed, "evaluation", sample)
             heads, drawn = ask(policy, renderers[name], prompts, sampling, seed=draw)
-            proxies: list[float | None] = [None] * len(drawn)
-            if reward is not None:
-                proxies = reward.score(prompts, drawn).tolist()
             gaps = _kl(policy, reference, heads, drawn, sampling, budget)
-            columns = {label: scorer(prompts, drawn) for label, scorer in (scorers or {}).items()}
+            columns: dict[str, Sequence[float]] = (
+                {} if reward is None else {"reward": reward.score(prompts, drawn).tolist()}
+            )
+            columns |= {label: scorer(prompts, drawn) for label, scorer in (scorers or {}).items()}
             for index, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
                 row = _row(name, prompt, completion, sample, seed)
-                row["kind"] = kinds[index] if kinds is not None else None
-                row["reward"], row["kl"] = proxies[index], gaps[index]
-                row |= {**(marks[index] if marks is not None else {})}
+                row |= {"kind": kinds[index] if kinds is not None else None, "reward": None, "kl": gaps[index]}
+                row |= marks[index] if marks is not None else {}
                 row |= {label: float(numbers[index]) for label, numbers in columns.items()}
                 if gold is not None:
                     score = gold(asked(prompt), completion.text)
