@@ -86,7 +86,7 @@ class Vader:
         try:
             from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
         except ImportError as error:
-            raise RunError("vaderSentiment is not installed", fix="pip install 'trueup[bench]'") from error
+            raise RunError("vaderSentiment is not installed", fix="pip install 'trueup[real]'") from error
         self._rules = SentimentIntensityAnalyzer()
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
