@@ -60,7 +60,7 @@ def compare(
     """
     names = models(rows)
     of_model(rows, baseline)  # a clear error if it is not there
-    judges = list(judges) or ([Judging(score)] if score else [])
+    judges = list(judges) or ([Judging(score, score if score in ("gold", "reward") else "score")] if score else [])
     judged = [_judged(rows, baseline, judge, resamples, seed) for judge in judges]
     summary = next((one for one in judged if one["label"] == score), None)
     comparison: dict[str, Any] = {"baseline": baseline, "score": score, "prompts": 0, "models": {}, "judges": judged}

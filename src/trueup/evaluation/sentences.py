@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_BY = {"gold": "", "score": "", "reward": " by the reward's score"}
-"""How judges are brought in; those with a name of their own, and all other kinds, by their label."""
 _OFTEN = 0.1
 """Share of refused safe prompts, of answered unsafe ones and of answers in circles, from which on it is said."""
 
@@ -14,17 +12,19 @@ _OFTEN = 0.1
 def quality(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Sentences on every judge's win-rates, on length, refusals and repetition."""
     for judge in comparison["judges"]:
-        yield from _wins(comparison["baseline"], judge)
+        yield from _wins(comparison["baseline"], judge, len(comparison["judges"]) > 1)
     yield from _extrapolation(comparison)
     yield from _agreement(comparison)
     for name, model in comparison["models"].items():
         yield from _answers(name, model["answers"])
 
 
-def _wins(base: str, judge: Mapping[str, Any]) -> Iterator[str]:
-    by = _BY.get(judge["kind"], f" by {judge['label']}")
-    if judge["label"] not in ("gold", judge["kind"]) and judge["kind"] != "score":
-        by = f" by {judge['label']}"
+def _by(judge: Mapping[str, Any]) -> str:
+    return " by the reward's score" if judge["label"] == judge["kind"] == "reward" else f" by {judge['label']}"
+
+
+def _wins(base: str, judge: Mapping[str, Any], several: bool) -> Iterator[str]:
+    by = _by(judge) if several or judge["kind"] not in ("gold", "score") else ""
     for name, entry in judge["models"].items():
         wins = entry.get("win_rate")
         if not wins:
@@ -48,7 +48,9 @@ def _wins(base: str, judge: Mapping[str, Any]) -> Iterator[str]:
 
 def _extrapolation(comparison: Mapping[str, Any]) -> Iterator[str]:
     """With two models, length control has nothing but the one contest to learn from."""
-    controlled = [e["length_controlled"] for j in comparison["judges"] for e in j["models"].values() if "win_rate" in e]
+    controlled = [
+        e["length_controlled"] for j in comparison["judges"] for e in j["models"].values() if "length_controlled" in e
+    ]
     if controlled and all(one["extrapolates"] and one["identified"] for one in controlled):
         yield (
             "The win-rate at equal length extrapolates: with two models nothing but their own pairs says what length "
