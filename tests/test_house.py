@@ -51,7 +51,7 @@ WITHIN = {
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
     "app curate data demo doctor evaluate export feedback hacking options plan quickstart report restart resume run "
-    "sample serve trace training version"
+    "sample score serve trace training version"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -211,6 +211,7 @@ MANY_PARAMETERS = {
     "commands/comparison.py": "what the command was given",
     "commands/api/evaluating.py": "what the command takes",
     "commands/sample.py": "an option of a command is a parameter",
+    "commands/score.py": "an option of a command is a parameter",
     "web/annotate/projects.py": "a field of a form is a parameter",
     "spec/preference.py": "the symbols of the formula",
     "losses/preference.py": "the symbols of the formula",

@@ -117,7 +117,8 @@ def _probes(run: Path) -> dict[int, list[dict[str, Any]]]:
     file = run / "samples.jsonl"
     steps: dict[int, list[dict[str, Any]]] = {}
     for row in read_lines(file)[0] if file.exists() else []:
-        if {"step", "question", "completion", "score"} <= row.keys():
+        # A reward may have dropped an answer: it has no score.
+        if {"step", "question", "completion", "score"} <= row.keys() and row["score"] is not None:
             steps.setdefault(int(row["step"]), []).append({**row, "quality": None})
     return dict(sorted(steps.items()))
 
