@@ -17,6 +17,7 @@ from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
 from trueup.commands.export import export
+from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
@@ -50,6 +51,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     sample,
     score,
     evaluate,
+    hacking,
     trace,
     report,
     export,
