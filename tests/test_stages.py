@@ -11,6 +11,7 @@ from tests.conftest import TEXTS
 from tests.reports.test_reports import Page
 from trueup.commands import stage_kinds
 from trueup.commands.pipeline import Stage, chain, references, result_of, run_stages
+from trueup.commands.frontier_data import gather
 from trueup.config.text import parse_yaml
 from trueup.data.write import write_jsonl
 from trueup.errors import ConfigError, RunError, UsageError
@@ -101,6 +102,7 @@ def test_an_evaluation_is_a_stage(tmp_path, saved_policy):
         "reward": "brief:brief",
         "sampling": {"max_new_tokens": 4},
         "limit": 4,
+        "samples": 2,
     }
     several = [Stage("test", "evaluate", settings)]
     with pytest.MonkeyPatch.context() as patch:
@@ -108,6 +110,8 @@ def test_an_evaluation_is_a_stage(tmp_path, saved_policy):
         done, _ = run(tmp_path, several)
         rows = [json.loads(line) for line in (done["test"] / "eval.jsonl").read_text().splitlines()]
         assert {row["model"] for row in rows} == {"a", "b"}
+        assert len(rows) == 2 * 2 * 4
+        assert gather([str(done["test"])], None, (), None).best[-1].n == 2
         assert run(tmp_path, several)[1] == ["test: unchanged, skipped"]
         (done["test"] / "stage.json").unlink()  # as when it was cut off
         assert any("cut off" in line for line in run(tmp_path, several)[1])

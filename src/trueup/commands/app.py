@@ -19,6 +19,7 @@ from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
 from trueup.commands.export import export
 from trueup.commands.frontier import frontier
+from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
@@ -54,6 +55,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     sample,
     score,
     evaluate,
+    hacking,
     trace,
     report,
     compare,

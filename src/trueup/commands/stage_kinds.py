@@ -40,6 +40,8 @@ class Evaluate(Settings):
     """Model from which KL is measured."""
     limit: int = Field(default=400, ge=1)
     """Prompts used, from the top."""
+    samples: int = Field(default=1, ge=1)
+    """Answers to each prompt; several of the reference give ``trueup frontier`` its best-of-n."""
     sampling: Sampling = Sampling(max_new_tokens=64)
     """How answers are drawn."""
     read: Reading = Reading(templated=True)
@@ -159,6 +161,7 @@ def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
         baseline=config.baseline,
         reference=config.reference,
         limit=config.limit,
+        samples=config.samples,
         sampling=config.sampling,
         read=config.read,
         device=config.device,

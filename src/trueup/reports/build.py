@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.evaluation.compare import compare
+from trueup.evaluation.compare import Judging, compare
 from trueup.evaluation.overoptimization import turning_point
 from trueup.evaluation.rows import Row, models, of_model, read_rows
 from trueup.evaluation.settling import settling
@@ -83,7 +83,8 @@ def build_report(
     title: str,
     notes: Sequence[str] = (),
     baseline: str = "sft",
-    score: str = "gold",
+    score: str | None = "gold",
+    judges: Sequence[Judging] = (),
     samples: int = 6,
     facts: Mapping[str, Any] | None = None,
     probes: Sequence[Mapping[str, Any]] = (),
@@ -103,7 +104,8 @@ def build_report(
         title: Headline.
         notes: Sentences shown under the verdict.
         baseline: Model that the others are compared with.
-        score: The measurement of the rows that decides: ``gold`` or ``reward``.
+        score: The measurement of the rows that decides: ``gold`` or ``reward``; None where quality was not judged.
+        judges: Who judged the rows; without them ``score`` is all there is.
         samples: How many prompts to show answers for.
         facts: Known truths, such as ``seed``.
         probes: Answers to fixed prompts along training, with ``step``, ``score`` (proxy) and ``gold``.
@@ -119,7 +121,7 @@ def build_report(
     logs = {name: read_log(path) for name, path in run_dirs.items()}
     runs = {name: _run(log) for name, log in logs.items()}
     problems = [problem for log in logs.values() for problem in log.problems]
-    comparison = compare(evaluation_rows, baseline, score=score) if evaluation_rows else None
+    comparison = compare(evaluation_rows, baseline, score=score, judges=judges) if evaluation_rows else None
     known = dict(facts or {})
     data: dict[str, Any] = {
         "title": f"Smoke run: {title}" if smoke else title,
@@ -148,6 +150,10 @@ def build_report(
         "samples": shown,
         "probes": _first_and_last(asked, samples),
         "baseline": baseline,
+        "judged": bool(judges) or score is None,
+        "shown_scores": [judge.label for judge in judges if judge.pairs is None]
+        if judges or score is None
+        else ["gold", "reward"],
     }
     return _write(out, page, data)
 
