@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import TEXTS
 from tests.reports.test_reports import Page
 from trueup.commands import stage_kinds
-from trueup.commands.pipeline import Stage, chain, references, result_of, run_stages
 from trueup.commands.frontier_data import gather
+from trueup.commands.pipeline import Stage, chain, references, result_of, run_stages
 from trueup.config.text import parse_yaml
 from trueup.data.write import write_jsonl
 from trueup.errors import ConfigError, RunError, UsageError
