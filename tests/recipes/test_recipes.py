@@ -18,6 +18,9 @@ from trueup.ledger import metric_rows, read_run
 from trueup.recipes.registry import execute, resolve
 from trueup.recipes.table import RECIPES
 
+ROLLOUTS = {"steps": 5, "sampling__max_new_tokens": 8, "probes": 2}
+ONLINE = [kind for kind, recipe in RECIPES.items() if "reward" in recipe.inputs]
+
 
 def sets(**values):
     return [f"{k.replace('__', '.')}={json.dumps(v)}" for k, v in values.items()]
@@ -31,15 +34,17 @@ def config_of(kind, material, **changes):
         "reward": {"data": material["pairs"], "validation": material["pairs"], "model.name": material["policy"]},
         "dpo": {"data": material["pairs"], "validation": material["pairs"], "model.name": material["policy"]},
         "kto": {"data": material["labelled"], "validation": material["labelled"], "model.name": material["policy"]},
-        "ppo": {"data": material["prompts"], "reward": material["judge"], "model.name": material["policy"]},
-    }[kind]
+    }
+    online = {"data": material["prompts"], "reward": material["judge"], "model.name": material["policy"]}
+    flags = flags.get(kind, online)
     special = {
         "sft": {"epochs": 4, "model__tiny__hidden": 32, "model__tiny__layers": 2, "model__tiny__heads": 2}
         | {"model__tiny__vocabulary": 330, "model__tiny__context": 96},
         "reward": {"epochs": 4},
         "dpo": {"epochs": 4},
         "kto": {"epochs": 4},
-        "ppo": {"steps": 5, "epochs": 2, "mini_batches": 2, "sampling__max_new_tokens": 8, "probes": 2},
+        "ppo": ROLLOUTS | {"epochs": 2, "mini_batches": 2},
+        "rloo": ROLLOUTS | {"answers": 2},
     }[kind]
     return resolve(kind, None, flags, sets(**(common | special | changes)))
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from tests.recipes.test_recipes import config_of
+from tests.recipes.test_recipes import ONLINE, config_of
 from trueup.config import Settings
 from trueup.config.errors import blocks_in
 from trueup.recipes.objectives import Objective
@@ -16,7 +16,7 @@ from trueup.recipes.registry import execute
 from trueup.recipes.table import RECIPES
 
 BRIEF = {"epochs": 0.7, "save_every": 1, "evaluate_every": 1}
-ONLINE = {"steps": 2, "save_every": 1, "probe_every": 1}
+STEPS = {"steps": 2, "save_every": 1, "probe_every": 1}
 OBJECTIVES: list[dict[str, object]] = [
     {"objective__kind": kind.model_fields["kind"].default} for kind in get_args(Objective)
 ]
@@ -29,12 +29,14 @@ def plain_margin(policy, reference, strength_B):
 
 
 LORA = {"model__lora": {"rank": 2}}
+ADAPTIVE = {"kl": {"kind": "adaptive"}, "optim__schedule": "cosine"}
 VARIANTS = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA],
     "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}],
+    "rloo": [LORA, ADAPTIVE],
 }
 """Runs beside the plain one that reach what only some settings make active."""
 NOT_REACHED = {"Optim.on_nonfinite"}
@@ -75,7 +77,7 @@ def settings_below(kind: type[Settings]) -> Iterator[tuple[type, str]]:
 
 def never_read(kind, material, folder) -> list[str]:
     """Settings of a recipe that none of its short runs reads."""
-    brief = ONLINE if kind == "ppo" else BRIEF
+    brief = STEPS if kind in ONLINE else BRIEF
     seen: set[tuple[type, str]] = set()
     for number, variant in enumerate([{}, *VARIANTS[kind]]):
         config = config_of(kind, material, **(brief | variant))

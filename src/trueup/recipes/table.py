@@ -85,6 +85,14 @@ RECIPES: dict[str, Recipe] = {
         "RLHF: sample, score with a reward, improve by PPO, stay near the reference.",
         "trueup ppo --model runs/sft/final --reward runs/reward/final --data prompts.jsonl --out runs/ppo",
     ),
+    "rloo": Recipe(
+        "trueup.recipes.rloo",
+        "Rloo",
+        ("model.name", "data", "reward", "reference"),
+        "RLHF without a critic",
+        "RLOO: reinforce answers that beat the others to the same prompt.",
+        "trueup rloo --model runs/sft/final --reward runs/reward/final --data prompts.jsonl --out runs/rloo",
+    ),
 }
 """Every recipe; its command, its settings page and its place in a chain of stages follow from its line here."""
 

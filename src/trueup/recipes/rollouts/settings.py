@@ -39,7 +39,20 @@ def kl_controller(kl: AdaptiveKl | FixedKl) -> AdaptiveController | FixedControl
     return FixedController(kl.beta)
 
 
-class OnlineSettings(Settings):
+def check_mini_batches(pieces: int, size: int) -> None:
+    """Refuse to cut a batch into more parts than it has rollouts.
+
+    Raises:
+        ValueError: Says so.
+    """
+    if pieces > size:
+        raise ValueError(
+            f"mini_batches is {pieces} and batch.size {size}: a batch of rollouts cannot be cut into more parts than"
+            " it has"
+        )
+
+
+class RolloutSettings(Settings):
     """What a method needs that learns from its own answers; its own settings come after these."""
 
     data: str
@@ -62,8 +75,6 @@ class OnlineSettings(Settings):
     """How completions are drawn; only temperature and length may differ from plain sampling."""
     steps: int = Field(default=100, ge=1)
     """Rollout-and-update cycles."""
-    kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
-    """Controller of the KL penalty."""
     missing_eos_penalty: float = Field(default=1.0, ge=0)
     """Taken off the score of a completion that hit the length limit, in standard deviations of a reward model."""
     length_penalty: float = Field(default=0.0, ge=0)
@@ -85,7 +96,7 @@ class OnlineSettings(Settings):
         return one_name(value)
 
     @model_validator(mode="after")
-    def _rollouts_are_sound(self) -> OnlineSettings:
+    def _rollouts_are_sound(self) -> RolloutSettings:
         filters = [
             name
             for name, off in (("top_p", 1.0), ("top_k", 0), ("repetition_penalty", 1.0))
@@ -99,3 +110,10 @@ class OnlineSettings(Settings):
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
         return self
+
+
+class OnlineSettings(RolloutSettings):
+    """The same for a method with a KL penalty."""
+
+    kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
+    """Controller of the KL penalty."""
