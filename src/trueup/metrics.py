@@ -81,6 +81,7 @@ METRICS: dict[str, Metric] = {
     "ratio_clamped": _m(
         "Share of tokens whose log-ratio was held at 20 nats; above 0 is a runaway", "exact", "share", "down"
     ),
+    "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
     # several answers to a prompt
     "dead_groups": _m(
@@ -89,8 +90,25 @@ METRICS: dict[str, Metric] = {
         "share",
         "down",
     ),
-    "dropped": _m("Share of answers that the reward dropped", "over the first draw", "share", "down"),
 }
+
+
+PATTERNS: dict[str, Metric] = {
+    "reward/<part>": _m("A part of the reward, as it was measured", "mean over rollouts", "part's own", "up"),
+    "reward/<part>/sd": _m("Its standard deviation over the answers of the step", "exact", "part's own", "none"),
+    "reward/<part>/weighted": _m("What the part adds to the score", "mean over rollouts", "reward", "none"),
+    "reward/<part>/weighted_sd": _m(
+        "Its standard deviation: which part tells answers apart, whatever its mean", "exact", "reward", "none"
+    ),
+    "reward/<part>/dropped": _m("Answers that the part could not score", "count", "answers", "down"),
+}
+"""Metrics of which there is one for each part of a reward, whose name stands for ``<part>``."""
+
+
+def metric_of(name: str) -> Metric | None:
+    """What a logged quantity means; None for a name that is not in the tables."""
+    first, *rest = name.split("/")
+    return METRICS.get(name) or (PATTERNS.get("/".join([first, "<part>", *rest[1:]])) if rest and rest[0] else None)
 
 
 def define_metric(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.config import describe
-from trueup.metrics import METRICS
+from trueup.metrics import METRICS, PATTERNS
 from trueup.recipes.presets import PRESETS
 from trueup.recipes.table import RECIPES
 
@@ -42,7 +42,7 @@ def metrics_page() -> str:
     """Every metric with meaning, estimator, unit and which way is better."""
     rows = [
         f"| `{name}` | {cell(m.meaning)} | {cell(m.estimator)} | {cell(m.unit)} | {m.better} |\n"
-        for name, m in METRICS.items()
+        for name, m in (METRICS | PATTERNS).items()
     ]
     intro = (
         "# Metrics\n\nWhat the numbers in `metrics.jsonl` mean. "

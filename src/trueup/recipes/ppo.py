@@ -78,14 +78,14 @@ def _improve(
     config: Ppo, session: Session, value_head: ValueHead, stepper: Stepper, step: Step, rollout: Rollout
 ) -> dict[str, float]:
     """Several clipped passes over one batch of rollouts."""
-    mask_BC = rollout.mask_BC & rollout.valid_B[:, None]
+    mask_BC = rollout.mask_BC
     rewards_BC = advantages.shaped_rewards(rollout.net_B, rollout.kl_BC, mask_BC, step.beta)
     raw_BC = advantages.gae(rewards_BC, rollout.values_BC, mask_BC, config.gamma, config.lam)
     returns_BC = advantages.returns(raw_BC, rollout.values_BC, mask_BC)
     advantages_BC = advantages.whiten(raw_BC, mask_BC) if config.whiten_advantages else raw_BC
     statistics = rollouts.UpdateStatistics()
     info: dict[str, float] = {}
-    rows = rollout.valid_B.nonzero().flatten().tolist()
+    rows = range(len(rollout))
     for mini_batch in rollouts.mini_batches(
         rows, config.mini_batches, config.epochs, seed=config.seed, step=step.number
     ):

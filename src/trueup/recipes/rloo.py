@@ -38,10 +38,9 @@ def train(config: Rloo, run: Run) -> None:
     def learn(step: Step) -> tuple[Rollout, Mapping[str, float]]:
         seed = derive(config.seed, "rollout", step.number)
         rollout = rollouts.draw_groups(config, session, step.prompts, seed=seed)
-        rewards_GK = rollouts.total_rewards(config, rollout, step.beta)
-        valid_GK = rollouts.by_group(rollout.valid_B, config.answers)
-        advantages_BC = rollouts.spread(advantages.rloo(rewards_GK, valid_GK), rollout)
+        groups = rollouts.total_rewards(config, rollout, step.beta)
+        advantages_BC = rollouts.spread(advantages.rloo(groups.rewards_GK, groups.valid_GK), rollout)
         update = rollouts.improve(config, session, stepper, step, rollout, advantages_BC, LOSS)
-        return rollout, update | rollouts.group_metrics(rewards_GK, valid_GK)
+        return rollout, update | groups.metrics
 
     rollouts.fit(config, run, session, stepper, learn, kl=config.kl)

@@ -106,28 +106,44 @@ def draw_groups(config: Grouped, session: Session, prompts: Sequence[Prompt], *,
     return draw(config, session, [prompt for prompt in prompts for _ in range(config.answers)], seed=seed)
 
 
-def by_group(values_B: torch.Tensor, answers: int) -> torch.Tensor:
-    """One number of each rollout as [G, K]."""
-    return values_B.view(-1, answers)
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """What the answers of each group are compared by; an answer that the reward dropped is not valid."""
+
+    rewards_GK: torch.Tensor
+    valid_GK: torch.Tensor
+
+    @property
+    def dead_G(self) -> torch.Tensor:
+        """Groups that teach nothing."""
+        return advantages.dead_groups(self.rewards_GK, self.valid_GK)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """How many there are of those."""
+        return {"dead_groups": float(self.dead_G.float().mean())}
 
 
-def total_rewards(config: GroupSettings, rollout: Rollout, beta: float) -> torch.Tensor:
-    """What the answers of each group are compared by [G, K]: score minus penalties, and minus the KL that is in it."""
+def group(values_B: torch.Tensor, rollout: Rollout, answers: int) -> Groups:
+    """One number of each rollout by groups of so many answers, as they were drawn."""
+    drawn = torch.zeros(len(rollout) + rollout.dropped, dtype=values_B.dtype)
+    valid = torch.zeros(len(drawn), dtype=torch.bool)
+    kept = list(rollout.kept)
+    drawn[kept], valid[kept] = values_B, True
+    return Groups(drawn.view(-1, answers), valid.view(-1, answers))
+
+
+def total_rewards(config: GroupSettings, rollout: Rollout, beta: float) -> Groups:
+    """Score minus penalties, and minus the KL where that is part of the reward."""
     total_B = rollout.net_B
     if config.kl_place == "reward":
         total_B = total_B - beta * (rollout.kl_BC * rollout.mask_BC).sum(-1)
-    return by_group(total_B, config.answers)
+    return group(total_B, rollout, config.answers)
 
 
 def spread(advantages_GK: torch.Tensor, rollout: Rollout) -> torch.Tensor:
     """One advantage of each answer, on all of its tokens [B, C]."""
-    return advantages_GK.flatten()[:, None] * rollout.mask_BC
-
-
-def group_metrics(rewards_GK: torch.Tensor, valid_GK: torch.Tensor) -> dict[str, float]:
-    """Which groups teach nothing, and which answers the reward dropped."""
-    dead_G = advantages.dead_groups(rewards_GK, valid_GK)
-    return {"dead_groups": float(dead_G.float().mean()), "dropped": float((~valid_GK).float().mean())}
+    return advantages_GK.flatten()[list(rollout.kept)][:, None] * rollout.mask_BC
 
 
 TokenLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -169,9 +185,9 @@ def improve(
         rollout: The answers of the step.
         advantages_BC: Their advantages.
         surrogate: The method's loss.
-        rows: The answers to learn from; all that have a score by default.
+        rows: The answers to learn from; all by default.
     """
-    rows = rollout.valid_B.nonzero().flatten().tolist() if rows is None else rows
+    rows = range(len(rollout)) if rows is None else rows
     statistics = UpdateStatistics()
     info: dict[str, float] = {}
     for batch in mini_batches(rows, *config.cuts, seed=config.seed, step=step.number):

@@ -15,7 +15,6 @@ from trueup.config.seeds import derive
 from trueup.engine.loop import Loop
 from trueup.engine.resume import resume_from_checkpoint, saver
 from trueup.engine.step import Stepper
-from trueup.errors import RunError
 from trueup.ledger import Run
 from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
@@ -75,12 +74,8 @@ def draw(
     seed: int,
     value_head: ValueHead | None = None,
 ) -> Rollout:
-    """``draw_rollout`` by the settings of the method.
-
-    Raises:
-        RunError: The reward has dropped every answer, so that there is nothing to learn from.
-    """
-    rollout = draw_rollout(
+    """``draw_rollout`` by the settings of the method."""
+    return draw_rollout(
         session.actors,
         prompts,
         config.sampling,
@@ -90,13 +85,6 @@ def draw(
         length_penalty=config.length_penalty,
         value_head=value_head,
     )
-    if not rollout.valid_B.any():
-        raise RunError(
-            f"the reward dropped all {len(rollout)} answers of a step",
-            where=session.actors.reward.name,
-            fix="look at why it fails; a reward that stops the run instead names the first answer",
-        )
-    return rollout
 
 
 @dataclass(frozen=True, slots=True)
