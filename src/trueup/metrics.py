@@ -84,6 +84,11 @@ METRICS: dict[str, Metric] = {
     "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
     # several answers to a prompt
+    "kept": _m("Share of answers that are imitated", "exact", "share", "none"),
+    "kept_score": _m("Score of the answers that are imitated", "mean over them", "reward", "up"),
+    "resampled": _m(
+        "Answers drawn in the place of groups that teach nothing", "share of the first draw", "share", "none"
+    ),
     "dead_groups": _m(
         "Share of prompts whose answers all have the same reward, and so teach nothing",
         "over the first draw",

@@ -45,6 +45,12 @@ def config_of(kind, material, **changes):
         "kto": {"epochs": 4},
         "ppo": ROLLOUTS | {"epochs": 2, "mini_batches": 2},
         "rloo": ROLLOUTS | {"answers": 2},
+        "grpo": ROLLOUTS | {"answers": 2, "epochs": 2, "resample": 1, "overlong_buffer": 4},
+        "reinforce-pp": ROLLOUTS | {"answers": 2, "mini_batches": 2},
+        "cispo": ROLLOUTS | {"answers": 2, "mini_batches": 2},
+        "gspo": ROLLOUTS | {"answers": 2, "mini_batches": 2},
+        "online-dpo": ROLLOUTS | {"answers": 2},
+        "best-of-n": ROLLOUTS | {"answers": 2},
     }[kind]
     return resolve(kind, None, flags, sets(**(common | special | changes)))
 

@@ -29,14 +29,21 @@ def plain_margin(policy, reference, strength_B):
 
 
 LORA = {"model__lora": {"rank": 2}}
-ADAPTIVE = {"kl": {"kind": "adaptive"}, "optim__schedule": "cosine"}
+COSINE = {"optim__schedule": "cosine"}
+ADAPTIVE, FIXED = ({"kl": {"kind": kind}, **COSINE} for kind in ("adaptive", "fixed"))
 VARIANTS = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA],
-    "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}],
-    "rloo": [LORA, ADAPTIVE],
+    "ppo": [LORA, FIXED],
+    "rloo": [LORA, ADAPTIVE, FIXED],
+    "grpo": [LORA, ADAPTIVE, {"resample": 1, "overlong_buffer": 4}],
+    "reinforce-pp": [LORA, ADAPTIVE, FIXED],
+    "cispo": [LORA, ADAPTIVE],
+    "gspo": [LORA, ADAPTIVE],
+    "online-dpo": [LORA, COSINE, *OBJECTIVES],
+    "best-of-n": [LORA, COSINE],
 }
 """Runs beside the plain one that reach what only some settings make active."""
 NOT_REACHED = {"Optim.on_nonfinite"}

@@ -116,7 +116,8 @@ def answer_weights(mask_BT: torch.Tensor, normalise: str, limit: int) -> torch.T
         mask_BT: True for valid tokens; a row that has none is not counted as an answer.
         normalise: ``answer``: the mean over answers of their token means (GRPO); ``token``: the mean over all tokens
             (DAPO); ``constant``: the sum over an answer's tokens divided by ``limit``, and the mean of that over
-            answers (Dr. GRPO), which favours neither short nor long answers.
+            answers (Dr. GRPO), which favours neither short nor long answers; ``sum``: the same undivided, for which an
+            answer is one action (RLOO).
         limit: Longest answer in tokens; read by ``constant`` only.
     """
     count_B1 = mask_BT.sum(-1, keepdim=True)
@@ -125,10 +126,10 @@ def answer_weights(mask_BT: torch.Tensor, normalise: str, limit: int) -> torch.T
         weight_BT = 1.0 / (count_B1.clamp(min=1) * answers).expand_as(mask_BT)
     elif normalise == "token":
         weight_BT = 1.0 / count_B1.sum().clamp(min=1).expand_as(mask_BT)
-    elif normalise == "constant":
-        weight_BT = 1.0 / (answers * limit).expand_as(mask_BT)
+    elif normalise in ("constant", "sum"):
+        weight_BT = 1.0 / (answers * (limit if normalise == "constant" else 1)).expand_as(mask_BT)
     else:
-        raise ConfigError(f"normalise is {normalise!r}", where="normalise", expected="answer, token or constant")
+        raise ConfigError(f"normalise is {normalise!r}", where="normalise", expected="answer, token, constant or sum")
     return torch.where(mask_BT, weight_BT, torch.zeros_like(weight_BT))
 
 

@@ -85,9 +85,8 @@ def _improve(
     advantages_BC = advantages.whiten(raw_BC, mask_BC) if config.whiten_advantages else raw_BC
     statistics = rollouts.UpdateStatistics()
     info: dict[str, float] = {}
-    rows = range(len(rollout))
     for mini_batch in rollouts.mini_batches(
-        rows, config.mini_batches, config.epochs, seed=config.seed, step=step.number
+        len(rollout), config.mini_batches, config.epochs, seed=config.seed, step=step.number
     ):
         tokens = float(mask_BC[mini_batch].sum())
         for part in rollouts.passes(

@@ -4,8 +4,7 @@
 
 One step is: several answers to each prompt -> score, minus beta times the answer's KL -> minus the mean of the others
 (Ahmadian et al. 2024, arXiv:2402.14740) -> one update. An answer is one action: its advantage stands on all of its
-tokens, and their log-probs are summed. The sum is divided by the constant ``sampling.max_new_tokens``, which AdamW does
-not see and which keeps ``optim.max_grad_norm`` at the scale of other methods.
+tokens, and their log-probs are summed.
 
 Left out on purpose: epochs and mini-batches. The gradient is that of the policy which drew the answers, so there is one
 update a step; ``trueup grpo`` takes several and clips the ratio.
@@ -23,7 +22,7 @@ from trueup.losses import policy as losses
 from trueup.recipes import rollouts
 from trueup.recipes.rollouts import GroupSettings, Rollout, Step, Surrogate
 
-LOSS = Surrogate(lambda logps, _old, advantage, _mask: losses.reinforce(logps, advantage), "constant")
+LOSS = Surrogate(lambda logps, _old, advantage, _mask: losses.reinforce(logps, advantage), "sum")
 
 
 class Rloo(GroupSettings):

@@ -135,15 +135,20 @@ def sequence_ratio(new_logps_BT: Array, old_logps_BT: Array, mask_BT: Mask) -> A
 
 def answer_weights(mask_BT: Mask, normalise: str, limit: int) -> Array:
     """Weights [B, T] whose sum with token losses is the mean over answers of token means (``answer``), the mean over
-    tokens (``token``), or the mean over answers of token sums divided by ``limit`` (``constant``)."""
+    tokens (``token``), or the mean over answers of token sums (``sum``), divided by ``limit`` (``constant``)."""
     out_BT: Array = np.zeros(mask_BT.shape)
     answers = sum(bool(row.any()) for row in mask_BT)
     for row, mask in enumerate(mask_BT):
         if mask.any():
-            parts = {"answer": answers * mask.sum(), "token": mask_BT.sum(), "constant": answers * limit}
+            parts = {
+                "answer": answers * mask.sum(),
+                "token": mask_BT.sum(),
+                "constant": answers * limit,
+                "sum": answers,
+            }
             if normalise not in parts:
                 raise ConfigError(
-                    f"normalise is {normalise!r}", where="normalise", expected="answer, token or constant"
+                    f"normalise is {normalise!r}", where="normalise", expected="answer, token, constant or sum"
                 )
             out_BT[row, mask] = 1.0 / parts[normalise]
     return out_BT

@@ -2,7 +2,8 @@
 
 ``settings``: the fields that every online method has. ``actors``: the models and prompts of a run. ``draw``: answers,
 their scores and the numbers that describe them. ``update``: passes with gradients over what was drawn. ``session``: the
-loop around them. ``groups``: several answers to a prompt, compared with each other.
+loop around them. ``groups``: several answers to a prompt, compared with each other;
+``resample``: others in the place of those that teach nothing.
 CONTRIBUTING.md says how to add a method.
 """
 
@@ -20,6 +21,7 @@ from trueup.recipes.rollouts.groups import (
     spread,
     total_rewards,
 )
+from trueup.recipes.rollouts.resample import live_groups
 from trueup.recipes.rollouts.session import Session, Step, draw, fit, open_session
 from trueup.recipes.rollouts.settings import (
     AdaptiveKl,
@@ -57,6 +59,7 @@ __all__ = [
     "group",
     "improve",
     "kl_controller",
+    "live_groups",
     "log_probes",
     "mini_batches",
     "open_actors",

@@ -173,7 +173,6 @@ def improve(
     rollout: Rollout,
     advantages_BC: torch.Tensor,
     surrogate: Surrogate,
-    rows: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """All updates of a step; returns their metrics.
 
@@ -185,12 +184,10 @@ def improve(
         rollout: The answers of the step.
         advantages_BC: Their advantages.
         surrogate: The method's loss.
-        rows: The answers to learn from; all by default.
     """
-    rows = range(len(rollout)) if rows is None else rows
     statistics = UpdateStatistics()
     info: dict[str, float] = {}
-    for batch in mini_batches(rows, *config.cuts, seed=config.seed, step=step.number):
+    for batch in mini_batches(len(rollout), *config.cuts, seed=config.seed, step=step.number):
         weights_BC = torch.zeros_like(rollout.logps_BC)
         mask_BC = rollout.mask_BC[batch]
         weights_BC[batch] = losses.answer_weights(mask_BC, surrogate.normalise, config.sampling.max_new_tokens)
@@ -208,7 +205,8 @@ def improve(
             loss_BC = surrogate.loss(*tensors)
             total_BC = loss_BC + _penalties(config, part, rollout, step.beta)
             stepper.accumulate(total_BC, count=1.0, weight=part.of(weights_BC))
-            clipped_BC = None if surrogate.clips is None else surrogate.clips(*tensors)
+            with torch.no_grad():
+                clipped_BC = None if surrogate.clips is None else surrogate.clips(*tensors)
             statistics.add(part, old_BC, clipped_BC=clipped_BC, policy_loss=loss_BC * part.mask_BC)
         info = stepper.step()
         statistics.end_update()

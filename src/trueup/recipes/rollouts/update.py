@@ -22,12 +22,11 @@ from trueup.models.policy import Policy
 from trueup.recipes.rollouts.draw import Rollout, length
 
 
-def mini_batches(rows: Sequence[int], pieces: int, epochs: int, *, seed: int, step: int) -> Iterator[list[int]]:
-    """``epochs`` passes over these rollouts in seeded order, each in ``pieces`` parts as equal as can be."""
-    count = len(rows)
+def mini_batches(count: int, pieces: int, epochs: int, *, seed: int, step: int) -> Iterator[list[int]]:
+    """``epochs`` passes over ``count`` rollouts in seeded order, each in ``pieces`` parts as equal as can be."""
     for epoch in range(epochs):
         generator = torch.Generator().manual_seed(derive(seed, "mini-batches", step, epoch))
-        order = [rows[i] for i in torch.randperm(count, generator=generator).tolist()]
+        order = torch.randperm(count, generator=generator).tolist()
         parts = min(pieces, count)  # the last batch of an epoch may have fewer rollouts than that
         for part in range(parts):
             yield order[part * count // parts : (part + 1) * count // parts]
