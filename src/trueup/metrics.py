@@ -77,6 +77,9 @@ METRICS: dict[str, Metric] = {
     "approx_kl": _m("KL(old policy || new policy) after the update", "k3, token mean", "nats", "none"),
     "explained_variance": _m("1 - Var(returns - values) / Var(returns)", "valid tokens", "share", "up"),
     "advantage_std": _m("Standard deviation of advantages before whitening", "valid tokens", "reward", "none"),
+    "ptx_nll": _m(
+        "Negative log-likelihood of the texts that are mixed in", "token mean, mean over updates", "nats/token", "down"
+    ),
     "ratio_outside": _m("Share of tokens whose ratio new / old left [0.9, 1.1]", "over all updates", "share", "none"),
     "ratio_clamped": _m(
         "Share of tokens whose log-ratio was held at 20 nats; above 0 is a runaway", "exact", "share", "down"

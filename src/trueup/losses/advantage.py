@@ -103,7 +103,7 @@ def rloo(scores_GK: torch.Tensor, valid_GK: torch.Tensor | None = None) -> torch
     Scores that are not valid count nowhere and have advantage 0; so have all of a dead group (``dead_groups``).
     """
     centred_GK, count_G1 = _centred(scores_GK, valid_GK)
-    return centred_GK * (count_G1 / (count_G1 - 1).clamp(min=1))
+    return centred_GK * count_G1 / (count_G1 - 1).clamp(min=1)
 
 
 def group_advantages(scores_GK: torch.Tensor, scale: bool = True, valid_GK: torch.Tensor | None = None) -> torch.Tensor:

@@ -27,7 +27,7 @@ from trueup.losses import advantage as advantages
 from trueup.losses import policy as losses
 from trueup.models.heads import ValueHead
 from trueup.recipes import rollouts
-from trueup.recipes.rollouts import OnlineSettings, Rollout, Session, Step
+from trueup.recipes.rollouts import OnlineSettings, PretrainingMix, Ptx, Rollout, Session, Step
 
 
 class Ppo(OnlineSettings):
@@ -49,6 +49,11 @@ class Ppo(OnlineSettings):
     """Weight of the value loss beside the policy loss."""
     entropy_weight: float = Field(default=0.0, ge=0)
     """Weight of an entropy bonus."""
+    critic_warmup: int = Field(default=0, ge=0)
+    """Steps at the beginning in which only the value head learns, from answers of the policy as it started: advantages
+    against values that mean nothing yet are noise."""
+    ptx: Ptx | None = None
+    """Texts to go on learning beside the reward (PPO-ptx), as ``{data: texts.jsonl, weight: 1.0}``."""
     whiten_advantages: bool = True
     """Scale advantages to mean 0 and variance 1 over the valid tokens of the whole batch."""
 
@@ -65,25 +70,34 @@ def train(config: Ppo, run: Run) -> None:
     value_head = ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
     parameters = policy.trainable() | {f"value_head.{n}": p for n, p in value_head.named_parameters()}
     stepper = Stepper(parameters, config.optim, config.steps * config.epochs * config.mini_batches)
+    mix = None if config.ptx is None else PretrainingMix(config.ptx, run, session, config.read, config.seed)
 
     def learn(step: Step) -> tuple[Rollout, Mapping[str, float]]:
         seed = derive(config.seed, "rollout", step.number)
         rollout = rollouts.draw(config, session, step.prompts, seed=seed, value_head=value_head)
-        return rollout, _improve(config, session, value_head, stepper, step, rollout)
+        return rollout, _improve(config, session, value_head, stepper, step, rollout, mix)
 
     rollouts.fit(config, run, session, stepper, learn, kl=config.kl)
 
 
 def _improve(
-    config: Ppo, session: Session, value_head: ValueHead, stepper: Stepper, step: Step, rollout: Rollout
+    config: Ppo,
+    session: Session,
+    value_head: ValueHead,
+    stepper: Stepper,
+    step: Step,
+    rollout: Rollout,
+    mix: PretrainingMix | None,
 ) -> dict[str, float]:
     """Several clipped passes over one batch of rollouts."""
+    warming = step.number < config.critic_warmup
     mask_BC = rollout.mask_BC
     rewards_BC = advantages.shaped_rewards(rollout.net_B, rollout.kl_BC, mask_BC, step.beta)
     raw_BC = advantages.gae(rewards_BC, rollout.values_BC, mask_BC, config.gamma, config.lam)
     returns_BC = advantages.returns(raw_BC, rollout.values_BC, mask_BC)
     advantages_BC = advantages.whiten(raw_BC, mask_BC) if config.whiten_advantages else raw_BC
     statistics = rollouts.UpdateStatistics()
+    mixed: list[float] = []
     info: dict[str, float] = {}
     for mini_batch in rollouts.mini_batches(
         len(rollout), config.mini_batches, config.epochs, seed=config.seed, step=step.number
@@ -96,7 +110,7 @@ def _improve(
             mini_batch,
             temperature=config.sampling.temperature,
             budget=session.budget,
-            entropy=config.entropy_weight > 0,
+            entropy_grad=config.entropy_weight > 0,
             value_head=value_head,
         ):
             old_BC, advantage_BC = part.of(rollout.logps_BC), part.of(advantages_BC)
@@ -104,14 +118,21 @@ def _improve(
             value_BC = part.mask_BC * losses.clipped_value(
                 part.values_BC, part.of(rollout.values_BC), part.of(returns_BC), config.value_clip_range
             )
-            total_BC = surrogate_BC + config.value_weight * value_BC
-            if part.scores.entropy_BC is not None:
+            total_BC = config.value_weight * value_BC if warming else surrogate_BC + config.value_weight * value_BC
+            if not warming and part.scores.entropy_BC is not None:
                 total_BC = total_BC - config.entropy_weight * part.scores.entropy_BC
             stepper.accumulate(total_BC, count=tokens)
             clipped_BC = losses.clip_stops(part.logps_BC.detach(), old_BC, advantage_BC, config.clip_range)
             statistics.add(part, old_BC, clipped_BC=clipped_BC, policy_loss=surrogate_BC, value_loss=value_BC)
+        if warming:
+            for parameter in session.policy.trainable().values():
+                parameter.grad = None  # the value head sits on the trunk, which stays as it is
+        elif mix is not None:
+            mixed.append(mix.accumulate(stepper))
         info = stepper.step()
         statistics.end_update()
+    if mixed:
+        info["ptx_nll"] = sum(mixed) / len(mixed)
     return info | statistics.summary() | _value_fit(raw_BC, returns_BC, rollout.values_BC, mask_BC)
 
 

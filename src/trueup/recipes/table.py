@@ -20,6 +20,7 @@ class Recipe:
     """Where a method lives, what it reads, and what its command says of itself.
 
     ``inputs`` are the settings that name what is read: a run resumes only with the same contents, and each has a flag.
+    ``inner_inputs`` are more of them, inside a block that need not be there; those have none.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Recipe:
     teaches: str
     summary: str
     example: str
+    inner_inputs: tuple[str, ...] = ()
 
     def settings(self) -> type[Settings]:
         """The config class."""
@@ -48,7 +50,8 @@ def _online(kind: str, config: str, teaches: str, summary: str) -> Recipe:
     """A method that learns from its own answers to prompts; its module is called as its command is."""
     inputs = ("model.name", "data", "reward", "reference")
     example = f"trueup {kind} --model runs/sft/final --reward runs/reward/final --data prompts.jsonl --out runs/{kind}"
-    return Recipe(f"trueup.recipes.{kind.replace('-', '_')}", config, inputs, teaches, summary, example)
+    module = f"trueup.recipes.{kind.replace('-', '_')}"
+    return Recipe(module, config, inputs, teaches, summary, example, ("ptx.data",) if kind == "ppo" else ())
 
 
 RECIPES: dict[str, Recipe] = {

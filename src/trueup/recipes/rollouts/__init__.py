@@ -21,6 +21,7 @@ from trueup.recipes.rollouts.groups import (
     spread,
     total_rewards,
 )
+from trueup.recipes.rollouts.pretraining_mix import PretrainingMix, Ptx
 from trueup.recipes.rollouts.resample import live_groups
 from trueup.recipes.rollouts.session import Session, Step, draw, fit, open_session
 from trueup.recipes.rollouts.settings import (
@@ -43,7 +44,9 @@ __all__ = [
     "Groups",
     "OnlineSettings",
     "Part",
+    "PretrainingMix",
     "PromptPlan",
+    "Ptx",
     "Rollout",
     "RolloutSettings",
     "Session",

@@ -198,7 +198,7 @@ def improve(
             batch,
             temperature=config.sampling.temperature,
             budget=session.budget,
-            entropy=config.entropy_weight > 0,
+            entropy_grad=config.entropy_weight > 0,
         ):
             old_BC = part.of(rollout.logps_BC)
             tensors = (part.logps_BC, old_BC, part.of(advantages_BC), part.mask_BC)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,13 +20,14 @@ from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
 from trueup.recipes.rollouts.actors import Actors, PromptPlan, open_actors, prompt_plan, usable_prompts
 from trueup.recipes.rollouts.draw import Rollout, describe, draw_rollout, log_probes
+from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
 from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
 from trueup.types import Prompt
 
 HEADLINE = ("score", "kl", "beta", "completion_length")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Session:
     """What a run holds from its first step to its last."""
 
@@ -123,8 +124,11 @@ def fit(
         headline: Metrics that the progress shows.
     """
     controller = None if kl is None else kl_controller(kl)
-    state = {} if controller is None else {"beta": controller.beta}
-    state |= {name: float(value) for name, value in resume_from_checkpoint(run, stepper).items()}
+    state: dict[str, Any] = {} if controller is None else {"beta": controller.beta}
+    state |= resume_from_checkpoint(run, stepper)
+    if "reference" in state:
+        made, fingerprint = state["reference"]
+        session.actors = reopen_reference(run, session.actors, config.model, made, fingerprint)
     run.note(steps=config.steps)
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
@@ -138,6 +142,9 @@ def fit(
         if step % config.probe_every == 0 or step + 1 == config.steps:
             probes = session.prompts[: config.probes]
             log_probes(run, step, session.actors, probes, config.sampling, seed=derive(config.seed, "probes"))
+        if config.resets_after(step + 1):
+            session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
+            state["reference"] = [step + 1, session.actors.reference.fingerprint]
         loop.time(step, tokens=float(rollout.mask_BC.sum()))
         if config.kl_stop is not None and measured["kl"] > config.kl_stop:
             run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)

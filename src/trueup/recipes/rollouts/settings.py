@@ -82,6 +82,9 @@ class RolloutSettings(Settings):
     """Taken off the score for each completion token."""
     kl_stop: float | None = Field(default=None, gt=0)
     """Stop the run when the KL of a step exceeds this many nats."""
+    reset_reference_every: int | None = Field(default=None, ge=1)
+    """Steps after which the policy as it then is becomes the reference, again and again: KL is then measured from where
+    the policy lately was, and may grow without bound from where it started. None: the reference stays."""
     probes: int = Field(default=8, ge=0)
     """Fixed prompts whose completions are logged along the run."""
     probe_every: int = Field(default=10, ge=1)
@@ -111,6 +114,11 @@ class RolloutSettings(Settings):
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
         return self
+
+    def resets_after(self, done: int) -> bool:
+        """Whether the reference is set anew after so many steps; after the last one nobody would read it."""
+        every = self.reset_reference_every
+        return every is not None and done % every == 0 and done < self.steps
 
 
 class OnlineSettings(RolloutSettings):

@@ -72,7 +72,7 @@ def passes(
     *,
     temperature: float,
     budget: int,
-    entropy: bool = False,
+    entropy_grad: bool = False,
     value_head: ValueHead | None = None,
 ) -> Iterator[Part]:
     """This process's forward passes over some rollouts, longest first.
@@ -84,13 +84,13 @@ def passes(
         batch: Numbers of the rollouts of this update.
         temperature: As they were drawn.
         budget: Padded tokens of one pass.
-        entropy: Also entropies.
+        entropy_grad: Also entropies, with gradient.
         value_head: Also values.
     """
     groups = stepper.share(batch, lambda i: length(rollout.sequences[i]), budget)
     for group in groups:
         rows = Rows.of([rollout.sequences[i] for i in group], policy.device)
-        scores = score(policy, rows, temperature=temperature, entropy=entropy, value_head=value_head)
+        scores = score(policy, rows, temperature=temperature, entropy_grad=entropy_grad, value_head=value_head)
         yield Part(tuple(group), rows, scores, groups.copies)
 
 
