@@ -31,19 +31,32 @@ def plain_margin(policy, reference, strength_B):
 LORA = {"model__lora": {"rank": 2}}
 COSINE = {"optim__schedule": "cosine"}
 ADAPTIVE, FIXED = ({"kl": {"kind": kind}, **COSINE} for kind in ("adaptive", "fixed"))
-VARIANTS = {
+EVERY_PART: list[dict[str, object]] = [
+    {"source": "tests.rewards.scorers:brevity"},
+    {"kind": "length", "at_least": 3},
+    {"kind": "repetition"},
+    {"kind": "diversity", "memory": 2},
+    {"kind": "refusal"},
+    {"kind": "regex", "rules": [{"pattern": "a", "score": 1}]},
+    {"kind": "ensemble", "members": ["tests.rewards.scorers:brevity"] * 2, "combine": "mean_minus_sd"},
+]
+PARTS = {"reward": EVERY_PART}
+VARIANTS: dict[str, list[dict[str, object]]] = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA],
-    "ppo": [LORA, FIXED],
-    "rloo": [LORA, ADAPTIVE, FIXED],
-    "grpo": [LORA, ADAPTIVE, {"resample": 1, "overlong_buffer": 4}],
-    "reinforce-pp": [LORA, ADAPTIVE, FIXED],
-    "cispo": [LORA, ADAPTIVE],
-    "gspo": [LORA, ADAPTIVE],
-    "online-dpo": [LORA, COSINE, *OBJECTIVES],
-    "best-of-n": [LORA, COSINE],
+    "ppo": [
+        LORA | FIXED | PARTS,
+        {"critic_warmup": 1, "entropy_weight": 0.1, "reset_reference_every": 1, "ptx__data": "demonstrations"},
+    ],
+    "rloo": [LORA | ADAPTIVE | PARTS, FIXED],
+    "grpo": [LORA | ADAPTIVE | PARTS],
+    "reinforce-pp": [LORA | ADAPTIVE | PARTS, FIXED],
+    "cispo": [LORA | ADAPTIVE | PARTS],
+    "gspo": [LORA | ADAPTIVE | PARTS],
+    "online-dpo": [LORA | COSINE | PARTS, *OBJECTIVES],
+    "best-of-n": [LORA | COSINE | PARTS],
 }
 """Runs beside the plain one that reach what only some settings make active."""
 NOT_REACHED = {"Optim.on_nonfinite"}
@@ -87,7 +100,9 @@ def never_read(kind, material, folder) -> list[str]:
     brief = STEPS if kind in ONLINE else BRIEF
     seen: set[tuple[type, str]] = set()
     for number, variant in enumerate([{}, *VARIANTS[kind]]):
-        config = config_of(kind, material, **(brief | variant))
+        given = material | {"judge": variant.get("reward", material["judge"])}
+        named = {k: material[v] if k == "ptx__data" else v for k, v in variant.items() if k != "reward"}
+        config = config_of(kind, given, **(brief | named))
         with reads() as some:
             execute(kind, config, folder / str(number), quiet=True)
         seen |= some

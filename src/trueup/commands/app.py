@@ -24,6 +24,7 @@ from trueup.commands.report import report
 from trueup.commands.resume import resume
 from trueup.commands.run import run
 from trueup.commands.sample import sample
+from trueup.commands.score import score
 from trueup.commands.serve import serve
 from trueup.commands.trace import trace
 from trueup.commands.training import command
@@ -47,6 +48,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
     quickstart,
     sample,
+    score,
     evaluate,
     trace,
     report,

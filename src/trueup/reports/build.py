@@ -16,6 +16,7 @@ from trueup.ledger import read_run, write_atomic
 from trueup.reports import figures
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
+from trueup.reports.parts import part_figure, reward_parts
 from trueup.reports.verdict import verdict
 
 CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
@@ -118,6 +119,7 @@ def build_report(
         "facts": known,
         "runs": {name: {k: v for k, v in run.items() if k != "settings"} for name, run in runs.items()},
         "comparison": comparison,
+        "parts": {name: parts for name, log in logs.items() if (parts := reward_parts(log))},
         "reward_model": _reward_card(logs),
         "skill": dict(skill) if skill else None,
         "overoptimization": _probe_curve(probes),
@@ -297,6 +299,7 @@ def _figures(
         if entries:
             caption = "Mean with 95 % interval over held-out prompts."
             drawn.append(figures.intervals("quality", f"quality: {comparison['score']}", caption, entries))
+    drawn += [figure for name, log in logs.items() if (figure := part_figure(name, log))]
     for name, log in logs.items():
         if log.record["kind"] not in CURVES:
             continue

@@ -207,7 +207,7 @@ class Mixture:
 
         Raises:
             TrueupError: A part whose ``on_error`` is ``stop`` cannot score an answer.
-            RunError: No answer is left.
+            RunError: No answer that could be learned from is left.
         """
         return self._scored(prompts, completions, learn=learn, drop=True)
 
@@ -227,7 +227,11 @@ class Mixture:
             failures.append(failed)
         dropped = {i: error for failed in failures for i, error in failed.items()}
         kept = tuple(i for i in range(len(completions)) if i not in dropped)
-        self._say(dropped, len(completions), len(kept))
+        if dropped and not kept and learn:
+            first = dropped[min(dropped)]
+            problem = f"none of the {len(completions)} answers of this step could be scored; of the first: {first.what}"
+            raise RunError(problem, where=first.where, fix=first.fix)
+        self._say(dropped)
         answers = [completions[i] for i in kept]
         parts, total_K = [], torch.zeros(len(kept), dtype=torch.float64)
         for component, raw_B, failed in zip(self.components, raw, failures, strict=True):
@@ -241,19 +245,11 @@ class Mixture:
         cut = max(cut_by(c.reward) - before for c, before in zip(self.components, cuts, strict=True))
         return Scored(kept, total_K.float(), tuple(parts), cut)
 
-    def _say(self, dropped: Mapping[int, TrueupError], answers: int, kept: int) -> None:
-        if not dropped:
-            return
-        first = dropped[min(dropped)]
-        if not kept:
-            raise RunError(
-                f"no part could score any of the {answers} answers of this step; the first: {first.what}",
-                where=first.where,
-                fix=first.fix,
-            )
-        if not self._said and rank() == 0:
+    def _say(self, dropped: Mapping[int, TrueupError]) -> None:
+        if dropped and not self._said and rank() == 0:
+            first = dropped[min(dropped)]
             log.warning("%s: %s. The answer is dropped and counted, as others will be", first.where, first.what)
-        self._said = True
+        self._said = self._said or bool(dropped)
 
     # What outlives a step --------------------------------------------------------------------------------------------
 

@@ -147,6 +147,12 @@ def prompt_for(reward: Reward, text: str, asked: Prompt) -> Prompt:
     return asked if reader is None else reader.as_prompt(text)
 
 
+def log_odds_of(reward: Reward) -> float | None:
+    """Log-odds of one unit of reward, of a model that was trained on preferences here; None elsewhere."""
+    scale = getattr(reward, "log_odds", None)
+    return scale if isinstance(scale, float) else None
+
+
 def as_scores(values: Any, prompts: Sequence[Prompt], completions: Sequence[Completion], name: str) -> torch.Tensor:
     """What a reward gave, as scores [B].
 

@@ -11,30 +11,49 @@ from pydantic import Field, field_validator
 from trueup.rewards.part import Rule
 from trueup.types import Completion, Prompt
 
+_UNWILLING = (
+    "can't",
+    "cannot",
+    "can not",
+    "won't",
+    "will not",
+    "unable to",
+    "not able to",
+    "rather not",
+    "don't want to",
+    "do not want to",
+    "not going to",
+    "not comfortable",
+)
+_DEED = (
+    "help",
+    "assist",
+    "provide",
+    "provid",
+    "give",
+    "tell you",
+    "answer",
+    "do that",
+    "do this",
+    "discuss",
+    "explain how",
+    "share",
+    "write",
+    "create",
+    "comply",
+    "engage",
+    "fulfil",
+    "support",
+)
 PHRASES = (
-    "i can't help",
-    "i can't assist",
-    "i can't do that",
-    "i can't provide",
-    "i can't answer",
-    "i can't give",
-    "i cannot",
-    "i am unable",
-    "i'm unable",
-    "i am not able",
-    "i'm not able",
-    "i won't",
-    "i will not",
+    *(f"{unwilling} {deed}" for unwilling in _UNWILLING for deed in _DEED),
     "i must decline",
-    "i have to decline",
-    "i refuse",
-    "i'd rather not",
-    "as an ai",
-    "i'm sorry, but",
-    "i am sorry, but",
-    "can't help with that",
-    "cannot help with that",
+    "have to decline",
+    "must refuse",
+    "have to refuse",
+    "i refuse to",
     "not something i can",
+    "against my guidelines",
 )
 """Phrases of a refusal, in small letters with plain apostrophes."""
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
@@ -47,8 +66,8 @@ class Refusal(Rule):
 
     kind: Literal["refusal"] = "refusal"
     """Name of the part."""
-    phrases: tuple[str, ...] = Field(default=PHRASES, min_length=1)
-    """What a refusing sentence holds; capitals and the kind of apostrophe do not matter."""
+    phrases: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """What a refusing sentence holds; capitals and the kind of apostrophe do not matter. None: a list in English."""
     full: float = -1.0
     """Value of an answer that only refuses."""
     partial: float = -0.5
@@ -58,15 +77,15 @@ class Refusal(Rule):
 
     @field_validator("phrases")
     @classmethod
-    def _phrases_are_texts(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(phrase.strip() for phrase in phrases):
+    def _phrases_are_texts(cls, phrases: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if phrases is not None and not all(phrase.strip() for phrase in phrases):
             raise ValueError("an empty phrase is in every answer; expected texts")
         return phrases
 
     def values(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         """``full``, ``partial`` or 0 for each answer."""
-        worth = {"full": self.full, "partial": self.partial, "none": 0.0}
-        return [worth[refused(completion.text, self.phrases, self.help_words)] for completion in completions]
+        worth, phrases = {"full": self.full, "partial": self.partial, "none": 0.0}, self.phrases or PHRASES
+        return [worth[refused(completion.text, phrases, self.help_words)] for completion in completions]
 
 
 def refused(text: str, phrases: Sequence[str] = PHRASES, help_words: int = 12) -> Refused:
