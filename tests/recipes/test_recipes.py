@@ -45,7 +45,7 @@ def config_of(kind, material, **changes):
         "kto": {"epochs": 4},
         "ppo": ROLLOUTS | {"epochs": 2, "mini_batches": 2},
         "rloo": ROLLOUTS | {"answers": 2},
-        "grpo": ROLLOUTS | {"answers": 2, "epochs": 2, "resample": 1, "overlong_buffer": 4},
+        "grpo": ROLLOUTS | {"answers": 2, "epochs": 2, "resample": 1, "overlong_share": 0.5},
         "reinforce-pp": ROLLOUTS | {"answers": 2, "mini_batches": 2},
         "cispo": ROLLOUTS | {"answers": 2, "mini_batches": 2},
         "gspo": ROLLOUTS | {"answers": 2, "mini_batches": 2},

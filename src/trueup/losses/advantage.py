@@ -138,7 +138,7 @@ def overlong_penalty(lengths_B: torch.Tensor, limit: int, buffer: int) -> torch.
     """What an answer near the length limit loses [B] (DAPO, Yu et al. 2025, eq. 13): 0 up to ``limit - buffer`` tokens,
     then linearly up to 1 at ``limit``, and 1 beyond."""
     if not 0 < buffer <= limit:
-        raise ConfigError(f"buffer is {buffer}", where="overlong_buffer", expected=f"from 1 to {limit} tokens")
+        raise ConfigError(f"buffer is {buffer}", where="buffer", expected=f"from 1 to {limit} tokens")
     return ((lengths_B - (limit - buffer)) / buffer).clamp(0.0, 1.0)
 
 

@@ -11,7 +11,7 @@ Dr. GRPO (Liu et al. 2025, arXiv:2503.20783) leaves out what biases it: ``scale=
 standard deviation favours questions that are nearly solved or nearly hopeless) and ``normalise=constant`` (1 / length
 favours long wrong answers and short right ones). DAPO (Yu et al. 2025, arXiv:2503.14476): ``clip_high`` above
 ``clip_low``, ``normalise=token``, ``resample`` (other prompts in the place of groups that teach nothing) and
-``overlong_buffer``.
+``overlong_share``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from trueup.config.seeds import derive
 from trueup.engine.step import Stepper
@@ -59,20 +59,11 @@ class Grpo(ClippedSettings):
     resample: int = Field(default=0, ge=0)
     """Further draws of a step, of other prompts, in the place of groups whose rewards are all equal (DAPO's dynamic
     sampling); what is still dead then is left out. 0: dead groups stay, with advantage 0."""
-    overlong_buffer: int = Field(default=0, ge=0)
-    """Tokens below ``sampling.max_new_tokens`` over which an answer loses score, linearly up to ``overlong_penalty``; 0
-    is off."""
+    overlong_share: float = Field(default=0.0, ge=0, le=1)
+    """Last share of ``sampling.max_new_tokens`` over which an answer loses score, linearly up to ``overlong_penalty``
+    (DAPO: 0.2); 0 is off."""
     overlong_penalty: float = Field(default=1.0, gt=0)
-    """What an answer loses at the length limit, where ``overlong_buffer`` is set."""
-
-    @model_validator(mode="after")
-    def _buffer_is_below_the_limit(self) -> Grpo:
-        if self.overlong_buffer > self.sampling.max_new_tokens:
-            raise ValueError(
-                f"overlong_buffer {self.overlong_buffer} is above"
-                f" sampling.max_new_tokens {self.sampling.max_new_tokens}"
-            )
-        return self
+    """What an answer loses at the length limit, where ``overlong_share`` is set."""
 
 
 def train(config: Grpo, run: Run) -> None:
@@ -122,8 +113,9 @@ def train(config: Grpo, run: Run) -> None:
 def _drawn(config: Grpo, session: Session, prompts: Sequence[Prompt], seed: int) -> Rollout:
     """Answers, those near the length limit with their penalty."""
     rollout = rollouts.draw_groups(config, session, prompts, seed=seed)
-    if not config.overlong_buffer:
+    if not config.overlong_share:
         return rollout
-    lengths_B = rollout.mask_BC.sum(-1)
-    share_B = advantages.overlong_penalty(lengths_B, config.sampling.max_new_tokens, config.overlong_buffer)
+    limit = config.sampling.max_new_tokens
+    buffer = max(1, round(config.overlong_share * limit))
+    share_B = advantages.overlong_penalty(rollout.mask_BC.sum(-1), limit, buffer)
     return replace(rollout, penalty_B=rollout.penalty_B + config.overlong_penalty * share_B)

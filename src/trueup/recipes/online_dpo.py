@@ -89,7 +89,8 @@ def _improve(
         index = (*(better for better, _ in micro), *(worse for _, worse in micro))
         rows = Rows.of([sequences[i] for i in index], session.policy.device)
         part = Part(index, rows, score(session.policy, rows, temperature=config.sampling.temperature), micros.copies)
-        policy, reference = (_sides(part, logps_BC) for logps_BC in (part.logps_BC, part.of(rollout.reference_BC)))
+        policy = _sides(part, part.logps_BC)
+        reference = _sides(part, part.of(rollout.reference_BC)) if objective.uses_reference else None
         losses_B = objective(policy, reference, torch.ones(len(micro), device=session.policy.device))
         stepper.accumulate(losses_B, count=len(pairs))
         statistics.add(part, part.of(rollout.logps_BC))
@@ -106,8 +107,9 @@ def _sides(part: Part, logps_BC: torch.Tensor) -> PairLogps:
 
 
 @torch.no_grad()
-def _seen(objective: Objective, policy: PairLogps, reference: PairLogps) -> list[SeenPair]:
+def _seen(objective: Objective, policy: PairLogps, reference: PairLogps | None) -> list[SeenPair]:
     chosen_B, rejected_B = objective.implicit_rewards(policy, reference)
-    ratios = (policy.chosen_B - reference.chosen_B, policy.rejected_B - reference.rejected_B)
-    columns = zip(*(values.tolist() for values in (chosen_B, rejected_B, *ratios)), strict=True)
-    return [SeenPair("", "", *row) for row in columns]
+    columns = [chosen_B, rejected_B]
+    if reference is not None:
+        columns += [policy.chosen_B - reference.chosen_B, policy.rejected_B - reference.rejected_B]
+    return [SeenPair("", "", *row) for row in zip(*(values.tolist() for values in columns), strict=True)]

@@ -108,7 +108,7 @@ def dead_groups(scores_GK: Array, valid_GK: Mask | None = None) -> Mask:
 def overlong_penalty(lengths_B: Array, limit: int, buffer: int) -> Array:
     """0 up to ``limit - buffer`` tokens, linear to 1 at ``limit``, 1 beyond [B] (DAPO, Yu et al. 2025, eq. 13)."""
     if not 0 < buffer <= limit:
-        raise ConfigError(f"buffer is {buffer}", where="overlong_buffer", expected=f"from 1 to {limit} tokens")
+        raise ConfigError(f"buffer is {buffer}", where="buffer", expected=f"from 1 to {limit} tokens")
     return np.interp(lengths_B, [limit - buffer, limit], [0.0, 1.0])
 
 
