@@ -66,7 +66,7 @@ def fails_at(step, kind, config, out, monkeypatch):
             execute(kind, config, out, quiet=True)
 
 
-@pytest.mark.parametrize("kind", ONLINE)
+@pytest.mark.parametrize("kind", GROUPED)
 def test_the_reward_rises_and_the_first_ratio_is_one(kind, material, tmp_path):
     config = brief(kind, material, steps=20, optim__learning_rate=1e-2)
     rows = metric_rows(execute(kind, config, tmp_path / "r", quiet=True))
@@ -75,7 +75,7 @@ def test_the_reward_rises_and_the_first_ratio_is_one(kind, material, tmp_path):
     assert all(row["first_ratio_error"] < 1e-5 for row in rows if "first_ratio_error" in row)
     assert "first_ratio_error" in rows[0]
     assert abs(rows[0]["kl"]) < 1e-5
-    assert "dead_groups" in rows[0] or kind == "ppo"
+    assert "dead_groups" in rows[0]
 
 
 @pytest.mark.parametrize("kind", GROUPED)

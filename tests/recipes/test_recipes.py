@@ -116,8 +116,10 @@ def run_and_kill(kind, config, out, *, step, number=signal.SIGKILL, torn=False):
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("kind", sorted(RECIPES))
-@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [*((kind, 3) for kind in sorted(RECIPES)), *((kind, 0) for kind in ("sft", "reward", "dpo", "ppo"))],
+)
 def test_a_killed_run_resumes_to_the_same_bytes(kind, step, material, tmp_path):
     config = config_of(kind, material)
     straight = digest(execute(kind, config, tmp_path / "straight", quiet=True))
