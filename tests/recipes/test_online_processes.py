@@ -15,7 +15,6 @@ JOBS = {
     "reinforce-pp ddp": ("reinforce-pp", {"entropy_weight": 0.1}),
     "online-dpo fsdp2": ("online-dpo", {"batch__size": 8} | SHARDED),
     "best-of-n ddp": ("best-of-n", {"batch__size": 8}),
-    "ppo parts": ("ppo", {}),
 }
 
 

@@ -80,6 +80,7 @@ JOBS = {
     "ppo ddp": ("ppo", {}),
     "ppo fsdp2": ("ppo", SHARDED),
     "ppo python": ("ppo", {}),
+    "ppo parts": ("ppo", {}),
 }
 
 
