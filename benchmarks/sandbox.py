@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import trueup
+from benchmarks.shown import interval
 from trueup.commands.walkthrough import quickstart
 from trueup.evaluation.intervals import paired_difference
 from trueup.ledger import read_lines
@@ -106,13 +107,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---:|---:|---:|---|---:|---|---|---|---|---|---|---:|---:|",
     ]
     for r in rows:
+        learned = interval(r["skill"]["learned"]) if r["skill"]["learned"] else "–"
         gold = ", ".join(f"{r['gold'][n]['estimate']:.3f}" for n in ("base", "sft", "ppo", "dpo"))
         skill = r["skill"]
-        leads = " | ".join(_told(lead, "+.3f") for lead in skill["leads"].values())
-        wins = " | ".join(_told(r["win_rate"][name]) for name in ("ppo", "dpo"))
+        leads = " | ".join(interval(lead, "+.3f") for lead in skill["leads"].values())
+        wins = " | ".join(interval(r["win_rate"][name]) for name in ("ppo", "dpo"))
         lines.append(
-            f"| {r['seed']} | {_told(skill['accuracy'])} | {skill['ceiling']['estimate']:.3f} "
-            f"| {_told(skill['learned']) if skill['learned'] else '–'} | {words_share(skill):.3f} | {leads} | {gold} "
+            f"| {r['seed']} | {interval(skill['accuracy'])} | {skill['ceiling']['estimate']:.3f} "
+            f"| {learned} | {words_share(skill):.3f} | {leads} | {gold} "
             f"| {wins} | {_kl(r['kl'])} | {r['seconds']:.0f} | {r['peak_memory_gb']:.2f} |"
         )
     return "\n".join(lines)
@@ -131,15 +133,9 @@ def language_table(rows: list[dict[str, Any]]) -> str:
             if found is None:
                 continue
             means = ", ".join(f"{found['mean'][n]:.3f}" for n in names)
-            gaps = " | ".join(_told(found["over_sft"][n], "+.3f") for n in ("ppo", "dpo"))
+            gaps = " | ".join(interval(found["over_sft"][n], "+.3f") for n in ("ppo", "dpo"))
             lines.append(f"| {r['seed']} | {by} | {means} | {gaps} |")
     return "\n".join(lines)
-
-
-def _told(interval: dict[str, Any], form: str = ".3f") -> str:
-    if interval["low"] is None or interval["high"] is None:
-        return f"{interval['estimate']:{form}}"
-    return f"{interval['estimate']:{form}} ({interval['low']:{form}} to {interval['high']:{form}})"
 
 
 def _kl(band: dict[str, Any]) -> str:

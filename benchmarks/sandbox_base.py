@@ -23,6 +23,23 @@ from trueup.sandbox.shipped import BASE, RECORD
 
 KEPT = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
+LICENCE = "apache-2.0"
+CARD = f"""---
+license: {LICENCE}
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+# The base model of trueup's sandbox
+
+A Llama of {{parameters:.2f}} million parameters that writes the sandbox's language, good and bad answers alike. It was
+trained from scratch on {{texts:,}} generated texts by
+
+    {{command}}
+
+and is the start of `trueup quickstart`. It knows nothing of the world outside the sandbox.
+"""
+
 
 def main() -> None:
     """Train, then pack into ``src/trueup/sandbox/base``."""
@@ -47,13 +64,21 @@ def pack(final: Path, target: Path, *, texts: int, corpus: Path) -> None:
     for name in KEPT:
         if (final / name).is_file():
             shutil.copyfile(final / name, target / name)
+    seal(target, texts, parameters=sum(tensor.numel() for tensor in weights.values()), corpus_sha256=_sha256(corpus))
+
+
+def seal(target: Path, texts: int, *, parameters: int, corpus_sha256: str) -> None:
+    """Write the model's card, and how it was made with the hash of every file."""
+    command = f"python -m benchmarks.sandbox_base --texts {texts}"
+    card = CARD.format(parameters=parameters / 1e6, texts=texts, command=command)
+    (target / "README.md").write_text(card, encoding="utf-8")
     made = {
-        "command": f"python -m benchmarks.sandbox_base --texts {texts}",
-        "licence": "as trueup",
+        "command": command,
+        "licence": LICENCE,
         "texts": texts,
-        "parameters": sum(tensor.numel() for tensor in weights.values()),
-        "corpus_sha256": _sha256(corpus),
-        "sha256": {file.name: _sha256(file) for file in sorted(target.iterdir())},
+        "parameters": parameters,
+        "corpus_sha256": corpus_sha256,
+        "sha256": {file.name: _sha256(file) for file in sorted(target.iterdir()) if file.name != RECORD},
     }
     (target / RECORD).write_text(json.dumps(made, indent=2) + "\n")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trueup.errors import ConfigError, DataError, ModelError
 from trueup.evaluation.baselines import bag_of_words, length_only
+from trueup.models.lineage import lineage
 from trueup.sandbox import (
     BEST,
     CARELESS,
@@ -229,6 +230,10 @@ def test_the_whole_world_holds_every_seeds_world() -> None:
         assert {topic.key for topic in topics} < whole
         keys = {topic.key for topic in topics}
         assert all(topic.twin in keys for topic in topics if topic.twin)
+
+
+def test_what_is_trained_from_the_shipped_base_knows_its_licence(tmp_path: Path) -> None:
+    assert lineage(str(copy_base(tmp_path / "base"))).licence == {"license": "apache-2.0"}
 
 
 def test_a_base_model_that_is_damaged_is_refused(tmp_path: Path) -> None:

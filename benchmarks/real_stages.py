@@ -1,0 +1,67 @@
+"""Stages of the real road, each in a process of its own, so that its minutes and its memory are its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trueup.errors import RunError
+from trueup.ledger import read_lines
+
+COSTS = "costs.json"
+
+
+def run(out: Path, stages: Sequence[dict[str, Any]]) -> dict[str, Path]:
+    """Run stages of a recipe in ``out`` one after the other, as ``trueup run`` does; what is done is skipped.
+
+    Args:
+        out: Folder of the runs; ``costs.json`` in it says what each stage took when it was run.
+        stages: As in a recipe file.
+
+    Returns:
+        The run directory of each stage, by name.
+
+    Raises:
+        RunError: A stage failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    costs = read_costs(out)
+    for number, stage in enumerate(stages, 1):
+        recipe = out / f"{stage['name']}.yaml"
+        recipe.write_text(yaml.safe_dump({"out": str(out), "stages": list(stages[:number])}, sort_keys=False))
+        before = _stamp(out / stage["name"])
+        started = time.perf_counter()
+        child = subprocess.Popen([sys.executable, "-m", "trueup", "run", str(recipe), "--fresh", "--quiet"])
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise RunError(f"stage {stage['name']} failed", where=str(recipe), fix="the lines above say why")
+        if _stamp(out / stage["name"]) != before:
+            seconds = time.perf_counter() - started
+            costs[stage["name"]] = {"minutes": seconds / 60, "gb": usage.ru_maxrss * 1024 / 1e9}
+            (out / COSTS).write_text(json.dumps(costs, indent=2) + "\n")
+    return {stage["name"]: out / stage["name"] for stage in stages}
+
+
+def read_costs(out: Path) -> dict[str, dict[str, float]]:
+    """Minutes and peak memory in GB of each stage that was run in ``out``."""
+    file = out / COSTS
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def evaluations(run_folder: Path) -> dict[str, Any]:
+    """The last line of a run's held-out measurements."""
+    return dict(read_lines(run_folder / "eval.jsonl")[0][-1])
+
+
+def _stamp(folder: Path) -> float | None:
+    file = folder / "metrics.jsonl"
+    return file.stat().st_mtime if file.exists() else None
