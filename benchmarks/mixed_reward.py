@@ -9,6 +9,7 @@ that a says how much each counts. The table has what neither of them sees: gold'
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from trueup.commands.pipeline import Stage, run_stages
 from trueup.commands.walkthrough import evaluate_models
 from trueup.data.write import write_jsonl
 from trueup.evaluation.intervals import mean_interval
+from trueup.reports.figures import COLOURS, GREY
 from trueup.rewards.registry import open_reward
 from trueup.sandbox import World, label_pairs, panel
 from trueup.sandbox.shipped import copy_base
 from trueup.types import prompt_json
 
 RESULTS = Path("benchmarks/results/mixed_reward.json")
+FIGURE = Path("docs/images/mixed-reward.svg")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -43,6 +46,7 @@ def main() -> None:
     rows = evaluate_models(files, models, open_reward(str(runs["helpful"] / "final")), args.seed)
     measured = {"seed": args.seed, "steps": args.steps, "models": summary(rows)}
     RESULTS.write_text(json.dumps(measured) + "\n")
+    FIGURE.write_text(pareto(measured), encoding="utf-8")
     print(table(measured))
 
 
@@ -137,6 +141,31 @@ def table(measured: dict[str, Any]) -> str:
 
 def _half(cell: dict[str, Any]) -> float:
     return (cell["high"] - cell["low"]) / 2 if cell["low"] is not None else 0.0
+
+
+def pareto(measured: dict[str, Any]) -> str:
+    """Words against gold's helpfulness with intervals, as SVG; up and to the left is better."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name, cells in measured["models"].items():
+        words, helpful = cells["words"], cells["helpful"]
+        colour = GREY if name == "sft" else COLOURS[0]
+        axis.errorbar(
+            words["estimate"], helpful["estimate"], xerr=_half(words), yerr=_half(helpful), fmt="o", color=colour
+        )
+        label = name if name == "sft" else f"a = {name.removeprefix('a-')}"
+        axis.annotate(label, (words["estimate"], helpful["estimate"]), xytext=(6, 6), textcoords="offset points")
+    axis.set_xlabel("words of an answer")
+    axis.set_ylabel("gold: helpful")
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "trueup", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":

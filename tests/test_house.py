@@ -51,6 +51,7 @@ WITHIN = {
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
     "app curate data demo doctor evaluate export feedback options plan quickstart report restart resume run sample "
+    "score "
     "serve trace training version"
 ).split()
 """Commands that load no torch, at least until they run."""
@@ -209,6 +210,7 @@ MANY_PARAMETERS = {
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",
     "commands/sample.py": "an option of a command is a parameter",
+    "commands/score.py": "an option of a command is a parameter",
     "web/annotate/projects.py": "a field of a form is a parameter",
     "spec/preference.py": "the symbols of the formula",
     "losses/preference.py": "the symbols of the formula",

@@ -155,3 +155,18 @@ def test_an_ensemble_of_one_model_twice_is_that_model(material):  # noqa: F811
     for combine in ("mean", "min", "mean_minus_sd"):
         both = mixture({"kind": "ensemble", "members": [judge, judge], "combine": combine}).score(prompts, ANSWERS)
         torch.testing.assert_close(both, alone, rtol=1e-6, atol=1e-6)
+
+
+def test_python_opens_lists_of_parts_with_functions_and_trains_on_them(material, tmp_path):  # noqa: F811
+    import trueup
+
+    def ends_well(prompts, completions):
+        return [float(completion.ended) for completion in completions]
+
+    listed = [{"source": ends_well, "weight": 2}, {"kind": "length", "per": 1}, material["judge"]]
+    alone = trueup.open_reward(material["judge"]).score(["How?"], ["So it is."])
+    assert trueup.open_reward(listed).score(["How?"], ["So it is."])[0] == pytest.approx(2 - 3 + alone[0], abs=1e-5)
+    settings = {"model": material["policy"], "data": material["prompts"], "reward": listed, "steps": 1, "probes": 0}
+    settings |= {"batch": {"size": 4, "max_length": 64}, "sampling.max_new_tokens": 4}
+    run = trueup.train("ppo", settings, out=tmp_path / "r", quiet=True)
+    assert {"reward/ends_well", "reward/length", "reward/judge"} <= set(run.metrics())

@@ -217,7 +217,7 @@ def test_probes_are_measured_by_the_last_step():
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ([], "at least 1 item"),
+        ([], "at least one part"),
         ([{"weight": 1}], "a block with a kind"),
         ([{"kind": "lenght"}], "did you mean 'length'"),
         ([{"kind": "length", "at_most": 3, "at_least": 5}], "at_least 5 is above at_most 3"),
@@ -227,7 +227,7 @@ def test_probes_are_measured_by_the_last_step():
         ([{"kind": "length", "unit": "wrods"}], "did you mean 'words'"),
         ([{"kind": "length"}, {"kind": "repetition", "normalise": "bach"}], r"reward\.1\.normalise.*mean 'batch'"),
         ([{"kind": "regex", "rules": [{"pattern": "(", "score": 1}]}], "no regular expression"),
-        ([{"kind": "regex", "rules": []}], "at least 1 item"),
+        ([{"kind": "regex", "rules": []}], "at least one"),
         ([{"kind": "refusal", "phrases": ["  "]}], "an empty phrase"),
         ([{"kind": "ensemble", "members": ["runs/a/final"]}], "at least 2 items"),
         ([{"kind": "length", "name": "a/b"}], "name"),
@@ -240,6 +240,17 @@ def test_probes_are_measured_by_the_last_step():
 def test_settings_that_cannot_be_used_say_why(parts, says):
     with pytest.raises(ConfigError, match=says):
         as_parts(parts)
+
+
+def test_each_mistake_is_said_once():
+    with pytest.raises(ConfigError) as error:
+        as_parts([{"kind": "lenght"}, {"kind": "regex", "rules": [{"pattern": "a", "scor": 1}]}])
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "reward.0",
+        "reward.1.rules.0.score",
+        "reward.1.rules.0.scor",
+    ]
 
 
 def test_names_are_those_of_source_or_kind_and_never_the_same():

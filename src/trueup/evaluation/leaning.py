@@ -364,7 +364,8 @@ def _lines(found: Leaning) -> Iterator[str]:
         other = skill.baselines[name]
         yield f"  {verdict} {name}, which gets {_span(other)} right; difference {_span(lead)}"
     yield "goes along with the reward, within pairs (correlation, 95 %):"
-    yield from (f"  {name}: {_span(interval)}" for name, interval in found.correlations.items())
+    for name in FEATURES:
+        yield f"  {name}: {_span(found.correlations[name]) if name in found.correlations else 'alike in every pair'}"
     for title, removals in (("without", found.removals), ("without the word", found.words)):
         if removals:
             yield f"reward of the same answer {title} (mean change, 95 %, answers):"

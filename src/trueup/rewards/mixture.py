@@ -82,7 +82,9 @@ def _spelled_out(value: Any) -> Any:
     ]
 
 
-def _named_apart(parts: tuple[AnyPart, ...]) -> tuple[AnyPart, ...]:
+def _sound(parts: tuple[AnyPart, ...]) -> tuple[AnyPart, ...]:
+    if not parts:
+        raise ValueError("an empty list rewards nothing; expected at least one part")
     chosen = [part.name for part in parts if part.name is not None]
     twice = next((name for name in chosen if chosen.count(name) > 1), None)
     if twice is not None:
@@ -90,9 +92,7 @@ def _named_apart(parts: tuple[AnyPart, ...]) -> tuple[AnyPart, ...]:
     return parts
 
 
-Parts: TypeAlias = Annotated[
-    tuple[AnyPart, ...], Field(min_length=1), BeforeValidator(_spelled_out), AfterValidator(_named_apart)
-]
+Parts: TypeAlias = Annotated[tuple[AnyPart, ...], BeforeValidator(_spelled_out), AfterValidator(_sound)]
 RewardSetting: TypeAlias = Annotated[
     Annotated[str, Tag("a text")] | Annotated[Parts, Tag(LIST)],
     Discriminator(lambda value: "a text" if isinstance(value, str) else LIST),

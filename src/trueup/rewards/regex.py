@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from trueup.config import Settings
 from trueup.rewards.part import Rule
@@ -47,8 +47,15 @@ class Regex(Rule):
 
     kind: Literal["regex"] = "regex"
     """Name of the part."""
-    rules: tuple[PatternRule, ...] = Field(min_length=1)
+    rules: tuple[PatternRule, ...]
     """The patterns, each with its points: ``[{pattern: ..., score: ...}]``."""
+
+    @field_validator("rules")
+    @classmethod
+    def _there_is_one(cls, rules: tuple[PatternRule, ...]) -> tuple[PatternRule, ...]:
+        if not rules:
+            raise ValueError("an empty list; expected at least one {pattern: ..., score: ...}")
+        return rules
 
     def values(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         """Points of each answer."""
