@@ -25,7 +25,7 @@ from trueup.recipes.agreement import ratio_interval, share_interval
 from trueup.recipes.registry import execute, resolve
 from trueup.recipes.table import RECIPES
 
-SHORT = dict.fromkeys(ONLINE, {"steps": 2})
+SHORT = {kind: {"steps": 2} for kind in ONLINE}
 LICENCE = "Do what you like with it.\n"
 
 
