@@ -269,13 +269,7 @@ def names_used(path: Path) -> set[str]:
     }
 
 
-UNCALLED = {
-    "rloo": "the baseline of RLOO, for the online method that comes next",
-    "group_advantages": "the advantages of GRPO, for the online method that comes next",
-    "reinforce": "the loss of REINFORCE, for the online method that comes next",
-    "k2": "the estimator between k1 and k3, for comparison",
-    "discounted_returns": "returns of an episode without a critic, for the online methods that come next",
-}
+UNCALLED: dict[str, str] = {}
 """Functions of ``losses/`` that no recipe calls, and why they are there."""
 
 

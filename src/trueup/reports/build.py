@@ -60,6 +60,7 @@ CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
         (("nll", "training NLL, nats per token"), ("heldout_nll", "held-out NLL")),
     ),
 }
+CURVES |= dict.fromkeys(("rloo", "grpo", "reinforce-pp", "cispo", "gspo", "online-dpo", "best-of-n"), CURVES["ppo"])
 
 
 @dataclass(frozen=True, slots=True)
