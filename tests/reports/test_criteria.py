@@ -196,7 +196,7 @@ CHANGES = st.fixed_dictionaries(
         "optim.learning_rate": st.floats(1e-6, 1),
         "optim.schedule": st.sampled_from(["cosine", "linear", "constant"]),
         "optim.betas": st.lists(st.floats(0, 0.9), min_size=2, max_size=2),
-        "batch.size": st.integers(1, 64),
+        "batch.size": st.sampled_from([128, 256, 512]),  # whole groups for every method
         "batch.micro_tokens": st.one_of(st.none(), st.integers(1, 99)),
         "model.lora": st.one_of(st.none(), st.just({"rank": 4, "alpha": 8.0})),
         "model.template_variables": st.sampled_from([{}, {"enable": False}, {"word": "a b 'c'"}]),
