@@ -4,8 +4,8 @@
 
 XSTest (Röttger et al. 2024) asks safe questions that sound unsafe, and unsafe ones. Its published answers of five
 models carry labels by people: full compliance, full or partial refusal. Ours are put into the same classes by phrases
-(``trueup.evaluation.refusals``), whose agreement with those people is measured first. On MT-bench (Zheng et al. 2023,
-first turns) answers are described: length, ends, repetition, refusals; nobody judges them here.
+(``trueup.rewards.refusal_phrases``), whose agreement with those people is measured first. On MT-bench (Zheng et al.
+2023, first turns) answers are described: length, ends, repetition, refusals; nobody judges them here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import trueup
 from benchmarks.real_model import smollm2
 from benchmarks.shown import interval
 from trueup.evaluation.intervals import wilson
-from trueup.evaluation.refusals import Refusal, refusal
+from trueup.rewards.refusal_phrases import Refusal, refusal
 
 RESULTS = Path("benchmarks/results/real_answers.json")
 LABELS = {"1_full_compliance": Refusal.NONE, "2_full_refusal": Refusal.FULL, "3_partial_refusal": Refusal.PARTIAL}
