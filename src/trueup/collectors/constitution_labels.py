@@ -120,8 +120,8 @@ def judge_report(rows: Sequence[Mapping[str, Any]], truth_P: Sequence[float | No
     Returns:
         ``pairs``, ``without_verdict``, ``ties``; ``position``: ``bias``, the mean of |p1 - p2|, ``first_shown``, the
         mean probability of whatever is shown first (0.5 without bias), ``flips``, the share of verdicts that the
-        order turns round; ``margin``, the mean of 2 max(p, 1 - p) - 1; ``principles``: uses, without_verdict, flips, and
-        against, how often it says the opposite of the label. With a truth also ``agreement`` and ``calibration``.
+        order turns round; ``margin``, the mean of 2 max(p, 1 - p) - 1; ``principles``: uses, without_verdict, flips,
+        and against, how often it says the opposite of the label. With a truth also ``agreement`` and ``calibration``.
     """
     both = [tuple(v) for row in rows for v in row["orders"].values() if v is not None]
     known = [row["p_first"] for row in rows if row["p_first"] is not None]
