@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -97,7 +97,7 @@ def run(
     from trueup.config.text import parse_assignments, read_yaml
 
     flags = {"rounds": rounds, "judge": judge, "prompts": prompts, "seed": seed}
-    given = {name: value for name, value in flags.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if model is not None:
         given["model"] = {"name": model}
     layers = [read_yaml(file) if file is not None else {}, given, parse_assignments(sets or ())]
