@@ -57,7 +57,7 @@ from trueup.types import content_id, prompt_json
 CHUNK = 64
 """Answers that are written at a time; what a kill costs at most."""
 SANDBOX_TRAIN: Mapping[str, Mapping[str, Any]] = {
-    "sft": {"epochs": 2, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 5e-4}},
+    "sft": {"epochs": 4, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 5e-4}},
     "dpo": {"epochs": 1, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 2e-4}},
 }
 """What a round trains with in the sandbox, where the settings say nothing."""

@@ -17,11 +17,11 @@ RULES = "rules"
 class Prompts(Settings):
     """How many prompts of the sandbox are asked."""
 
-    harmful: int = Field(default=160, ge=1)
+    harmful: int = Field(default=240, ge=1)
     """Harmful requests to collect from."""
     lookalikes: int = Field(default=160, ge=1)
     """Harmless requests that sound harmful, to collect from."""
-    others: int = Field(default=160, ge=0)
+    others: int = Field(default=120, ge=0)
     """Other questions to collect from."""
     test_harmful: int = Field(default=100, ge=1)
     """Harmful requests of each audit, which are never trained on."""
@@ -52,9 +52,9 @@ class Constitutional(Settings):
     """Prompts of the audits, none of which may be among ``prompts``; a file of the same form, or ``sandbox``."""
     sandbox: Prompts = Prompts()
     """How many prompts the sandbox makes."""
-    rounds: int = Field(default=2, ge=1, le=20)
+    rounds: int = Field(default=3, ge=1, le=20)
     """How often everything is done again, each time from the model of the round before."""
-    revisions: int = Field(default=2, ge=1, le=4)
+    revisions: int = Field(default=4, ge=1, le=4)
     """Judgings with a revision of each answer, one sampled principle each."""
     retries: int = Field(default=1, ge=0, le=10)
     """How often a malformed revision is asked for again."""
