@@ -48,7 +48,7 @@ class HuggingFaceSpeaker:
         for yes, no in WORDS:
             ids = [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in (yes, no)]
             if all(len(one) == 1 for one in ids):
-                logits_V = self.model(**self._inputs(text)).logits[0, -1].float()
+                logits_V = self.model(**self._inputs(text)).logits[0, -1].detach().float()
                 return float((logits_V[ids[0][0]] - logits_V[ids[1][0]]).sigmoid())
         raise ConfigError(
             "its tokenizer has no single tokens for yes and no",
@@ -73,7 +73,7 @@ def as_speaker(model: Any) -> Callable[[str], str]:
     Raises:
         ConfigError: A model without its tokenizer, or something that cannot answer.
     """
-    if isinstance(model, (tuple, list)) and len(model) == 2:
+    if isinstance(model, (tuple, list)) and len(model) == 2 and hasattr(model[0], "generate") and callable(model[1]):
         return HuggingFaceSpeaker(*model)
     pipeline_tokenizer, inner = getattr(model, "tokenizer", None), getattr(model, "model", None)
     if pipeline_tokenizer is not None and hasattr(inner, "generate") and callable(model):
