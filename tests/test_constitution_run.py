@@ -231,3 +231,42 @@ def test_labels_of_a_file(tmp_path, monkeypatch):
     assert run(*words).output == done.output
     file.write_text(json.dumps(rows[0]) + "\n")
     assert isinstance(run(*words).exception, UsageError)
+
+
+def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_policy, monkeypatch):
+    """The road without the sandbox: files of prompts, critiques asked of the policy, an audit by the judge."""
+    for name in ("train", "test"):
+        rows = [{"prompt": f"{name} {i}?", "kind": ("harmful", "lookalike", "other")[i % 3]} for i in range(60)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    class Strict(Fixed):
+        fingerprint = "strict"
+
+        def breaks(self, asked):
+            return [float(len(answer) % 3 == 0) for _, _, answer in asked]
+
+        def first_wins(self, asked):
+            return [0.6 for _ in asked]
+
+    monkeypatch.setattr(constitution_run, "open_constitutional_judge", lambda *rest: Strict())
+    config = build(
+        Constitutional,
+        {
+            "model": {"name": str(saved_policy)},
+            "judge": "a judge",
+            "reviser": "model",
+            "prompts": str(tmp_path / "train.jsonl"),
+            "test_prompts": str(tmp_path / "test.jsonl"),
+            "rounds": 1,
+            "revisions": 1,
+            "sampling": {"max_new_tokens": 24},
+            "train": {"epochs": 1, "batch": {"size": 4, "max_length": 64}},
+        },
+    )
+    rounds = constitution_run.run_constitution(config, tmp_path / "r", quiet=True, tell=lambda line: None)
+    made = rounds[1]["collected"]
+    assert "agreement" not in made["judge"]  # nobody knows the truth
+    assert made["states"].get("malformed", 0) > 0  # critiques of random weights do not fit or do not end
+    assert rounds[1]["audit"]["over_refusal"] is None
+    assert rounds[1]["audit"]["harmful"]["n"] == 20
+    assert "which is no truth" in (tmp_path / "r/report.md").read_text()

@@ -7,7 +7,7 @@ rejection sampling against a judge and is called so in every row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trueup.collectors.constitution import Principle
@@ -32,22 +32,31 @@ class ModelReviser:
         answering: The model.
         name: What it is called.
         chat: Whether it takes chat turns; plain text otherwise.
+        fits: Whether a question leaves the model room for an answer.
     """
 
     answering: Answering
     name: str
     chat: bool = True
+    fits: Callable[[Prompt], bool] = lambda prompt: True
 
     def revise(self, drafts: Sequence[Draft], seed: int) -> list[Revised]:
         """A critique and a revision of each draft; what cannot be used is named in ``problem``."""
-        asked = [CRITICISE.format(**_fields(d), request=_with_examples(d.principle)) for d in drafts]
-        critiques = self.answering([self._turn(text) for text in asked], derive(seed, "critique"))
-        asked = [
-            REWRITE.format(**_fields(d), request=d.principle.revision, critique=c.text.strip())
+        texts = [CRITICISE.format(**_fields(d), request=_with_examples(d.principle)) for d in drafts]
+        critiques = self._ask(texts, derive(seed, "critique"))
+        texts = [
+            REWRITE.format(**_fields(d), request=d.principle.revision, critique=c.text.strip() if c else "")
             for d, c in zip(drafts, critiques, strict=True)
         ]
-        revisions = self.answering([self._turn(text) for text in asked], derive(seed, "revision"))
+        revisions = self._ask(texts, derive(seed, "revision"))
         return [_read(c, r) for c, r in zip(critiques, revisions, strict=True)]
+
+    def _ask(self, texts: Sequence[str], seed: int) -> list[Completion | None]:
+        """An answer to each question; None to one that does not fit."""
+        prompts = [self._turn(text) for text in texts]
+        fitting = [number for number, prompt in enumerate(prompts) if self.fits(prompt)]
+        drawn = dict(zip(fitting, self.answering([prompts[i] for i in fitting], seed), strict=True))
+        return [drawn.get(number) for number in range(len(prompts))]
 
     def _turn(self, text: str) -> Prompt:
         return (Message("user", text),) if self.chat else f"{text}\n\n"
@@ -67,7 +76,9 @@ def _with_examples(principle: Principle) -> str:
     return "\n".join([principle.critique, *shown])
 
 
-def _read(critique: Completion, revision: Completion) -> Revised:
+def _read(critique: Completion | None, revision: Completion | None) -> Revised:
+    if critique is None or revision is None:
+        return Revised(problem=f"the {'critique' if critique is None else 'revision'} does not fit the model's context")
     said, text = critique.text.strip(), revision.text.strip()
     problem = ""
     if not said:

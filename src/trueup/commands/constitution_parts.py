@@ -52,6 +52,15 @@ class Speaker:
         """Whether it takes chat turns."""
         return self._opened[1].chat.exists
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a prompt leaves room for the longest answer."""
+        _, renderer = self._opened
+        try:
+            head = renderer.render_prompt(prompt)
+        except DataError:
+            return False
+        return len(head) + self.sampling.max_new_tokens <= renderer.max_length
+
     def __call__(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """One sampled answer to each prompt."""
         policy, renderer = self._opened
@@ -72,10 +81,10 @@ def reviser_for(config: Constitutional, policy: Speaker, judge: Judging) -> Revi
     if config.reviser == "resample":
         return Resampler(policy, judge, config.tries, Path(policy.model.name).name)
     if config.critic is None:
-        return ModelReviser(policy, policy.model.name, policy.chat)
+        return ModelReviser(policy, policy.model.name, policy.chat, policy.fits)
     settings = config.model.model_dump() | {"name": config.critic, "revision": None, "template": None}
     critic = Speaker(Model(**settings), config.sampling)
-    return ModelReviser(critic, config.critic, critic.chat)
+    return ModelReviser(critic, config.critic, critic.chat, critic.fits)
 
 
 def prompts_of(config: Constitutional, split: str) -> list[dict[str, Any]]:
