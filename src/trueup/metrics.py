@@ -72,8 +72,27 @@ METRICS: dict[str, Metric] = {
     "approx_kl": _m("KL(old policy || new policy) after the update", "k3, token mean", "nats", "none"),
     "explained_variance": _m("1 - Var(returns - values) / Var(returns)", "valid tokens", "share", "up"),
     "advantage_std": _m("Standard deviation of advantages before whitening", "valid tokens", "reward", "none"),
+    "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
 }
+
+
+PATTERNS: dict[str, Metric] = {
+    "reward/<part>": _m("A part of the reward, as it was measured", "mean over rollouts", "part's own", "up"),
+    "reward/<part>/sd": _m("Its standard deviation over the answers of the step", "exact", "part's own", "none"),
+    "reward/<part>/weighted": _m("What the part adds to the score", "mean over rollouts", "reward", "none"),
+    "reward/<part>/weighted_sd": _m(
+        "Its standard deviation: which part tells answers apart, whatever its mean", "exact", "reward", "none"
+    ),
+    "reward/<part>/dropped": _m("Answers that the part could not score", "count", "answers", "down"),
+}
+"""Metrics of which there is one for each part of a reward, whose name stands for ``<part>``."""
+
+
+def metric_of(name: str) -> Metric | None:
+    """What a logged quantity means; None for a name that is not in the tables."""
+    first, *rest = name.split("/")
+    return METRICS.get(name) or (PATTERNS.get("/".join([first, "<part>", *rest[1:]])) if rest and rest[0] else None)
 
 
 def define_metric(

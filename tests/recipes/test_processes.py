@@ -80,7 +80,19 @@ JOBS = {
     "ppo ddp": ("ppo", {}),
     "ppo fsdp2": ("ppo", SHARDED),
     "ppo python": ("ppo", {}),
+    "ppo parts": ("ppo", {}),
 }
+
+
+def parts(material):
+    """A reward of several parts that remember, normalise and drop."""
+    return [
+        {"source": material["judge"], "normalise": "running"},
+        {"source": "tests.rewards.scorers:nan_for_odd", "on_error": "drop", "weight": 0.5},
+        {"source": "tests.rewards.scorers:by_process", "normalise": "batch"},
+        {"kind": "ensemble", "members": [material["judge"], "tests.rewards.scorers:brevity"], "combine": "min"},
+        {"kind": "diversity", "memory": 5},
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +103,7 @@ def done(material, tmp_path_factory):
     # Its scores would differ between the processes; only the first one may call it.
     python = {"reward": "tests.rewards.scorers:by_process"}
     configs["ppo python"] = configs["ppo python"].model_copy(update=python)
+    configs["ppo parts"] = config_of("ppo", material | {"judge": parts(material)}, batch__size=12)
     jobs = [(JOBS[name][0], config, folder / name) for name, config in configs.items()]
     launch(folder, [*jobs, ("generate", material["policy"], folder / "drawn")])
     return folder, configs

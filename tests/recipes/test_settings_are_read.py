@@ -29,12 +29,21 @@ def plain_margin(policy, reference, strength_B):
 
 
 LORA = {"model__lora": {"rank": 2}}
+EVERY_PART: list[dict[str, object]] = [
+    {"source": "tests.rewards.scorers:brevity"},
+    {"kind": "length", "at_least": 3},
+    {"kind": "repetition"},
+    {"kind": "diversity", "memory": 2},
+    {"kind": "refusal"},
+    {"kind": "regex", "rules": [{"pattern": "a", "score": 1}]},
+    {"kind": "ensemble", "members": ["tests.rewards.scorers:brevity"] * 2, "combine": "mean_minus_sd"},
+]
 VARIANTS = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA],
-    "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}],
+    "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}, {"reward": EVERY_PART}],
 }
 """Runs beside the plain one that reach what only some settings make active."""
 NOT_REACHED = {"Optim.on_nonfinite"}
@@ -78,7 +87,8 @@ def never_read(kind, material, folder) -> list[str]:
     brief = ONLINE if kind == "ppo" else BRIEF
     seen: set[tuple[type, str]] = set()
     for number, variant in enumerate([{}, *VARIANTS[kind]]):
-        config = config_of(kind, material, **(brief | variant))
+        given = material | {"judge": variant.get("reward", material["judge"])}
+        config = config_of(kind, given, **(brief | {k: v for k, v in variant.items() if k != "reward"}))
         with reads() as some:
             execute(kind, config, folder / str(number), quiet=True)
         seen |= some

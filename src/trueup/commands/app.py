@@ -17,6 +17,7 @@ from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
 from trueup.commands.export import export
+from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
@@ -24,6 +25,7 @@ from trueup.commands.report import report
 from trueup.commands.resume import resume
 from trueup.commands.run import run
 from trueup.commands.sample import sample
+from trueup.commands.score import score
 from trueup.commands.serve import serve
 from trueup.commands.trace import trace
 from trueup.commands.training import command
@@ -48,7 +50,9 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
     quickstart,
     sample,
+    score,
     evaluate,
+    hacking,
     trace,
     report,
     export,

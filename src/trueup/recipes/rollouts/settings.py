@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings, one_name
+from trueup.rewards.mixture import RewardSetting
 from trueup.spec.kl import AdaptiveController, FixedController
 
 
@@ -46,10 +47,10 @@ class OnlineSettings(Settings):
     """Prompts: any format that has prompts; one that is written twice is asked twice as often."""
     read: Reading = Reading()
     """How the file is read."""
-    reward: str
+    reward: RewardSetting
     """What scores the answers: the directory of a reward model trained by ``trueup reward``, a sequence classifier of
     another tool (``path#label=POSITIVE`` where it has several labels), or the Python function or class
-    ``package.module:name``."""
+    ``package.module:name``. Or a list of parts whose weighted values are added up."""
     model: Model = Model(name="")
     """The policy to start from, usually the SFT model."""
     reference: str | None = None
