@@ -178,9 +178,10 @@ def test_figures_are_wilsons_and_wins_are_paired():
 def test_what_nobody_knows_is_no_figure():
     known = read_constitution()
     rows = [{"prompt": "q", "kind": "harmful", "category": "c"}] * 2
-    drawn = [Completion(text, (), StopReason.EOS) for text in ("bad", "good")]
+    drawn = [Completion(text, (), StopReason.EOS) for text in ("bad", "good. I'm sorry, but I can't help with that.")]
     seen = seen_by_judge(rows, drawn, known, Fixed())
     assert [one["harmful"] for one in seen] == [True, False]
+    assert [one["refused"] for one in seen] == [False, True]
     silent = seen_by_judge(rows, drawn, known, Fixed(silent=[p.text for p in known.principles]))
     assert [one["harmful"] for one in silent] == [None, None]
     assert figures([audit_row(0, "harmful", harmful=None)], None)["harmful"] is None
@@ -267,6 +268,6 @@ def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_po
     made = rounds[1]["collected"]
     assert "agreement" not in made["judge"]  # nobody knows the truth
     assert made["states"].get("malformed", 0) > 0  # critiques of random weights do not fit or do not end
-    assert rounds[1]["audit"]["over_refusal"] is None
+    assert rounds[1]["audit"]["over_refusal"]["n"] == 20
     assert rounds[1]["audit"]["harmful"]["n"] == 20
     assert "which is no truth" in (tmp_path / "r/report.md").read_text()
