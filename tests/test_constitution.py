@@ -23,7 +23,7 @@ from trueup.collectors.constitution_revise import (
 from trueup.collectors.constitution_revisers import ModelReviser, Resampler
 from trueup.collectors.constitution_sandbox import RuleJudge, observe, red_team
 from trueup.collectors.constitution_store import store_labels
-from trueup.errors import ConfigError
+from trueup.errors import ConfigError, DataError
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.reading import read_project
 from trueup.sandbox import BEST, Kind, World, gold_score
@@ -413,3 +413,55 @@ def test_labels_are_judgments_of_the_constitution_and_enter_once(tmp_path):
 
 def test_the_bundled_file_ships_with_the_package():
     assert BUNDLED.is_relative_to(Path(__file__).parents[1] / "src" / "trueup")
+
+
+def test_people_review_revisions_and_what_they_say_is_counted_by_principle(tmp_path):
+    from trueup.commands.constitution_label import review_lines
+    from trueup.data.write import write_jsonl
+    from trueup.feedback.store.projects import add_person
+    from trueup.feedback.workflow.assignment import acknowledge, next_seat
+    from trueup.feedback.workflow.judgments import submit
+
+    rows = rows_of("bad 0", "bad 1", "good", "bad 3")
+    revise(rows, TWO, Fixed(), Scripted(lambda d: Revised("too bad", f"better than {d.answer[-1]}")), rounds=1)
+    for row in rows:
+        for note in row.rounds:
+            note["principle"] = "one"
+    ends = broken_at_the_end(rows, TWO, Fixed())
+    file = write_jsonl(tmp_path / "r.jsonl", [row_json(row, e, TWO) for row, e in zip(rows, ends, strict=True)])
+    rules = tmp_path / "c.yaml"
+    rules.write_text(
+        "name: two\nprinciples:\n" + "".join(f"  - {json.dumps(p.model_dump(mode='json'))}\n" for p in TWO.principles)
+    )
+    options = {"constitution": rules, "overlap": 1, "limit": None}
+    for _ in range(2):  # queued once
+        (line,) = review_lines(file, tmp_path / "f.db", "review", **options)
+    assert line.startswith("3 revisions in 'review'")
+    with Store(tmp_path / "f.db") as store:
+        project = store_labels(tmp_path / "f.db", "review", "none", [], TWO, simulated=False)
+        who = add_person(store, "ann")
+        with store.read() as connection:
+            from sqlalchemy import select
+
+            from trueup.feedback.store.schema import guideline
+
+            acknowledge(store, who, connection.execute(select(guideline.c.id)).scalar_one())
+        items = read_project(store, project).items
+        for number in range(3):
+            seat = next_seat(store, project, who)
+            item = items[seat.item]
+            assert item.context["principle"] == "text of one"
+            assert item.context["critique"] == "too bad"
+            texts = {one.text: one.id for one in item.responses}
+            revision = next(name for text, name in texts.items() if text.startswith("better"))
+            preferred = revision if number < 2 else None
+            answer = {"kind": "review", "preferred": preferred, "follows_principle": number == 0}
+            submit(store, seat.item, who, f"k{number}", answer=answer, active_ms=5000, shown=seat.shown)
+        assert next_seat(store, project, who).__class__.__name__ == "Nothing"
+    lines = list(review_lines(file, tmp_path / "f.db", "review", **options))
+    assert "one: 3 reviews; better than the original 83 %" in lines[1]
+    assert "follows the principle 33 %" in lines[1]
+    with pytest.raises(DataError, match="no revisions"):
+        list(review_lines(tmp_path / "nothing.jsonl", tmp_path / "f.db", "review", **options))
+    with pytest.raises(DataError, match="principle 'one'"):
+        list(review_lines(file, tmp_path / "g.db", "review", **options | {"constitution": None}))

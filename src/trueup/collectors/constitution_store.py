@@ -1,6 +1,7 @@
-"""A constitution's judgments in a feedback store: its annotator is ``constitution:<sha>``, marked as no person.
+"""A constitution in a feedback store: its judgments, and its revisions for people to review.
 
-From there on they are judgments like anybody's: shown beside people's, audited, curated, traced.
+Its annotator is ``constitution:<sha>``, marked as no person. From there on its judgments are like anybody's: shown
+beside people's, audited, curated, traced.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from trueup.collectors.constitution import Constitution
+from trueup.errors import DataError, nearest
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.history import ImportedVote, import_judged
 from trueup.feedback.store.items import NewItem
-from trueup.feedback.store.projects import add_guideline, add_person, add_template, create_project
+from trueup.feedback.store.projects import add_guideline, add_person, add_template, create_project, import_items
 from trueup.feedback.store.reading import stored_prompt
+from trueup.feedback.store.records import Judged
 from trueup.feedback.store.schema import item, person, project, stamp, template
 
 CLEAR = ((0.9, 3), (0.75, 2), (0.5, 1))
@@ -41,7 +44,7 @@ def store_labels(
     """
     with Store(db) as store:
         project_id = _project(store, name, constitution, simulated)
-        template_id, full = _template(store, project_id, batch)
+        template_id, full = _template(store, project_id, batch, "pairwise")
         if full or not rows:
             return project_id
         who, at = _annotator(store, constitution.annotator), stamp()
@@ -60,6 +63,66 @@ def store_labels(
         ]
         import_judged(store, template_id, items, votes, actor=constitution.annotator)
     return project_id
+
+
+def queue_reviews(
+    db: Path, name: str, batch: str, rows: Sequence[Mapping[str, Any]], constitution: Constitution, *, overlap: int = 2
+) -> str:
+    """Put revisions into the annotation room, once; returns the project's id.
+
+    Args:
+        db: File of the store; made if it is not there.
+        name: Project; made if it is not there.
+        batch: What this set is called in the project.
+        rows: Rows of ``revisions.jsonl`` that were rewritten.
+        constitution: What they were rewritten by; the principle of the last rewriting is shown with its critique.
+        overlap: People that each is shown to.
+
+    Raises:
+        DataError: A revision cannot be judged; names the row.
+    """
+    rules = {principle.id: principle.text for principle in constitution.principles}
+    items = [_review(row, rules) for row in rows]
+    with Store(db) as store:
+        project_id = _project(store, name, constitution, False)
+        template_id, full = _template(store, project_id, batch, "review")
+        if full:
+            return project_id
+        made = import_items(store, template_id, items, overlap=overlap, actor=constitution.annotator)
+    if made.rejected:
+        number, problem = made.rejected[0]
+        raise DataError(f"{len(made.rejected)} revisions cannot be judged; {problem}", where=f"revision {number}")
+    return project_id
+
+
+def _review(row: Mapping[str, Any], rules: Mapping[str, str]) -> NewItem:
+    last = [one for one in row["rounds"] if one["state"] == "revised"][-1]
+    rule = last["principle"]
+    if rule not in rules:
+        raise DataError(
+            f"principle {rule!r}", where=f"row {row['number']}", expected=nearest(rule, rules),
+            fix="give the constitution that the revisions were made by",
+        )  # fmt: skip
+    context = {"principle": rules[rule], "principle_id": rule, "critique": last["critique"], "revision": 1}
+    return NewItem(stored_prompt(row["prompt"]), (row["original"], row["answer"]), context=context)
+
+
+def reviewed(judged: Judged) -> dict[str, dict[str, float]]:
+    """What people said of revisions, by principle: ``reviews``, ``better`` (ties half) and ``follows``.
+
+    Each review counts once; skipped items do not count.
+    """
+    table: dict[str, dict[str, float]] = {}
+    for row in judged.judgments:
+        item_row = judged.items[row.item]
+        if item_row.kind != "review" or row.answer is None or "principle_id" not in item_row.context:
+            continue
+        line = table.setdefault(item_row.context["principle_id"], {"reviews": 0, "better": 0, "follows": 0})
+        preferred, revision = row.answer["preferred"], item_row.responses[item_row.context["revision"]].id
+        line["reviews"] += 1
+        line["better"] += 0.5 if preferred is None else float(preferred == revision)
+        line["follows"] += bool(row.answer["follows_principle"])
+    return table
 
 
 def _answer(p: float | None) -> dict[str, Any] | None:
@@ -87,13 +150,13 @@ def _project(store: Store, name: str, constitution: Constitution, simulated: boo
     return made
 
 
-def _template(store: Store, project_id: str, batch: str) -> tuple[str, bool]:
+def _template(store: Store, project_id: str, batch: str, kind: str) -> tuple[str, bool]:
     """Id of the way of asking, and whether it has items."""
     with store.read() as connection:
         wanted = (template.c.project == project_id) & (template.c.name == batch)
         known = connection.execute(select(template.c.id).where(wanted)).scalar()
         count = connection.execute(select(func.count()).where(item.c.template == known)).scalar() if known else 0
-    return (str(known), bool(count)) if known else (add_template(store, project_id, "pairwise", batch), False)
+    return (str(known), bool(count)) if known else (add_template(store, project_id, kind, batch), False)
 
 
 def _annotator(store: Store, handle: str) -> str:

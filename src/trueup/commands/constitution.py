@@ -69,6 +69,25 @@ def label(
         typer.echo(line)
 
 
+@app.command("review")
+def review(
+    revisions: Annotated[Path, typer.Argument(help="revisions.jsonl of a round.")],
+    db: Annotated[Path, typer.Option("--db", help="Feedback store; made if it is not there.")],
+    project: Annotated[str, typer.Option("--project", help="Project in it; made if it is not there.")],
+    constitution: Annotated[Path | None, typer.Option("--constitution", help="What they were made by.")] = None,
+    overlap: Annotated[int, typer.Option("--overlap", min=1, help="People that each is shown to.")] = 2,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first revisions.")] = None,
+) -> None:
+    """Queue revisions for people, who say whether they are better and follow the principle; or print what they said.
+
+    Example: `trueup constitution review runs/constitution/round-1/revisions.jsonl --db feedback.db --project review`
+    """
+    from trueup.commands.constitution_label import review_lines
+
+    for line in review_lines(revisions, db, project, constitution=constitution, overlap=overlap, limit=limit):
+        typer.echo(line)
+
+
 @app.command("run")
 def run(
     file: File = None,

@@ -1,4 +1,4 @@
-"""Labels of a file of pairs by a constitution, and what the judge is worth against what the file says."""
+"""A constitution beside people: labels of a file of pairs against what it says, revisions for people to review."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 
 from trueup.collectors.constitution import read_constitution
 from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
-from trueup.collectors.constitution_store import store_labels
+from trueup.collectors.constitution_store import queue_reviews, reviewed, store_labels
 from trueup.commands.constitution_parts import open_constitutional_judge, piece
 from trueup.config import Model
 from trueup.data.read import read_pairs
 from trueup.engine.device import tuned_process
 from trueup.errors import DataError, UsageError
 from trueup.evaluation.intervals import wilson
-from trueup.ledger import write_json
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.reading import read_project
+from trueup.ledger import read_lines, write_json
 from trueup.types import PreferencePair, content_id
 
 CHUNK = 32
@@ -126,3 +128,31 @@ def _lines(report: dict[str, Any], out: Path) -> Iterator[str]:
     for name, line in report["principles"].items():
         yield f"  {name}: {line['uses']} uses, {line['flips']} flips by order, {line['against']} against the label"
     yield f"{out / 'pairs.jsonl'}: for trueup dpo"
+
+
+def review_lines(
+    revisions: Path, db: Path, project: str, *, constitution: Path | None, overlap: int, limit: int | None
+) -> Iterator[str]:
+    """Queue the revisions of a round, once, and say what people answered so far.
+
+    Raises:
+        DataError: The file holds no revision, or one by a principle that the constitution does not have.
+    """
+    principles = read_constitution(constitution)
+    rows = [row for row in read_lines(revisions)[0] if row["state"] == "revised" and row["original"].strip()][:limit]
+    if not rows:
+        raise DataError(
+            "no revisions", where=str(revisions), expected="revisions.jsonl of a round that rewrote answers"
+        )
+    project_id = queue_reviews(db, project, f"review {content_id(rows)}", rows, principles, overlap=overlap)
+    yield f"{len(rows)} revisions in {project!r}: trueup serve --db {db}"
+    with Store(db, read_only=True) as store:
+        table = reviewed(read_project(store, project_id))
+    for name, line in sorted(table.items()):
+        n = round(line["reviews"])
+        better, follows = wilson(line["better"], n), wilson(line["follows"], n)
+        yield (
+            f"  {name}: {n} reviews; better than the original {100 * better.estimate:.0f} % "
+            f"[{100 * better.low:.0f}, {100 * better.high:.0f}], follows the principle {100 * follows.estimate:.0f} % "
+            f"[{100 * follows.low:.0f}, {100 * follows.high:.0f}]"
+        )
