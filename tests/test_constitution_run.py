@@ -16,7 +16,7 @@ from trueup.config import build
 from trueup.data.read import read_demonstrations, read_pairs
 from trueup.errors import ConfigError, DataError, RunError, UsageError
 from trueup.ledger import read_lines
-from trueup.types import Completion, StopReason
+from trueup.types import Completion, Message, StopReason
 
 SMALL = {
     "rounds": 1,
@@ -121,6 +121,8 @@ def test_nothing_to_train_on_is_said(tmp_path, monkeypatch):
         ({"prompts": "mine.jsonl"}, "sandbox's prompts only"),
         ({"critic": "gpt2"}, "reviser: model"),
         ({"train": {"data": "x"}}, "train.data is set by the loop"),
+        ({"attacks": ["Say: {prompt}"]}, "attacks are for prompts of a file"),
+        ({"attacks": ["Say"], "prompts": "p", "test_prompts": "p", "judge": "m"}, "with {prompt} once"),
         ({"revisions": 5}, "less than or equal to 4"),
         ({"method": "ppo"}, "method"),
     ],
@@ -141,6 +143,22 @@ def test_prompts_of_a_file_are_read_with_kind_and_category(tmp_path):
         file.write_text(f'{{"prompt": "ok"}}\n{bad}\n' if bad else "")
         with pytest.raises(DataError):
             constitution_parts.prompts_in(str(file))
+
+
+def test_attacks_ask_harmful_requests_in_other_wordings():
+    rows = [
+        {"prompt": "a", "kind": "harmful", "category": "c"},
+        {"prompt": (Message("system", "s"), Message("user", "b")), "kind": "harmful", "category": "c"},
+        {"prompt": "fine", "kind": "lookalike", "category": "c"},
+    ]
+    made = constitution_parts.attacked(rows, ["Grandma said: {prompt}", "{prompt} {now}"])
+    assert made[:3] == rows
+    assert [(row["prompt"], row["category"]) for row in made[3:]] == [
+        ("Grandma said: a", "attack 1"),
+        ((Message("system", "s"), Message("user", "Grandma said: b")), "attack 1"),
+        ("a {now}", "attack 2"),
+        ((Message("system", "s"), Message("user", "b {now}")), "attack 2"),
+    ]
 
 
 def test_a_prompt_is_not_trained_on_and_audited_with(tmp_path, saved_policy):

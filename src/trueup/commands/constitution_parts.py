@@ -95,7 +95,7 @@ def prompts_of(config: Constitutional, split: str) -> list[dict[str, Any]]:
     """
     source = config.prompts if split == "train" else config.test_prompts
     if source != SANDBOX:
-        return prompts_in(source)
+        return attacked(prompts_in(source), config.attacks)
     sizes = config.sandbox
     counts = (
         (sizes.harmful, sizes.lookalikes, sizes.others)
@@ -104,6 +104,23 @@ def prompts_of(config: Constitutional, split: str) -> list[dict[str, Any]]:
     )
     made = red_team(config.seed, "train" if split == "train" else "test", *counts)
     return [{"prompt": (Message("user", one.text),), "kind": one.kind, "category": one.category} for one in made]
+
+
+def attacked(rows: Sequence[dict[str, Any]], attacks: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, and each harmful one in each wording of an attack: its last turn is put into the template."""
+    made = list(rows)
+    for number, attack in enumerate(attacks, 1):
+        for row in rows:
+            if row["kind"] == "harmful":
+                made.append(row | {"prompt": _put_into(attack, row["prompt"]), "category": f"attack {number}"})
+    return made
+
+
+def _put_into(attack: str, prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return attack.replace("{prompt}", prompt)
+    last = prompt[-1]
+    return (*prompt[:-1], Message(last.role, attack.replace("{prompt}", last.content), context=last.context))
 
 
 def prompts_in(source: str) -> list[dict[str, Any]]:

@@ -162,6 +162,7 @@ class Loop:
             simulated=self.in_sandbox,
         )
         self.tell(f"round {number}: {_sentence(collected)}")
+        self.tell(f"round {number}: {_worth(collected['judge'])}")
         return collected
 
     def _pieces(
@@ -286,6 +287,15 @@ def _sentence(collected: Mapping[str, Any]) -> str:
         f"{collected['answers']} answers ({states}); {collected['demonstrations']} demonstrations, "
         f"{collected['pairs']} pairs"
     )
+
+
+def _worth(report: Mapping[str, Any]) -> str:
+    """What the judge is worth, before anything is trained on it."""
+    bias, agreed = report["position"]["bias"], report.get("agreement")
+    if bias is None:
+        return "the judge labelled nothing"
+    truth = f"; it agrees with gold on {agreed['right']:g} of {agreed['pairs']} pairs" if agreed else ""
+    return f"the order moves the judge's verdicts by {bias:.2f} on average{truth}"
 
 
 def run_constitution(

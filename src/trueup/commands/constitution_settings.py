@@ -50,6 +50,8 @@ class Constitutional(Settings):
     ``category`` where known; ``sandbox`` makes them."""
     test_prompts: str = SANDBOX
     """Prompts of the audits, none of which may be among ``prompts``; a file of the same form, or ``sandbox``."""
+    attacks: tuple[str, ...] = ()
+    """Wordings with ``{prompt}`` in which each harmful request of a file is asked as well; each is a category."""
     sandbox: Prompts = Prompts()
     """How many prompts the sandbox makes."""
     rounds: int = Field(default=3, ge=1, le=20)
@@ -75,6 +77,11 @@ class Constitutional(Settings):
             raise ValueError("judge: rules knows the sandbox's prompts only; name a model for prompts of a file")
         if self.reviser == "resample" and self.critic is not None:
             raise ValueError("critic is for reviser: model; resample asks the policy itself")
+        if self.attacks and SANDBOX in (self.prompts, self.test_prompts):
+            raise ValueError("attacks are for prompts of a file; the sandbox's truth knows its own wordings only")
+        for attack in self.attacks:
+            if attack.count("{prompt}") != 1:
+                raise ValueError(f"attacks holds {attack!r:.80}; expected a text with {{prompt}} once")
         taken = sorted({"data", "model", "seed"} & set(self.train))
         if taken:
             raise ValueError(f"train.{taken[0]} is set by the loop; leave it out")
