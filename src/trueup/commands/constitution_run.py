@@ -142,7 +142,7 @@ class Loop:
         piece(folder / "demonstrations.jsonl", lambda: shown)
         piece(folder / "pairs.jsonl", lambda: pairs)
         truth = [_truth(row) for row in labels] if self.in_sandbox else None
-        collected = {
+        collected: dict[str, Any] = {
             "answers": len(revisions),
             "states": dict(Counter(row["state"] for row in revisions)),
             "rounds": _by_principle(revisions),
@@ -230,9 +230,14 @@ class Loop:
         policy = self._speaker(model)
         rows = self._pieces(folder, "audit", self.test_rows, lambda rows, at: self._observed(rows, at, policy))
         before = None if number == 0 else piece(self.out / "round-0" / "audit.jsonl", list)
-        one = {"round": number, "model": model.name, "audit": figures(rows, before), "collected": collected}
+        one: dict[str, Any] = {
+            "round": number,
+            "model": model.name,
+            "audit": figures(rows, before),
+            "collected": collected,
+        }
         write_json(folder / "round.json", one)
-        harmful = one["audit"]["harmful"]  # type: ignore[index]
+        harmful = one["audit"]["harmful"]
         self.tell(f"round {number}: audit of {len(rows)} answers, harmful {100 * harmful['estimate']:.1f} %")
         return one
 
