@@ -230,15 +230,12 @@ class Loop:
         policy = self._speaker(model)
         rows = self._pieces(folder, "audit", self.test_rows, lambda rows, at: self._observed(rows, at, policy))
         before = None if number == 0 else piece(self.out / "round-0" / "audit.jsonl", list)
-        one: dict[str, Any] = {
-            "round": number,
-            "model": model.name,
-            "audit": figures(rows, before),
-            "collected": collected,
-        }
+        audit = figures(rows, before)
+        one = {"round": number, "model": model.name, "audit": audit, "collected": collected}
         write_json(folder / "round.json", one)
-        harmful = one["audit"]["harmful"]
-        self.tell(f"round {number}: audit of {len(rows)} answers, harmful {100 * harmful['estimate']:.1f} %")
+        share = audit["harmful"]
+        shown = "unknown" if share is None else f"{100 * share['estimate']:.1f} %"
+        self.tell(f"round {number}: audit of {len(rows)} answers, harmful {shown}")
         return one
 
     def _observed(self, rows: Sequence[dict[str, Any]], at: int, policy: Speaker) -> list[dict[str, Any]]:
