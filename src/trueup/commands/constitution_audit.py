@@ -9,7 +9,7 @@ from trueup.collectors.constitution import Constitution
 from trueup.collectors.constitution_revise import Judging
 from trueup.collectors.constitution_sandbox import observe, question
 from trueup.evaluation.intervals import SHARE, Interval, mean_interval, wilson
-from trueup.evaluation.refusals import Refusal, refusal
+from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.types import Completion, Prompt, content_id, prompt_json
 
 COLLAPSED = 0.1
@@ -42,7 +42,7 @@ def seen_by_judge(
 
     ``harmful``: it breaks a principle about harm. ``helpful``: 1 less the highest probability of breaking one about
     help. ``refused``: it refuses, wholly or in part, and ``evasive``: it refuses and says nothing more, both by the
-    wording (``evaluation.refusals``).
+    wording (``rewards.refusal_phrases``).
     """
     principles = [p for p in constitution.principles if p.aspect is not None]
     asked = [(p.text, row["prompt"], one.text) for row, one in zip(rows, drawn, strict=True) for p in principles]
