@@ -50,8 +50,8 @@ WITHIN = {
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app compare curate data demo doctor evaluate export feedback frontier hacking options plan quickstart report "
-    "restart resume run sample score serve sweep trace training version"
+    "app compare constitution curate data demo doctor evaluate export feedback frontier hacking options plan "
+    "quickstart report restart resume run sample score serve sweep trace training version"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -207,6 +207,7 @@ LONG_FUNCTIONS = {
 }
 MANY_PARAMETERS = {
     "commands/compare.py": "an option of a command is a parameter",
+    "commands/constitution.py": "an option of a command is a parameter",
     "commands/curate.py": "an option of a command is a parameter",
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",

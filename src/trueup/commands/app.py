@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from trueup.commands import data, feedback
+from trueup.commands import constitution, data, feedback
 from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
@@ -47,6 +47,7 @@ app = Commands(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(constitution.app, name="constitution")
 BEFORE_TRAINING: tuple[Callable[..., None], ...] = (curate, resume)
 AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
