@@ -16,6 +16,7 @@ from trueup.commands import data, feedback
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
+from trueup.commands.explore import explore
 from trueup.commands.export import export
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
@@ -50,6 +51,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     evaluate,
     trace,
     report,
+    explore,
     export,
     plan,
     doctor,
