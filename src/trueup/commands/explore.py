@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from trueup.metrics import Metric
 
 
 def explore(
@@ -17,8 +20,19 @@ def explore(
 
     Example: `trueup explore runs`, while a run in it trains
     """
-    from trueup.metrics import METRICS
     from trueup.reports.live.runs import Runs
     from trueup.web.explorer.app import serve_explorer
 
-    serve_explorer(Runs(runs), METRICS.get, host, port, tell=typer.echo)
+    serve_explorer(Runs(runs), means, host, port, tell=typer.echo)
+
+
+def means(name: str) -> Metric | None:
+    """What a metric is, also of those that ``timing.jsonl`` measures; None where this installation does not know."""
+    from trueup.metrics import METRICS, Metric
+
+    if name == "seconds":
+        return Metric("Time that the step took", "clock, without saving", "s", "down")
+    counted, rate, _ = name.partition("_per_second")
+    if rate:
+        return Metric(f"{counted.capitalize()} that a second of the step got through", "count / seconds", "1/s", "up")
+    return METRICS.get(name)

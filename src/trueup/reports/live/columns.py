@@ -46,13 +46,8 @@ class Columns:
         self._steps: dict[str, array[int]] = {}
         self._values: dict[str, array[float]] = {}
 
-    def append(self, row: Mapping[str, Any], names: Mapping[str, str] | None = None) -> bool:
-        """Add a row, unless its step is not past the last one: then False.
-
-        Args:
-            row: ``step`` and values; what is no number is left out.
-            names: Other names for some of its keys.
-        """
+    def append(self, row: Mapping[str, Any]) -> bool:
+        """Add the numbers of a row, unless its step is not past the last one: then False."""
         step = row.get("step")
         if not isinstance(step, int) or step > LARGEST_STEP:
             return False
@@ -61,11 +56,10 @@ class Columns:
         self.first_step = step if self.first_step is None else self.first_step
         self.last_step = step
         self.rows += 1
-        for key, raw in row.items():
-            value = None if key == "step" else number_of(raw)
+        for name, raw in row.items():
+            value = None if name == "step" else number_of(raw)
             if value is None:
                 continue
-            name = (names or {}).get(key, key)
             self._steps.setdefault(name, array("q")).append(step)
             self._values.setdefault(name, array("d")).append(value)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from trueup.ledger import iterate_lines, parse_line
 from trueup.reports.live.columns import Columns, as_json, number_of
 from trueup.reports.live.cursor import STREAMS, Cursor, Generations
 
-TIMES = {"seconds": "seconds", "tokens": "tokens_sampled"}
-"""Names of what ``timing.jsonl`` measures; ``tokens`` is a metric of its own."""
+PER_SECOND = "_per_second"
+"""Ends the names of the rates that are made of ``timing.jsonl``."""
 MOST_ROWS = 500
 """Rows that are handed out at once."""
 
@@ -49,11 +49,11 @@ class Followed:
             if generation != self._generation or any(not self._fits(n, at) for n, at in enumerate(self._offsets)):
                 self._start(generation)
             offsets = []
-            for columns, names, number in ((self.metrics, {}, 0), (self.timing, TIMES, 1)):
+            for number, columns in enumerate((self.metrics, self.timing)):
                 at = self._offsets[number]
                 for row, size in self._rows(number, at):
                     at += size
-                    if row is None or not columns.append(row, names):
+                    if row is None or not columns.append(row):
                         self.left_out += 1
                 offsets.append(at)
             self._offsets = (offsets[0], offsets[1])
@@ -76,7 +76,7 @@ class Followed:
                     break
                 at += size
                 if row is not None:
-                    rows.append(_plain(row, TIMES if number else {}))
+                    rows.append(_plain(row))
             offsets.append(at)
         return News(tuple(rows), Cursor(*generation, (offsets[0], offsets[1])), reset=False)
 
@@ -97,21 +97,32 @@ class Followed:
         except OSError:
             return False
 
-    def _rows(self, number: int, offset: int) -> Any:
+    def _rows(self, number: int, offset: int) -> Iterator[tuple[dict[str, Any] | None, int]]:
         """(row or None for a damaged line, its bytes) from ``offset`` on; a torn last line is waited for."""
         for _, line in iterate_lines(self._file(number), offset=offset):
             try:
                 row = parse_line(line) if line.strip() else None
             except ValueError:
                 row = None
-            yield row, len(line) + 1
+            yield row if row is None or number == 0 else _rates(row), len(line) + 1
 
 
-def _plain(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _rates(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``timing.jsonl``: seconds, and how much was done in one of them."""
+    seconds = number_of(row.get("seconds"))
+    rates = {"step": row.get("step"), "seconds": seconds}
+    for key, raw in row.items():
+        count = None if key in ("step", "seconds") else number_of(raw)
+        if count is not None and seconds is not None and seconds > 0:
+            rates[f"{key}{PER_SECOND}"] = count / seconds
+    return rates
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Step and numbers of a row; ids and intervals stay in the file."""
     plain: dict[str, Any] = {"step": row.get("step", 0)}
     for key, raw in row.items():
         value = None if key == "step" else number_of(raw)
         if value is not None:
-            plain[names.get(key, key)] = as_json(value)
+            plain[key] = as_json(value)
     return plain

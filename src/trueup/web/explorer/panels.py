@@ -51,7 +51,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
         ),
     ),
     ("Text health", (("completion_length",), ("eos_rate",), ("distinct_*",), ("token_accuracy",), ("dropped",))),
-    ("Speed and schedule", (("seconds",), ("tokens*",), ("learning_rate",), ("epoch",))),
+    ("Speed and schedule", (("seconds",), ("*_per_second",), ("tokens",), ("learning_rate",), ("epoch",))),
 )
 """Group, and its panels: metrics that share axes, or a pattern of metrics with a panel each."""
 
