@@ -23,12 +23,14 @@ from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
 from trueup.commands.report import report
 from trueup.commands.resume import resume
+from trueup.commands.rollouts import rollouts
 from trueup.commands.run import run
 from trueup.commands.sample import sample
 from trueup.commands.serve import serve
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
+from trueup.commands.watch import watch
 from trueup.errors import RunError, TrueupError
 from trueup.recipes.table import RECIPES
 
@@ -52,6 +54,8 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     trace,
     report,
     explore,
+    rollouts,
+    watch,
     export,
     plan,
     doctor,

@@ -1,1 +1,1 @@
-"""Runs as they grow: what the explorer, ``trueup rollouts`` and ``trueup watch`` read, without trusting a byte of it."""
+"""Runs as they grow: what ``trueup explore``, ``rollouts`` and ``watch`` read, without trusting a byte of it."""

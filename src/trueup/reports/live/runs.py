@@ -16,11 +16,12 @@ from typing import Any
 
 from trueup.errors import RunError, TrueupError, UsageError
 from trueup.ledger import read_run
+from trueup.reports.live.alerts import alerts
 from trueup.reports.live.columns import as_json
 from trueup.reports.live.cursor import STREAMS, Cursor
 from trueup.reports.live.follow import Followed, News
 from trueup.reports.live.samples import Samples
-from trueup.reports.live.story import target_band, tell
+from trueup.reports.live.story import alarmed, penalty, target_band, tell
 
 _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders in which no run is looked for."""
@@ -73,6 +74,7 @@ class Runs:
             "versions": record.get("versions", {}),
             "metrics": [*opened.followed.metrics.names, *opened.followed.timing.names],
             "band": target_band(record["config"]),
+            "penalty": penalty(record["config"], opened.followed.metrics),
             "cursor": str(cursor),
             **self.state(name),
         }
@@ -84,6 +86,8 @@ class Runs:
         opened.samples.refresh()
         line = self._line(name, self._folder(name))
         metrics = opened.followed.metrics
+        raised = alerts(metrics, record["config"])
+        verdict = alarmed(tell(metrics, record["config"]), [a.message for a in raised if a.until is None])
         return {
             "status": line["status"],
             "last_step": metrics.last_step,
@@ -91,7 +95,8 @@ class Runs:
             "steps": line["steps"],
             "left_out": opened.followed.left_out + opened.samples.left_out,
             "probes": len(opened.samples.steps),
-            "verdict": tell(metrics, record["config"]).to_dict(),
+            "verdict": verdict.to_dict(),
+            "alerts": [alert.to_dict() for alert in raised],
         }
 
     def series(
@@ -165,17 +170,14 @@ class Runs:
 
     def _line(self, name: str, folder: Path) -> dict[str, Any]:
         written = _written(folder)
-        line: dict[str, Any] = {"name": name, "written": written, "kind": "", "problem": None, "model": "", "seed": None}
+        line: dict[str, Any] = {"name": name, "written": written, "kind": "", "problem": None}
         try:
             record = self._record(name)
         except TrueupError as error:
             return line | {"status": "unreadable", "problem": str(error), "steps": None}
-        model = record["config"].get("model")
         steps = record["config"].get("steps")
         return line | {
             "kind": record["kind"],
-            "model": str(model.get("name", "")) if isinstance(model, Mapping) else "",
-            "seed": record["config"].get("seed"),
             "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
             "status": _status(record["status"], written, self._opened.get(name)),
         }

@@ -112,7 +112,8 @@ class Samples:
 
     def search(self, text: str, *, limit: int = _HITS) -> dict[str, Any]:
         """Answers whose prompt or text holds ``text``, whatever the case; the newest first."""
-        wanted, hits, total = text.casefold(), [], 0
+        wanted, total = text.casefold(), 0
+        hits: list[dict[str, Any]] = []
         for step in reversed(self.steps):
             for place in self._steps[step]:
                 row = self._read(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,13 @@ class Verdict:
         return {"headline": self.headline, "reasons": list(self.reasons), "tone": self.tone}
 
 
+def alarmed(verdict: Verdict, messages: Sequence[str]) -> Verdict:
+    """The verdict of a run with open alerts: it is not healthy, whatever its curves say."""
+    if not messages:
+        return verdict
+    return Verdict(f"{verdict.headline}; {'an alert is' if len(messages) == 1 else 'alerts are'} open", verdict.reasons, "bad")
+
+
 def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
     """Target, low and high end of the KL's band; None for a run without an adaptive target."""
     control = config.get("kl")
@@ -40,6 +47,19 @@ def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
     if not isinstance(target, int | float) or isinstance(target, bool):
         return None
     return {"target": float(target), "low": (1 - BAND) * float(target), "high": (1 + BAND) * float(target)}
+
+
+def penalty(config: Mapping[str, Any], columns: Columns) -> dict[str, str] | None:
+    """Which of the logged KLs is penalised and where, or that none is; None for a run that logs no KL."""
+    if "kl" not in columns.names:
+        return None
+    control, place = config.get("kl"), config.get("kl_place", "reward")
+    if isinstance(control, Mapping) and control.get("kind", "fixed") == "fixed" and control.get("beta") == 0:
+        return {"metric": "kl", "where": "measured, not penalised"}
+    if place == "reward":
+        return {"metric": "kl", "where": "penalised in the reward"}
+    metric = f"kl_{place}" if f"kl_{place}" in columns.names else "kl"
+    return {"metric": metric, "where": f"penalised in the loss, by {place}"}
 
 
 def tell(columns: Columns, config: Mapping[str, Any]) -> Verdict:
@@ -121,7 +141,7 @@ def _pace(state: Settling) -> str:
 def _without_target(way: int, state: Settling) -> str:
     rising = bool(state.moving and state.slope is not None and state.slope.estimate > 0)
     if way > 0:
-        return "good"
+        return "watch" if rising else "good"
     return "bad" if rising else "watch"
 
 

@@ -54,7 +54,9 @@ def describe(request: Request, source: Reads, run: Name) -> Json:
     logged = data["metrics"]
     means: Callable[[str], Meaning | None] = request.app.state.means
     meanings = {name: _meaning(means(name)) for name in logged}
-    return Json({**data, "meanings": meanings, "hero": panels.hero(logged), "groups": panels.groups(logged)})
+    penalised = (data["penalty"] or {}).get("metric", "kl")
+    hero = panels.hero(logged, penalised)
+    return Json({**data, "meanings": meanings, "hero": hero, "groups": panels.groups(logged)})
 
 
 def _meaning(metric: Meaning | None) -> dict[str, str] | None:

@@ -56,12 +56,13 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
 """Group, and its panels: metrics that share axes, or a pattern of metrics with a panel each."""
 
 
-def hero(logged: Iterable[str]) -> list[list[str]]:
-    """The charts at the top of a run that logs these metrics."""
+def hero(logged: Iterable[str], penalised: str = "kl") -> list[list[str]]:
+    """The charts at the top of a run that logs these metrics; the KL that is penalised stands before others."""
     names = set(logged)
     for rows in HEROES:
         if rows[0][0] in names and all(row[0] in names for row in rows[:2]):
-            return [[name for name in row if name in names] for row in rows if row[0] in names]
+            shown = [[name for name in row if name in names] for row in rows if row[0] in names]
+            return [list(dict.fromkeys([penalised, *row])) if row[0] == "kl" else row for row in shown]
     return []
 
 

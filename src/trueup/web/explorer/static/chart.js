@@ -53,6 +53,7 @@ export function smoothed(list, weight) {
  * @param {() => {low: number, high: number, target: number}|null} [options.band] drawn behind the lines
  * @param {() => {steps: number[], low: number[], high: number[]}|null} [options.spread] a filled range behind the lines
  * @param {string} [options.shade] what that range is
+ * @param {() => number[]} [options.marks] steps of alerts
  * @param {() => [number, number]} options.span ends of the axis of steps
  * @param {(step: number|null) => void} [options.hover]
  * @param {(step: number) => void} [options.pick]
@@ -188,14 +189,18 @@ export class Chart {
   }
 
   foreground(plot) {
-    if (this.mark === null) return;
+    for (const step of this.options.marks?.() ?? []) this.upright(plot, step, colour("bad"), []);
+    if (this.mark !== null) this.upright(plot, this.mark, colour("ink"), [3, 3]);
+  }
+
+  upright(plot, step, ink, dash) {
     const { ctx, bbox } = plot;
-    const x = plot.valToPos(this.mark, "x", true);
+    const x = plot.valToPos(step, "x", true);
     if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) return;
     ctx.save();
-    ctx.strokeStyle = colour("ink");
-    ctx.lineWidth = devicePixelRatio;
-    ctx.setLineDash([3, 3]);
+    ctx.strokeStyle = ink;
+    ctx.lineWidth = (dash.length ? 1 : 2) * devicePixelRatio;
+    ctx.setLineDash(dash);
     ctx.beginPath();
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);

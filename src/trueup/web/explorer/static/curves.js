@@ -35,7 +35,7 @@ export class Curves {
     const { meanings } = this.run;
     return this.chart({
       title: names.map(named).join(" and "), unit: [...new Set(names.map((name) => meanings[name]?.unit).filter(Boolean))].join(", "),
-      about: about(names, meanings), lines: () => linesOf(this.store, names, this.smooth), ...options,
+      about: about(names, meanings), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth), ...options,
     });
   }
 
@@ -53,9 +53,9 @@ export class Curves {
   }
 
   heroChart(names) {
-    if (names[0] === "kl") {
-      const band = this.run.band;
-      const told = band ? `penalised; band ${plain(band.low)} to ${plain(band.high)}, target ${plain(band.target)}` : "penalised";
+    if (names.includes("kl")) {
+      const { band, penalty } = this.run;
+      const told = band ? `${penalty.where}; band ${plain(band.low)} to ${plain(band.high)}, target ${plain(band.target)}` : penalty.where;
       return this.metricChart(names, { title: "KL to the reference", unit: `nats, ${told}`, band: () => band, height: 190 });
     }
     const spread = names.includes("score") ? () => this.spread() : undefined;

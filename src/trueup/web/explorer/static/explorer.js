@@ -86,6 +86,14 @@ function verdictCard(verdict) {
     h("ul", { class: "reasons" }, verdict.reasons.map((reason) => h("li", {}, reason))));
 }
 
+function alertList(run) {
+  if (!run.alerts.length) return null;
+  return h("section", { class: "card alerts", "aria-label": "Alerts" }, h("h2", {}, plural(run.alerts.length, "alert")),
+    h("ul", { class: "reasons" }, run.alerts.map((alert) => h("li", {},
+      h("a", { href: address({ ...here(), view: "samples", step: String(alert.step), prompt: "", text: "" }) }, `Step ${alert.step}`),
+      alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message))));
+}
+
 function settings(run) {
   const row = ({ name, value, changed }) => h("tr", { data: { changed: changed ? "yes" : "no" } }, h("th", { scope: "row" }, h("code", {}, name)),
     h("td", {}, h("bdi", {}, reveal(setting(value)))), h("td", {}, changed ? "set" : "default"));
@@ -122,7 +130,7 @@ class OpenRun {
     const nav = VIEWS.map(([id, label]) => h("a", { href: address({ ...here(), view: id, step: "", prompt: "", text: "" }), "aria-current": here().view === id ? "page" : null }, label));
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
       run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`)), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
-    show(this.verdict, verdictCard(run.verdict));
+    show(this.verdict, verdictCard(run.verdict), alertList(run));
   }
 
   draw() {
@@ -164,6 +172,7 @@ class OpenRun {
     this.run = { ...this.run, ...news };
     if (this.book) this.book.run = this.run;
     this.heading(this.run);
+    if (this.curves) this.curves.run = this.run;
     if (first && this.curves) this.draw();
     if (more) await attempt(() => this.probes());
   }
@@ -177,7 +186,8 @@ function listen(names, cursor, on) {
       const one = here();
       state.runs = runs;
       drawList();
-      if (!one.run && one.view !== "compare" && runs.length) draw();
+      const waited = !one.run || (state.open === null && runs.some((run) => run.name === one.run));
+      if (waited && one.view !== "compare" && runs.length) draw();
     },
     ...on,
   });
@@ -239,7 +249,9 @@ async function draw() {
     listen(names, cursor, on);
   } catch (error) {
     if (own !== state.turn) return undefined;
-    show(view, h("section", { class: "card centre" }, h("h1", {}, "This cannot be shown"), h("p", {}, words(error))));
+    state.open = null;
+    show(view, h("section", { class: "card centre" }, h("h1", {}, "This cannot be shown"), h("p", {}, words(error)),
+      h("p", { class: "muted" }, "It is shown as soon as it is there.")));
     if (error.status === undefined) setTimeout(() => own === state.turn && draw(), 2000);
   }
   return undefined;

@@ -99,8 +99,8 @@ export class Book {
 
   index() {
     const { step } = here();
-    const place = step === "" ? -1 : this.probes.findIndex((row) => row.step === Number(step));
-    return place < 0 ? this.probes.length - 1 : place;
+    if (step === "") return this.probes.length - 1;
+    return Math.max(this.probes.findLastIndex((row) => row.step <= Number(step)), 0); // a step between probes: the one before
   }
 
   by(change) {
