@@ -28,6 +28,7 @@ def window(chromium, served):
     def open_at(place="", expected=(), **options):
         visit = Visit(chromium, SimpleNamespace(url=served.url), **options)
         visit.expected = expected
+        visit.page.set_default_timeout(30_000)
         opened.append(visit)
         visit.go(f"/#{place}")
         return visit.page
@@ -70,6 +71,8 @@ def test_curves_advance_together_while_a_run_trains(served, window):
 
 
 def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window):
+    from playwright.sync_api import expect
+
     run = start(served.root / "a")
     write(run, range(5))
     page = window(expected=("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"))
@@ -83,7 +86,7 @@ def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window)
     run.rewind(0, {})  # the trainer was killed before its first checkpoint
     write(run, range(7), values=lambda step: {"score": -1.0, "reward": -1.0, "kl": 0.5, "beta": 0.1})
     wait_for_steps(page, 7)
-    page.wait_for_function("document.querySelector('.reading').textContent.includes('−1')")
+    expect(page.locator(".reading")).to_contain_text("−1")
     assert [one[:2] for one in table(page, "Score and Reward")] == [[str(step), "−1"] for step in range(7)]
     page.reload()
     wait_for_steps(page, 7)
@@ -92,22 +95,23 @@ def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window)
 
 
 def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served, window):
+    from playwright.sync_api import expect
+
     plant(served.root / "a")
     page = window("run=a&view=samples")
     slider = page.get_by_label("Probe step")
-    page.get_by_text("Answer 35 to prompt 0").wait_for()
+    page.get_by_text("Step 35, probe 8 of 8").wait_for()
     slider.focus()
     for _ in range(3):
         slider.press("ArrowLeft")
     page.get_by_text("Step 20, probe 5 of 8").wait_for()
     page.get_by_label("Mark what changed").uncheck()
-    page.get_by_text("Answer 20 to prompt 0").wait_for()
-    assert page.locator(".answer").first.inner_text() == "Answer 20 to prompt 0"
+    page.get_by_text("Answer 20 to prompt 0", exact=True).wait_for()
     page.get_by_label("Mark what changed").check()
     assert page.locator(".answer ins").first.inner_text() == "20"
     assert page.locator(".answer del").first.inner_text() == "15"
     page.get_by_label("Order").select_option("Worst first")
-    page.wait_for_function("document.querySelector('.question').textContent === 'Hello!'")
+    expect(page.locator(".question").first).to_have_text("Hello!")
     page.reload()
     page.get_by_text("Step 20, probe 5 of 8").wait_for()
     assert page.locator(".question").first.inner_text() == "Hello!"
@@ -139,8 +143,8 @@ def test_nothing_that_a_run_holds_becomes_code(served, window):
     append(run.path, "metrics", *({"step": 12 + n, text: 1.0, "score": 1.0} for n, text in enumerate(PAYLOADS)))
     run.__exit__(None, None, None)
     page = window()
-    page.get_by_role("heading", name=name).wait_for()
-    page.get_by_role("heading", name=PAYLOADS[0]).first.wait_for()
+    page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
+    page.get_by_role("heading", name=PAYLOADS[0], exact=True).first.wait_for()
     for view, shown in (("Samples", PAYLOADS[2]), ("Settings", PAYLOADS[2])):
         page.get_by_role("link", name=view, exact=True).press("Enter")
         page.get_by_text(shown, exact=True).first.wait_for()

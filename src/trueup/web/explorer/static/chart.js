@@ -233,7 +233,7 @@ export class Chart {
     const steps = [...at.keys()].sort((a, b) => b - a);
     const across = this.options.across;
     show(this.table, steps.length > ROWS && h("p", { class: "hint" }, `The newest ${ROWS} of ${steps.length} points that are drawn.`),
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${this.options.title}, as a table` },
+      h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${this.options.title}, as a table` },
         h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, across === "step" ? "Step" : across),
           lines.map((line) => h("th", { scope: "col", class: "number" }, h("bdi", {}, line.label))))),
         h("tbody", {}, steps.slice(0, ROWS).map((step) => h("tr", {}, h("td", { class: "number" }, number(step)),

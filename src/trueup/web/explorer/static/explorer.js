@@ -17,7 +17,7 @@ const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]]
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
 
-const state = { runs: [], open: null, stream: null, turn: 0, filter: "" };
+const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "" };
 const list = h("ul", { class: "run-list" });
 const view = h("div", { class: "view" });
 
@@ -187,7 +187,7 @@ function listen(names, cursor, on) {
       state.runs = runs;
       drawList();
       const waited = !one.run || (state.open === null && runs.some((run) => run.name === one.run));
-      if (waited && one.view !== "compare" && runs.length) draw();
+      if (waited && !state.busy && one.view !== "compare" && runs.length) draw();
     },
     ...on,
   });
@@ -242,6 +242,7 @@ async function draw() {
     return attempt(() => state.open.probes());
   }
   try {
+    state.busy = true;
     const [open, names, cursor, on] = place.view === "compare" && place.runs.length ? await openComparison(place.runs) : await openRun(place.run);
     if (own !== state.turn) return undefined;
     state.open = open;
@@ -253,6 +254,8 @@ async function draw() {
     show(view, h("section", { class: "card centre" }, h("h1", {}, "This cannot be shown"), h("p", {}, words(error)),
       h("p", { class: "muted" }, "It is shown as soon as it is there.")));
     if (error.status === undefined) setTimeout(() => own === state.turn && draw(), 2000);
+  } finally {
+    if (own === state.turn) state.busy = false;
   }
   return undefined;
 }

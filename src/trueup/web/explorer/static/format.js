@@ -6,7 +6,7 @@ export function number(value) {
   if (typeof value !== "number") return String(value);
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e7) return value.toLocaleString("en");
+  if (Number.isInteger(value) && size < 1e7) return value.toLocaleString("en").replace("-", "−");
   if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace("-", "−");
   const digits = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
   return value.toFixed(digits).replace("-", "−");

@@ -117,7 +117,7 @@ export class Phase {
   }
 
   tabulate(runs) {
-    show(this.table, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${this.options.title}, as a table` },
+    show(this.table, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${this.options.title}, as a table` },
       h("table", {}, h("thead", {}, h("tr", {}, runs.length > 1 && h("th", { scope: "col" }, "Run"), ["Step", "KL", "Reward"].map((name) => h("th", { scope: "col", class: "number" }, name)))),
         h("tbody", {}, runs.flatMap((run) => run.points.toReversed().slice(0, 100).map((point) => h("tr", {}, runs.length > 1 && h("td", {}, h("bdi", {}, run.label)),
           [point.step, point.kl, point.y].map((value) => h("td", { class: "number" }, number(value))))))))));
