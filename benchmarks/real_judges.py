@@ -1,6 +1,6 @@
 """Judges tested against people: reward models and a chat model itself, on three published sets of judgments.
 
-    python -m benchmarks.real_judges --data DIR --reward runs/real/preferences/full-0/final
+    python -m benchmarks.real_judges --data DIR --trained runs/real
 
 LLMBar (Zeng et al. 2023, subsets Natural and Neighbor), PandaLM (Wang et al. 2023: three people, the majority counts)
 and the human evaluation of Tulu (Wang et al. 2023). Pairs that people call equal are left out and counted. A language
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ QUESTION = (
     "Answer B: {second}\n\nReply with the letter of the better answer only, A or B."
 )
 LETTERS = ("A", "B")
+REWARDS = {"harmless pairs": "preferences/full-0", "rankings": "demos/rankings"}
+"""Reward models of the other parts, by what they were trained on."""
 LONGEST = 1500
 """Characters of instruction and of each answer that a judge reads; longer ones are cut for all judges alike."""
 
@@ -147,7 +150,7 @@ def measure(data: Path, model: str, settings: dict[str, Any], rewards: dict[str,
         some = verdicts[:limit]
         letters, place = by_letters(judge, some)
         judges = {"longer answer": by_length(some), "letters by the chat model": letters}
-        judges |= {f"reward model {kind}": by_reward(source, some) for kind, source in rewards.items()}
+        judges |= {f"reward model on {kind}": by_reward(source, some) for kind, source in rewards.items()}
         found[name] = {
             "pairs": len(some),
             "left_out_as_equal": equal,
@@ -171,10 +174,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--small", action="store_true", help="Four pairs of each, to see that it runs.")
     args = parser.parse_args()
-    rewards = dict(
-        reward.split("=", 1) if "=" in reward else (Path(reward).parent.name, reward) for reward in args.reward
-    )
-    found = measure(args.data, args.model or str(smollm2()), {"dtype": args.dtype}, rewards, 4 if args.small else None)
+    rewards = {name: args.trained / folder / "final" for name, folder in REWARDS.items()}
+    there = {name: str(folder) for name, folder in rewards.items() if folder.is_dir()}
+    for name in rewards.keys() - there.keys():
+        print(f"no reward model on {name}: {rewards[name]} is not there", file=sys.stderr)
+    found = measure(args.data, args.model or str(smollm2()), {"dtype": args.dtype}, there, 4 if args.small else None)
     if not args.small:
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))

@@ -107,7 +107,7 @@ def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int
         "evaluate_every": 1000,
         "optim": {"learning_rate": rates[kind], "warmup": 0.1},
         "seed": seed,
-    } | ({"objective": {"kind": "sigmoid", "beta": 0.1}} if kind == "dpo" else {})
+    } | ({"objective": {"kind": "dpo", "beta": 0.1}} if kind == "dpo" else {})
 
 
 def reward_right(folder: Path, held: Sequence[PreferencePair]) -> list[float]:

@@ -68,6 +68,7 @@ SENTENCE = re.compile(r"^.{20,}?[.!?](?=\s|$)", re.DOTALL)
 BETAS = {"ppo": (0.2, 0.05, 0.0), "dpo": (1.0, 0.2, 0.05)}
 BEST_OF = (1, 2, 4, 8, 16)
 EXAMPLES = 3
+SIDES = {"pairs": False, "held-out": True}
 
 
 def openings() -> list[str]:
@@ -85,7 +86,7 @@ class Vader:
         try:
             from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
         except ImportError as error:
-            raise RunError("vaderSentiment is not installed", fix="pip install 'trueup[bench]'") from error
+            raise RunError("vaderSentiment is not installed", fix="pip install 'trueup[real]'") from error
         self._rules = SentimentIntensityAnalyzer()
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
@@ -145,8 +146,11 @@ def write_sentences(street: Street, prompts: Sequence[str], data: Path) -> dict[
     return {"openings": len(prompts), "sentences": len(rows)}
 
 
-def write_pairs(street: Street, prompts: Sequence[str], data: Path, *, held: int) -> dict[str, int]:
-    """Two continuations of each opening, the more positive one preferred; what cannot be a pair is counted."""
+def write_pairs(street: Street, prompts: Sequence[str], data: Path, *, held: set[str]) -> dict[str, int]:
+    """Two continuations of each opening, the more positive one preferred; what cannot be a pair is counted.
+
+    Pairs of the openings ``held`` are held out.
+    """
     one, two = (street.drawn(street.base, prompts, side) for side in ("one", "two"))
     rows, counts = [], {"drawn": len(prompts), "no_end": 0, "ties": 0}
     for prompt, a, b in zip(prompts, one, two, strict=True):
@@ -158,12 +162,15 @@ def write_pairs(street: Street, prompts: Sequence[str], data: Path, *, held: int
         else:
             better, worse = (a, b) if first > second else (b, a)
             rows.append({"prompt": prompt, "chosen": better.text, "rejected": worse.text})
-    if len(rows) < 2 * held:
-        raise RunError(f"{len(rows)} pairs", expected=f"at least {2 * held}, half of them held out: {counts}")
-    write_jsonl(data / "pairs.jsonl", rows[:-held])
-    write_jsonl(data / "held-out.jsonl", rows[-held:])
+    sides = {side: [row for row in rows if (row["prompt"] in held) is out] for side, out in SIDES.items()}
+    if not all(sides.values()):
+        raise RunError(
+            f"{ {side: len(some) for side, some in sides.items()} } pairs", expected=f"some of each: {counts}"
+        )
+    for side, some in sides.items():
+        write_jsonl(data / f"{side}.jsonl", some)
     write_jsonl(data / "prompts.jsonl", ({"prompt": prompt} for prompt in dict.fromkeys(prompts)))
-    return counts | {"pairs": len(rows) - held, "held_out": held}
+    return counts | {side: len(some) for side, some in sides.items()}
 
 
 def first_stage(data: Path, model: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def stages(data: Path, settings: dict[str, Any], *, steps: int, rollouts: int, s
     chain = [{"name": "reward", "kind": "reward", **offline}]
     for beta in BETAS["dpo"]:
         chain.append(
-            {"name": f"dpo-{beta:g}", "kind": "dpo", **offline, "objective": {"kind": "sigmoid", "beta": beta}}
+            {"name": f"dpo-{beta:g}", "kind": "dpo", **offline, "objective": {"kind": "dpo", "beta": beta}}
         )
     online = common | {
         "data": str(data / "prompts.jsonl"),
@@ -246,7 +253,7 @@ def measure(out: Path, *, model: str, settings: dict[str, Any], sizes: dict[str,
     )
     first = first_stage(data, {"name": model, **settings}, seed)
     street = Street(run(out, [first])["start"] / "final", settings, seed=seed)
-    counts |= _once(data / "pairs.json", lambda: write_pairs(street, asked, data, held=sizes["held"]))
+    counts |= _once(data / "pairs.json", lambda: write_pairs(street, asked, data, held=set(train[: sizes["held"]])))
     runs = run(out, [first, *stages(data, settings, steps=sizes["steps"], rollouts=sizes["rollouts"], seed=seed)])
     reward = trueup.open_reward(runs["reward"] / "final")
     found = {
@@ -282,8 +289,8 @@ def _once(file: Path, work: Callable[[], dict[str, int]]) -> dict[str, int]:
     return dict(json.loads(file.read_text()))
 
 
-WHOLE = {"pairs": 1600, "held": 200, "test": 200, "best": 100, "steps": 40, "rollouts": 64}
-SMALL = {"pairs": 48, "held": 8, "test": 12, "best": 4, "steps": 2, "rollouts": 8}
+WHOLE = {"pairs": 1600, "held": 150, "test": 200, "best": 100, "steps": 40, "rollouts": 64}
+SMALL = {"pairs": 48, "held": 12, "test": 12, "best": 4, "steps": 2, "rollouts": 8}
 """Enough to see that it runs through."""
 
 

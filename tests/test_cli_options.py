@@ -17,6 +17,7 @@ REQUIRED = {
     ("evaluate",): ["m", "--data", "d", "--reward", "r", "--out", "o"],
     ("curate",): ["p", "--db", "nowhere.db", "--out", "o"],
     ("plan",): ["nowhere.yaml"],
+    ("score",): ["nowhere", "--text", "a"],
     ("quickstart",): ["--smoke", "--out", "/dev/null/nowhere"],
     ("serve",): ["--host", "999.1.1.1"],
 }
@@ -45,6 +46,7 @@ NUMBERS = {
     ("sample", "--top-k"): [-1],
     ("sample", "--repetition-penalty"): [0, -1, 0.99],
     ("sample", "--seed"): [-1],
+    ("score", "--top"): [0, -1],
     ("evaluate", "--limit"): [0, -1],
     ("evaluate", "--max-new-tokens"): [0, -5],
     ("evaluate", "--temperature"): [-1],

@@ -50,8 +50,8 @@ WITHIN = {
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app curate data demo doctor evaluate explore export feedback options plan quickstart report restart resume "
-    "rollouts run sample serve trace training version watch"
+    "app curate data demo doctor evaluate explore export feedback hacking options plan quickstart report restart "
+    "resume rollouts run sample score serve trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -199,6 +199,7 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "commands/comparison.py:compare_models": "one straight line from models to a report",
+    "commands/evaluate.py:evaluate": "an option of a command is a line",
     "commands/sandbox_recipe.py:stages": "a table of stages",
     "feedback/store/reading.py:read_project": "one query for each table, side by side",
     "feedback/snapshot/curate.py:curate": "one straight line from judgments to files, most of it arguments",
@@ -208,7 +209,9 @@ MANY_PARAMETERS = {
     "commands/curate.py": "an option of a command is a parameter",
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",
+    "commands/api/evaluating.py": "what the command takes",
     "commands/sample.py": "an option of a command is a parameter",
+    "commands/score.py": "an option of a command is a parameter",
     "web/annotate/projects.py": "a field of a form is a parameter",
     "spec/preference.py": "the symbols of the formula",
     "losses/preference.py": "the symbols of the formula",
@@ -216,7 +219,6 @@ MANY_PARAMETERS = {
     "data/render.py": "how a row is rendered: each setting that acts on it",
     "evaluation/collect.py": "what is measured of an answer",
     "evaluation/intervals.py": "what a resampling needs",
-    "evaluation/winrate.py": "what a joint fit needs",
     "feedback/snapshot/curate.py": "each filter of a snapshot",
     "feedback/workflow/dashboard.py": "the columns of an export's record",
     "feedback/workflow/judgments.py": "the fields of a judgment",
@@ -266,13 +268,7 @@ def names_used(path: Path) -> set[str]:
     }
 
 
-UNCALLED = {
-    "rloo": "the baseline of RLOO, for the online method that comes next",
-    "group_advantages": "the advantages of GRPO, for the online method that comes next",
-    "reinforce": "the loss of REINFORCE, for the online method that comes next",
-    "k2": "the estimator between k1 and k3, for comparison",
-    "discounted_returns": "returns of an episode without a critic, for the online methods that come next",
-}
+UNCALLED: dict[str, str] = {}
 """Functions of ``losses/`` that no recipe calls, and why they are there."""
 
 

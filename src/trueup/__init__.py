@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "trueup.commands.api.runs": ("Columns", "Run", "recipes", "train"),
     "trueup.commands.api.models": ("LanguageModel", "Scorer", "open_policy", "open_reward"),
+    "trueup.commands.api.evaluating": ("Evaluation", "evaluate", "read_people"),
     "trueup.commands.api.exporting": ("export_model",),
+    "trueup.commands.api.hacking": ("RunHacking", "hacking"),
     "trueup.commands.api.judging": ("compare",),
     "trueup.config.code": ("register",),
     "trueup.data.read": ("read_demonstrations", "read_labelled", "read_pairs", "read_prompts", "read_ranked"),

@@ -1,4 +1,9 @@
+from trueup.commands.api.evaluating import Evaluation as Evaluation
+from trueup.commands.api.evaluating import evaluate as evaluate
+from trueup.commands.api.evaluating import read_people as read_people
 from trueup.commands.api.exporting import export_model as export_model
+from trueup.commands.api.hacking import RunHacking as RunHacking
+from trueup.commands.api.hacking import hacking as hacking
 from trueup.commands.api.judging import compare as compare
 from trueup.commands.api.models import LanguageModel as LanguageModel
 from trueup.commands.api.models import Scorer as Scorer

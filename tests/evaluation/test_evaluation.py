@@ -14,9 +14,10 @@ from trueup.evaluation.compare import compare
 from trueup.evaluation.hacking import canary, hacking_rate
 from trueup.evaluation.intervals import holm, mean_interval, paired_difference, wilson
 from trueup.evaluation.judge import judge_pair, score_judge
+from trueup.evaluation.length_control import length_controlled
 from trueup.evaluation.overoptimization import fit_gao, rl_form, turning_point
 from trueup.evaluation.rows import column, read_rows, same_prompts, write_rows
-from trueup.evaluation.winrate import length_controlled, win_rate
+from trueup.evaluation.winrate import win_rate
 from trueup.types import Outcome, PreferencePair
 
 

@@ -22,7 +22,8 @@ from trueup.evaluation.intervals import (
     t_interval,
     wilson,
 )
-from trueup.evaluation.winrate import length_controlled, win_rate, win_rate_of_outcomes
+from trueup.evaluation.length_control import length_controlled
+from trueup.evaluation.winrate import win_rate, win_rate_of_outcomes
 from trueup.types import Outcome, PreferencePair
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web.explorer.planted import CONFIG, append, plant, row, start, write
-from trueup.reports.live.alerts import CLEAR, HELD, alerts, running_mean, spans
+from trueup.reports.live.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
 from trueup.reports.live.columns import Columns, extremes
 from trueup.reports.live.cursor import Cursor
 from trueup.reports.live.follow import Followed
@@ -90,6 +90,17 @@ def test_a_running_mean_is_the_mean_of_the_last(values, width):
     assert running_mean(np.array(values), width) == pytest.approx(expected, abs=1e-6)
 
 
+@given(st.integers(0, 10**6), st.integers(30, 80), st.sampled_from([0.0, 1.0, 1e6]))
+def test_a_running_correlation_is_pearsons(seed, count, offset):
+    draw = np.random.default_rng(seed)
+    left, right = draw.normal(size=count) + offset, draw.normal(size=count)
+    expected = [
+        np.corrcoef(left[n - 29 : n + 1], right[n - 29 : n + 1])[0, 1] if n >= 29 else 0.0 for n in range(count)
+    ]
+    assert running_correlation(left, right, 30) == pytest.approx(expected, abs=1e-6)
+    assert (running_correlation(np.full(count, 3.0), right, 30) == 0).all()
+
+
 def run_of(tmp_path, values, steps=60, config=CONFIG, kind="ppo"):
     followed = Followed(plant(tmp_path / "r", steps, values=values, config=config, kind=kind))
     followed.refresh()
@@ -130,7 +141,8 @@ STORIES = [
     (lambda s: {**row(s), "kl": 1.0}, CONFIG, "Reward rises, KL is below its band", "good"),
     (lambda s: {**row(s), "score": 1.0 + 0.1 * (s % 2), "kl": 4.0 if s < 30 else 9.0}, CONFIG,
      "KL left its band at step 30 while reward gained nothing", "bad"),
-    (lambda s: {**row(s), "kl": 4.0 if s < 30 else 9.0}, CONFIG, "KL left its band at step 30 while reward still rises", "watch"),
+    (lambda s: {**row(s), "kl": 4.0 if s < 30 else 9.0}, CONFIG,
+     "KL left its band at step 30 while reward still rises", "watch"),
     (lambda s: {**row(s), "kl": 0.1 * s}, {}, "Reward rises; KL rises", "watch"),
     (lambda s: {**row(s), "score": 1.0 + 0.1 * (s % 2), "kl": 0.1 * s}, {}, "Reward is flat; KL rises", "bad"),
     (PLANTED["both_fall"], {}, "Both fall: chosen answers become less likely too", "bad"),

@@ -101,8 +101,11 @@ def test_verdict_says_worse_and_undecided_and_hacked():
     def entry(low, high):
         return {"win_rate": {"rate": {"estimate": (low + high) / 2, "low": low, "high": high}}}
 
+    def compared(kind, **models):
+        return {"baseline": "sft", "models": {}, "judges": [{"label": kind, "kind": kind, "models": models}]}
+
     data = {
-        "comparison": {"baseline": "sft", "models": {"a": entry(0.1, 0.4), "b": entry(0.4, 0.6)}},
+        "comparison": compared("gold", a=entry(0.1, 0.4), b=entry(0.4, 0.6)),
         "runs": {"ppo": {"status": "stopped"}},
         "overoptimization": {"found": True, "at": 12.0, "gold_lost": 0.2},
     }
@@ -111,7 +114,7 @@ def test_verdict_says_worse_and_undecided_and_hacked():
     assert "b is not distinguishable" in said
     assert "from step 12 on the proxy rises while gold falls" in said
     assert "not finished" in said
-    judged = {"score": "reward", "baseline": "sft", "models": {"a": entry(0.6, 0.8)}}
+    judged = compared("reward", a=entry(0.6, 0.8))
     assert "a is better than sft by the reward's score" in next(verdict({"comparison": judged}))
 
 

@@ -41,3 +41,33 @@ class Needy:
 
 
 number = 5
+
+
+def fails_on_e(prompts, completions):
+    """Cannot score an answer with an ``e`` in it."""
+    for completion in completions:
+        if "e" in completion.text:
+            raise ValueError("an e")
+    return [1.0 for _ in completions]
+
+
+def nan_for_long(prompts, completions):
+    """Has no number for an answer that hit the length limit."""
+    return [len(c.ids) / 8 if c.ended else float("nan") for c in completions]
+
+
+def never(prompts, completions):
+    """Cannot score anything."""
+    raise ValueError("never")
+
+
+def only_alone(prompts, completions):
+    """Cannot score two answers at once."""
+    if len(completions) > 1:
+        raise ValueError("together")
+    return [0.0]
+
+
+def nan_for_odd(prompts, completions):
+    """Two for an answer whose ids have an even sum, and no number for others."""
+    return [float("nan") if sum(c.ids) % 2 else 2.0 for c in completions]

@@ -18,6 +18,7 @@ from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
 from trueup.commands.explore import explore
 from trueup.commands.export import export
+from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
@@ -26,6 +27,7 @@ from trueup.commands.resume import resume
 from trueup.commands.rollouts import rollouts
 from trueup.commands.run import run
 from trueup.commands.sample import sample
+from trueup.commands.score import score
 from trueup.commands.serve import serve
 from trueup.commands.trace import trace
 from trueup.commands.training import command
@@ -50,7 +52,9 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
     quickstart,
     sample,
+    score,
     evaluate,
+    hacking,
     trace,
     report,
     explore,

@@ -40,15 +40,20 @@ def check(
         from trueup.models.load import load_tokenizer
 
         opened = load_tokenizer(tokenizer)
-    columns = _assigned("--column", column or (), "OURS=THEIRS, as chosen=best_answer")
-    verdicts = _assigned("--verdict", verdict or (), "VERDICT=first, second or tie, as 0=first")
+    columns = assigned("--column", column or (), "OURS=THEIRS, as chosen=best_answer")
+    verdicts = assigned("--verdict", verdict or (), "VERDICT=first, second or tie, as 0=first")
     report = check_file(
         source, against=against or (), tokenizer=opened, split=split, columns=columns, verdicts=verdicts
     )
     typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.format_text())
 
 
-def _assigned(option: str, assignments: Sequence[str], expected: str) -> dict[str, str] | None:
+def assigned(option: str, assignments: Sequence[str], expected: str) -> dict[str, str] | None:
+    """``NAME=VALUE`` arguments by name; None without any.
+
+    Raises:
+        UsageError: One is not of this form, or a name is given twice.
+    """
     pairs = [a.partition("=") for a in assignments]
     for name, equals, value in pairs:
         if not (name and equals and value):

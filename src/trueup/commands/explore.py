@@ -28,11 +28,11 @@ def explore(
 
 def means(name: str) -> Metric | None:
     """What a metric is, also of those that ``timing.jsonl`` measures; None where this installation does not know."""
-    from trueup.metrics import METRICS, Metric
+    from trueup.metrics import Metric, metric_of
 
     if name == "seconds":
         return Metric("Time that the step took", "clock, without saving", "s", "down")
     counted, rate, _ = name.partition("_per_second")
     if rate:
         return Metric(f"{counted.capitalize()} that a second of the step got through", "count / seconds", "1/s", "up")
-    return METRICS.get(name)
+    return metric_of(name)

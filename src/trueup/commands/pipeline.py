@@ -114,6 +114,9 @@ def _resolve(value: Any, done: Mapping[str, Path], stage: str) -> Any:
     if isinstance(value, dict):
         places = value.places if isinstance(value, Located) else {}
         return Located({k: _resolve(v, done, stage) for k, v in value.items()}, places)
+    if isinstance(value, list):
+        parts = ((_resolve_part if isinstance(item, dict) else _resolve)(item, done, stage) for item in value)
+        return list(parts)
     if isinstance(value, str) and value.startswith("@"):
         if value[1:] not in done:
             raise ConfigError(
@@ -121,6 +124,15 @@ def _resolve(value: Any, done: Mapping[str, Path], stage: str) -> Any:
             )
         return str(outcome(done[value[1:]]))
     return value
+
+
+def _resolve_part(part: dict[str, Any], done: Mapping[str, Path], stage: str) -> Located:
+    """A part of a reward: its source or members may be stages; its patterns and phrases are texts."""
+    places = part.places if isinstance(part, Located) else {}
+    staged = {key: _resolve(part[key], done, stage) for key in ("source",) if key in part}
+    if isinstance(part.get("members"), list):
+        staged["members"] = [_resolve(member, done, stage) for member in part["members"]]
+    return Located(part | staged, places)
 
 
 def _finished(folder: Path, kind: str, config: Settings) -> bool:

@@ -7,14 +7,19 @@ A test regenerates them and compares, so the pages cannot drift from the program
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from trueup.config import describe
-from trueup.metrics import METRICS
+from trueup.config.errors import blocks_in
+from trueup.metrics import METRICS, PATTERNS
 from trueup.recipes.presets import PRESETS
 from trueup.recipes.table import RECIPES
+from trueup.rewards.mixture import PartList
+from trueup.rewards.part import Part
 
 HEADER = "<!-- Made by `make docs` from the code; do not edit. -->\n\n"
 
@@ -31,18 +36,32 @@ def settings_page() -> str:
         parts.append(
             f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n"
         )
-        parts += [
-            f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n"
-            for name, shape, default, text in describe(recipe.settings())
-        ]
-    return "".join(parts)
+        rows = [row for row in describe(recipe.settings()) if not row[0].startswith("reward[")]
+        parts += _rows(rows)
+    return "".join([*parts, *_reward_parts()])
+
+
+def _rows(rows: Iterable[tuple[str, str, Any, str]]) -> list[str]:
+    return [f"| `{name}` | {cell(shape)} | {cell(default)} | {cell(text)} |\n" for name, shape, default, text in rows]
+
+
+def _reward_parts() -> list[str]:
+    """The kinds of parts of a reward, once for all methods that have a reward; what all have in common comes first."""
+    head = "| setting | type | default | meaning |\n|---|---|---|---|\n"
+    lines = ["\n## Parts of a reward\n\nOf each kind, in the list `reward:` of an online method.\n\n", head]
+    lines += _rows(describe(Part))
+    common = set(Part.model_fields)
+    for kind in blocks_in(PartList.model_fields["reward"].annotation):
+        own = [row for row in describe(kind) if row[0] not in common and row[0] != "kind"]
+        lines += [f"\n### {kind.model_fields['kind'].default}\n\n{inspect.getdoc(kind)}\n\n", head, *_rows(own)]
+    return lines
 
 
 def metrics_page() -> str:
     """Every metric with meaning, estimator, unit and which way is better."""
     rows = [
         f"| `{name}` | {cell(m.meaning)} | {cell(m.estimator)} | {cell(m.unit)} | {m.better} |\n"
-        for name, m in METRICS.items()
+        for name, m in (METRICS | PATTERNS).items()
     ]
     intro = (
         "# Metrics\n\nWhat the numbers in `metrics.jsonl` mean. "

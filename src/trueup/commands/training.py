@@ -23,9 +23,11 @@ FLAGS = {
     "data": ("--data", "File, folder, pattern or hf:owner/name."),
     "validation": ("--validation", "Held-out data of the same kind."),
     "reference": ("--reference", "Default: the starting weights."),
-    "reward": ("--reward", "runs/reward/final, a classifier, or package.module:name."),
+    "reward": ("--reward", "runs/reward/final, a classifier, or package.module:name; several are added up."),
 }
 """The flag of each setting that names an input, and its help."""
+REPEATED = ("reward",)
+"""Settings whose flag may stand several times; all of them count."""
 
 
 def command(kind: str) -> Callable[..., None]:
@@ -33,12 +35,12 @@ def command(kind: str) -> Callable[..., None]:
     recipe = RECIPES[kind]
 
     def run(**values: Any) -> None:
-        flags = {setting: values[_argument(setting)] for setting in recipe.inputs}
+        flags = {setting: _one_or_all(values[_argument(setting)]) for setting in recipe.inputs}
         options = {"resume": not values["no_resume"], "fresh": values["fresh"], "quiet": values["quiet"]}
         _run(kind, values["file"], values["out"], flags, values["sets"], values["dry_run"], values["as_json"], options)
 
     parameters = [_parameter("file", File), _parameter("out", Out, Path("runs") / kind)]
-    parameters += [_parameter(_argument(setting), _flag(*FLAGS[setting])) for setting in recipe.inputs]
+    parameters += [_parameter(_argument(setting), _flag(setting)) for setting in recipe.inputs]
     parameters.append(_parameter("sets", Sets))
     switches = {"no_resume": NoResume, "fresh": Fresh, "dry_run": DryRun, "quiet": Quiet, "as_json": Json}
     parameters += [_parameter(name, annotation, False) for name, annotation in switches.items()]
@@ -52,8 +54,15 @@ def _argument(setting: str) -> str:
     return setting.removesuffix(".name")
 
 
-def _flag(name: str, meaning: str) -> Any:
-    return Annotated[str | None, typer.Option(name, help=meaning)]
+def _flag(setting: str) -> Any:
+    name, meaning = FLAGS[setting]
+    several = list[str] | None if setting in REPEATED else str | None
+    return Annotated[several, typer.Option(name, help=meaning)]
+
+
+def _one_or_all(value: str | list[str] | None) -> str | list[str] | None:
+    """One value of a flag that may stand several times is that value; none is no value."""
+    return (value[0] if len(value) == 1 else value or None) if isinstance(value, list) else value
 
 
 def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:

@@ -310,4 +310,5 @@ def held_out_skill(files: Mapping[str, str], reward: Reward) -> Skill:
 def judged_probes(run: Path) -> list[dict[str, Any]]:
     """The fixed prompts that PPO answered along the way, judged by gold afterwards; training never saw gold."""
     lines, _ = read_lines(run / "samples.jsonl")
-    return [line | {"gold": gold_score(line["question"], line["completion"]).total} for line in lines]
+    scored = [line for line in lines if line["score"] is not None]  # a part of the reward may have dropped an answer
+    return [line | {"gold": gold_score(line["question"], line["completion"]).total} for line in scored]

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from trueup.config.errors import blocks_in, complaints, truth_values
+from trueup.config.errors import LIST, blocks_in, complaints, truth_values
 from trueup.errors import ConfigError
 from trueup.ledger.progress import warn
 
@@ -351,7 +351,7 @@ def describe(
         if inner:
             if isinstance(default, Settings):
                 shown = f"block ({default.kind})" if hasattr(default, "kind") else "block"
-            rows.append((prefix + name, " | ".join(m.__name__ for m in inner), shown, info.description or ""))
+            rows.append((prefix + name, _block_names(info.annotation, inner), shown, info.description or ""))
             tagged = len(inner) > 1
             for model in inner:
                 label = f"{prefix}{name}[{model.model_fields['kind'].default}]." if tagged else f"{prefix}{name}."
@@ -359,6 +359,11 @@ def describe(
         else:
             rows.append((prefix + name, _type_name(info.annotation), shown, info.description or ""))
     return rows
+
+
+def _block_names(annotation: Any, inner: list[type[Any]]) -> str:
+    names = " | ".join(block.__name__ for block in inner)
+    return f"str | list of {names}" if LIST in str(annotation) else names
 
 
 def default_values(kind: type[Settings]) -> dict[str, Any]:

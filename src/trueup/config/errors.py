@@ -14,6 +14,8 @@ from trueup.config.text import Located
 from trueup.errors import nearest
 
 Path = tuple[int | str, ...]
+LIST = "a list"
+"""Tag of the alternative of a setting that is a list of blocks where another is a text; people never write it."""
 _CHOICE = re.compile(r"\^\(([a-z0-9_.|-]+)\)\$")
 
 
@@ -62,14 +64,18 @@ def truth_values(
         path = (*before, name)
         types = _plain_types(field.annotation)
         if isinstance(value, bool) and bool not in types and types & {int, float}:
-            place = _place(path, layers)
+            written = _place(path, layers)
             lines.append(
-                f"  {'.'.join(map(str, path))}{f' ({place})' if place else ''}: found {value}; expected a number"
+                f"  {'.'.join(map(str, path))}{f' ({written})' if written else ''}: found {value}; expected a number"
             )
-        elif isinstance(value, Mapping):
-            inner = blocks_in(field.annotation)
-            chosen = [block for block in inner if _tag(block) == value.get("kind")] or inner[:1]
-            lines += [line for block in chosen for line in truth_values(block, value, layers, path)]
+        members = (
+            {(*path, n): item for n, item in enumerate(value)} if isinstance(value, list | tuple) else {path: value}
+        )
+        for place, item in members.items():
+            if isinstance(item, Mapping):
+                inner = blocks_in(field.annotation)
+                chosen = [block for block in inner if _tag(block) == item.get("kind")] or inner[:1]
+                lines += [line for block in chosen for line in truth_values(block, item, layers, place)]
     return lines
 
 
@@ -85,6 +91,12 @@ def _resolve(kind: type[BaseModel], loc: Path) -> tuple[Path, list[type[BaseMode
     owners: list[type[BaseModel]] = [kind]
     inner = owners
     for part in loc:
+        if part == LIST:
+            continue
+        if isinstance(part, int):  # a place in a list, whose members are the same blocks
+            path.append(part)
+            owners = inner
+            continue
         chosen = [block for block in inner if _tag(block) == part]
         if chosen:
             inner = owners = chosen
@@ -155,11 +167,13 @@ def _wrong(item: dict[str, Any], path: Path, owners: Sequence[type[BaseModel]]) 
 
 def _block(value: Any, path: Path, owners: Sequence[type[BaseModel]]) -> str:
     """What is to be written where a block of settings belongs."""
+    member = bool(path) and isinstance(path[-1], int)
     fields = [owner.model_fields[str(path[-1])] for owner in owners if path and str(path[-1]) in owner.model_fields]
-    blocks = [block for field in fields for block in blocks_in(field.annotation)]
+    blocks = list(owners) if member else [block for field in fields for block in blocks_in(field.annotation)]
     kinds = [str(_tag(block)) for block in blocks if _tag(block) is not None]
     if kinds:
-        return f"a block with a kind, as {path[-1]}: {{kind: {kinds[0]}}}; {nearest(str(value)[:60], kinds)}"
+        shown = f"{{kind: {kinds[0]}}}" if member else f"{path[-1]}: {{kind: {kinds[0]}}}"
+        return f"a block with a kind, as {shown}; {nearest(str(value)[:60], kinds)}"
     return (
         f"a block of settings: {', '.join(f'{name}: ...' for block in blocks for name in block.model_fields) or '...'}"
     )

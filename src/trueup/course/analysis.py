@@ -10,14 +10,11 @@ import numpy as np
 
 from trueup.course.arrays import floats
 from trueup.errors import ConfigError, DataError, ShapeError
-from trueup.evaluation.overoptimization import turning_point
+from trueup.evaluation.hacking import KL_LIMIT, find_hacking
 from trueup.spec.shapes import Array
 
 # "YES: ...", "**No**.", "Verdict: yes, ...", '{"answer": "no"}': a word of label is allowed, a sentence is not.
 _VERDICT = re.compile(r"[\W_]*(?:(?:answer|verdict|violation)\W+)?(yes|no)\b[\W_]*(.*)", re.IGNORECASE | re.DOTALL)
-
-_FEW = 8
-"""Below this many evaluations a fitted turning point means nothing and the peak of quality is used."""
 
 
 def analyze_reward_hacking(
@@ -26,20 +23,27 @@ def analyze_reward_hacking(
     *,
     kl: list[float] | None = None,
     diversity: list[float] | None = None,
+    kl_limit: float = KL_LIMIT,
 ) -> dict[str, Any]:
-    """Whether the reward went up while the quality went down.
+    """The document's three signs: the reward rises while quality falls, outputs degenerate, the policy runs away.
 
     Args:
         policy_rewards: What the reward model gave, one number an evaluation.
         true_quality: What people (or a gold scorer) gave at the same evaluations.
         kl: Divergence from the reference in nats, if it was measured.
         diversity: Any number that is lower for degenerate outputs, such as the share of distinct words.
+        kl_limit: A policy whose KL ends above it has run away.
 
     Returns:
-        ``correlation`` (None if a series is constant), ``is_hacking``, ``divergence_point`` (index of the last good
-        evaluation, or None), ``correlation_before`` and ``correlation_after`` it (None where undefined),
-        ``reward_change`` and ``quality_change`` (over the whole), ``quality_lost`` (from the divergence point to the
-        end), ``kl_at_divergence`` and ``diversity_change`` (None without the series), and ``summary`` in words.
+        ``correlation`` (None if a series is constant), ``is_hacking``, ``signs`` (``quality``, ``degeneration``,
+        ``divergence``: each True, False, or None where it was not measured), ``verdict`` (``hacking``, ``suspected`` or
+        ``none``), ``divergence_point`` (index of the last good evaluation, or None), ``correlation_before`` and
+        ``correlation_after`` it (None where undefined), ``reward_change`` and ``quality_change`` (over the whole),
+        ``quality_lost`` (from the divergence point to the end), ``kl_at_divergence`` and ``diversity_change`` (None
+        without the series), ``advice``, and ``summary`` in words.
+
+        Quality decides. Where it does not rise, degeneration and divergence together are hacking too; one of them alone
+        is a suspicion, which ``is_hacking`` does not report.
 
     Raises:
         ShapeError: The lists differ in length or are shorter than 2.
@@ -48,35 +52,36 @@ def analyze_reward_hacking(
     reward, quality = floats(policy_rewards=policy_rewards, true_quality=true_quality)
     if reward.ndim != 1 or len(reward) < 2:
         raise ShapeError(f"rewards have shape {reward.shape}", where="policy_rewards", expected="at least two in a row")
-    point = _divergence_point(reward, quality)
-    lost = float(quality[point] - quality[-1]) if point is not None else 0.0
     distance = None if kl is None else floats(policy_rewards=reward, kl=kl)[1]
     variety = None if diversity is None else floats(policy_rewards=reward, diversity=diversity)[1]
-    summary = (
-        f"The reward kept rising after evaluation {point} while quality fell by {lost:.3g}: the reward is being gamed."
-        if point is not None
-        else "No evaluation after which the reward rises and quality falls."
-    )
+    outputs = None if variety is None else {"diversity": variety}
+    found = find_hacking(reward, quality, outputs=outputs, kl=distance, kl_limit=kl_limit)
+    point = found.point
     return {
         "correlation": _correlation(reward, quality),
-        "is_hacking": point is not None,
+        "is_hacking": found.verdict == "hacking",
+        "signs": found.to_dict()["signs"],
+        "verdict": found.verdict,
         "divergence_point": point,
         "correlation_before": None if point is None else _correlation(reward[: point + 1], quality[: point + 1]),
         "correlation_after": None if point is None else _correlation(reward[point:], quality[point:]),
         "reward_change": float(reward[-1] - reward[0]),
         "quality_change": float(quality[-1] - quality[0]),
-        "quality_lost": lost,
+        "quality_lost": found.quality_lost,
         "kl_at_divergence": float(distance[point]) if distance is not None and point is not None else None,
         "diversity_change": float(variety[-1] - variety[0]) if variety is not None else None,
-        "summary": summary,
+        "advice": list(found.advice),
+        "summary": _summary(found.verdict, found.sentences),
     }
 
 
-def _divergence_point(reward: Array, quality: Array) -> int | None:
-    if len(reward) >= _FEW:
-        return turning_point(reward, quality).index
-    peak = int(np.argmax(quality))
-    return peak if quality[-1] < quality[peak] and reward[-1] > reward[peak] else None
+def _summary(verdict: str, sentences: tuple[str, ...]) -> str:
+    opening = {
+        "hacking": "The reward is being gamed.",
+        "suspected": "The reward may be gamed.",
+        "none": "No sign that the reward is being gamed.",
+    }
+    return " ".join([opening[verdict], *sentences])
 
 
 def _correlation(a: Array, b: Array) -> float | None:

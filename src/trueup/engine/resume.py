@@ -38,6 +38,8 @@ def resume_from_checkpoint(run: Run, stepper: Stepper) -> dict[str, Any]:
         positions = _positions(snapshot.state, run.identity)
         stepper.restore(snapshot.tensors, snapshot.state["stepper"])
         extra: dict[str, Any] = snapshot.state["extra"]
+        for what, carried in run.carried.items():
+            carried.restore(snapshot.state["carried"][what])
         run.rewind(snapshot.step, positions)
     except StreamError as error:
         go_on = f"trueup resume {shlex.quote(str(run.path))} --accept-damaged-logs goes on with the log as it is"
@@ -65,6 +67,8 @@ def saver(run: Run, stepper: Stepper, extra: Callable[[], dict[str, Any]] = dict
         except OSError as error:
             raise checkpoint.write_error(run.path, done, error) from error
         state = {"run": run.identity, "stepper": stepper.state(), "positions": positions, "extra": extra()}
+        if run.carried:
+            state["carried"] = {what: carried.state() for what, carried in run.carried.items()}
         checkpoint.save(run.path, done, tensors, state)
 
     return save

@@ -34,6 +34,8 @@ class Score(Protocol):
 
 
 Gold = Callable[[str, str], Score]
+Scorer = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float]]
+"""Prompts and an answer to each, in the order of the data, to a number for each."""
 
 
 @adaptive_waiting()
@@ -48,6 +50,8 @@ def collect_answers(
     kinds: Sequence[str] | None = None,
     gold: Gold | None = None,
     reward: Reward | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
+    marks: Sequence[Mapping[str, Any]] | None = None,
     reference: Policy | None = None,
     budget: int = 8192,
 ) -> list[dict[str, Any]]:
@@ -63,26 +67,33 @@ def collect_answers(
         kinds: A label for each prompt, for tables by kind.
         gold: The truth, called with the text of the last user turn and the answer.
         reward: Scores the answers: the proxy.
+        scorers: Further columns of the rows: a name, and what scores the answers.
+        marks: What the data says of each prompt beside its kind, as further columns of its rows.
         reference: The policy from which KL is measured; it must share the vocabulary of the others.
         budget: Padded tokens of one forward pass.
     """
     if policies.keys() != renderers.keys():
         raise UsageError("every policy needs its renderer", where="collect", expected=", ".join(policies))
-    if kinds is not None and len(kinds) != len(prompts):
-        raise UsageError(f"{len(kinds)} kinds for {len(prompts)} prompts", where="collect", expected="one for each")
+    for what, given in (("kinds", kinds), ("marks", marks)):
+        if given is not None and len(given) != len(prompts):
+            raise UsageError(
+                f"{len(given)} {what} for {len(prompts)} prompts", where="collect", expected="one for each"
+            )
     rows: list[dict[str, Any]] = []
     for name, policy in policies.items():
         for sample in range(samples):
             draw = derive(seed, "evaluation", sample)
             heads, drawn = ask(policy, renderers[name], prompts, sampling, seed=draw)
-            proxies: list[float | None] = [None] * len(drawn)
-            if reward is not None:
-                proxies = reward.score(prompts, drawn).tolist()
             gaps = _kl(policy, reference, heads, drawn, sampling, budget)
+            columns: dict[str, Sequence[float]] = (
+                {} if reward is None else {"reward": reward.score(prompts, drawn).tolist()}
+            )
+            columns |= {label: scorer(prompts, drawn) for label, scorer in (scorers or {}).items()}
             for index, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
                 row = _row(name, prompt, completion, sample, seed)
-                row["kind"] = kinds[index] if kinds is not None else None
-                row["reward"], row["kl"] = proxies[index], gaps[index]
+                row |= {"kind": kinds[index] if kinds is not None else None, "reward": None, "kl": gaps[index]}
+                row |= marks[index] if marks is not None else {}
+                row |= {label: float(numbers[index]) for label, numbers in columns.items()}
                 if gold is not None:
                     score = gold(asked(prompt), completion.text)
                     row["gold"], row["gold_parts"] = score.total, dict(score.parts)

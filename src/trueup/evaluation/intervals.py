@@ -123,17 +123,45 @@ def bootstrap(
     estimate = float(statistic(np.ones((1, clusters)))[0])
     if clusters == 1:
         return Interval(estimate, float("nan"), float("nan"), 1, level, "none: one cluster")
-    rng = np.random.default_rng(derive(seed, "bootstrap"))
-    weights_RK = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=resamples).astype(np.float64)
-    values_R = np.sort(statistic(weights_RK))
+    values_R = np.sort(statistic(resampled(clusters, resamples, seed)))
     tail = (1 - level) / 2
     shares = np.array([tail, 1 - tail])
     if method == "bca":
         shares = _bca_shares(statistic, clusters, estimate, values_R, shares)
+    return interval_of(estimate, values_R, clusters, shares, level=level, method=method, unseen=unseen)
+
+
+def resampled(clusters: int, resamples: int, seed: int) -> Floats:
+    """Weights [R, K] of K clusters in R draws with replacement; the same for everything that is compared."""
+    rng = np.random.default_rng(derive(seed, "bootstrap"))
+    return rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=resamples).astype(np.float64)
+
+
+def interval_of(
+    estimate: float,
+    values_R: Floats,
+    clusters: int,
+    shares: Floats,
+    *,
+    level: float,
+    method: str,
+    unseen: Unseen | None = None,
+) -> Interval:
+    """The interval between two quantiles of resampled values; see ``bootstrap``.
+
+    Args:
+        estimate: On the sample itself.
+        values_R: On each resample.
+        clusters: Number of units K.
+        shares: The two quantile levels.
+        level: Confidence level.
+        method: How the levels were chosen.
+        unseen: How far beyond the sample values could lie.
+    """
     low, high = (float(bound) for bound in np.quantile(values_R, shares))
     if unseen is not None:
         # With confidence 1 - tail, no more than this share of all clusters lies beyond the lowest (highest) one drawn.
-        hidden = 1 - tail ** (1 / clusters)
+        hidden = 1 - ((1 - level) / 2) ** (1 / clusters)
         low, high = low - hidden * unseen.below, high + hidden * unseen.above
     if high - low <= 1e-12 * max(1.0, abs(estimate)):
         return Interval(
@@ -197,6 +225,21 @@ def mean_interval(
         return means_R
 
     return bootstrap(mean, len(sums_K), level=level, resamples=resamples, seed=seed, method=method, unseen=unseen)
+
+
+def clustered_error(values: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> float | None:
+    """Standard error of a mean of N values whose rows within a cluster are not independent.
+
+    SE = sqrt(C / (C - 1) * sum_c (sum_{i in c} (s_i - mean))^2) / N over C clusters (Miller 2024, arXiv 2411.00640,
+    with the correction for few clusters). None where it is not known: one cluster, or clusters that are all alike.
+    """
+    sums_K, counts_K = cluster_sums(values, clusters)
+    count, total = len(sums_K), float(counts_K.sum())
+    off_K = sums_K - counts_K * (sums_K.sum() / total)
+    squares = float(off_K @ off_K)
+    if count < 2 or squares <= 1e-24 * max(1.0, float(sums_K @ sums_K)):
+        return None
+    return float(np.sqrt(count / (count - 1) * squares)) / total
 
 
 def paired_difference(

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trueup.errors import Interrupted, RunError, UsageError
 from trueup.ledger.files import (
@@ -25,7 +25,7 @@ from trueup.ledger.files import (
 )
 from trueup.ledger.record import changes, identity, read_run, refusal, version_changes, versions, work_done
 from trueup.ledger.streams import Damage, Position, Stream, StreamError, read_lines
-from trueup.metrics import METRICS
+from trueup.metrics import metric_of
 
 REWOUND = ("metrics", "timing", "samples", "eval", "pairs")
 """Streams that a resume cuts back to its checkpoint."""
@@ -39,6 +39,16 @@ def metric_rows(path: str | Path, *, damaged: list[Damage] | None = None) -> lis
 def _number(value: float) -> float | str:
     """JSON has no NaN; a typed gap (``"nan"``, ``"inf"``) cannot be mistaken for a value."""
     return value if math.isfinite(value) else str(value)
+
+
+class Carried(Protocol):
+    """What has a state that a resumed run goes on with."""
+
+    def state(self) -> dict[str, Any]:
+        """The state, in JSON form."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` gave."""
 
 
 class Run:
@@ -62,6 +72,7 @@ class Run:
         self.first_step = 0
         self._lock = lock
         self.latest: dict[str, float] = {}
+        self.carried: dict[str, Carried] = {}
         self._streams = {name: Stream(path / f"{name}.jsonl") for name in (*REWOUND, "events")}
 
     @classmethod
@@ -203,6 +214,10 @@ class Run:
         self.record["pinned"][name] = fingerprint
         self._save_record()
 
+    def carry(self, name: str, carried: Carried) -> None:
+        """Make what outlives a step in ``carried`` a part of every checkpoint, whatever the recipe."""
+        self.carried[name] = carried
+
     def note(self, **facts: Any) -> None:
         """Add facts (parameter count, dataset report) to run.json."""
         self.record.setdefault("facts", {}).update(json.loads(json.dumps(facts)))
@@ -217,7 +232,7 @@ class Run:
         row: dict[str, Any] = {"step": step}
         for group in groups:
             for name, value in group.items():
-                if name not in METRICS:
+                if metric_of(name) is None:
                     raise KeyError(f"metric {name!r} is not in trueup.metrics.METRICS")
                 self.latest[name] = float(value)
                 row[name] = _number(float(value))

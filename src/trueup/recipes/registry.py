@@ -17,13 +17,13 @@ from trueup.models.files import identity
 from trueup.recipes.table import recipe_of
 from trueup.rewards.registry import identify as reward_identity
 
-IDENTITIES: dict[str, Callable[[str], str]] = {
+IDENTITIES: dict[str, Callable[[Any], str]] = {
     "model.name": identity,
     "reference": identity,
     "reward": reward_identity,
 }
 """Inputs that are no plain files or directories, and what tells two of them apart: a model's own files, the source of
-a reward. One that is not there is refused."""
+a reward or every part of it. One that is not there is refused."""
 
 
 def resolve(kind: str, file: str | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> Settings:
@@ -66,9 +66,9 @@ def identify(kind: str, config: Settings) -> dict[str, str]:
     identities: dict[str, str] = {}
     values = config.model_dump()
     recipe = recipe_of(kind)
-    for field in recipe.inputs:
+    for field in (*recipe.inputs, *recipe.inner_inputs):
         value = _lookup(values, field)
-        if isinstance(value, str) and value:
+        if isinstance(value, str | tuple) and value:
             identities[field] = IDENTITIES.get(field, data_hash)(value)
     identities |= {field: code.identify(text, field) for field, text in code.code_in(config).items()}
     own = recipe.code()

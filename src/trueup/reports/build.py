@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.evaluation.compare import compare
+from trueup.evaluation.compare import Judging, compare
 from trueup.evaluation.overoptimization import turning_point
 from trueup.evaluation.rows import Row, models
 from trueup.evaluation.settling import settling
@@ -16,6 +16,7 @@ from trueup.ledger import read_run, write_atomic
 from trueup.reports import figures
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
+from trueup.reports.parts import part_figure, reward_parts
 from trueup.reports.verdict import verdict
 
 CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
@@ -56,6 +57,7 @@ CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
         (("nll", "training NLL, nats per token"), ("heldout_nll", "held-out NLL")),
     ),
 }
+CURVES |= dict.fromkeys(("rloo", "grpo", "reinforce-pp", "cispo", "gspo", "online-dpo", "best-of-n"), CURVES["ppo"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def build_report(
     title: str,
     notes: Sequence[str] = (),
     baseline: str = "sft",
-    score: str = "gold",
+    score: str | None = "gold",
+    judges: Sequence[Judging] = (),
     samples: int = 6,
     facts: Mapping[str, Any] | None = None,
     probes: Sequence[Mapping[str, Any]] = (),
@@ -97,7 +100,8 @@ def build_report(
         title: Headline.
         notes: Sentences shown under the verdict.
         baseline: Model that the others are compared with.
-        score: The measurement of the rows that decides: ``gold`` or ``reward``.
+        score: The measurement of the rows that decides: ``gold`` or ``reward``; None where quality was not judged.
+        judges: Who judged the rows; without them ``score`` is all there is.
         samples: How many prompts to show answers for.
         facts: Known truths, such as ``seed``.
         probes: Answers to fixed prompts along training, with ``step``, ``score`` (proxy) and ``gold``.
@@ -110,7 +114,7 @@ def build_report(
     logs = {name: read_log(path) for name, path in run_dirs.items()}
     runs = {name: _run(log) for name, log in logs.items()}
     problems = [problem for log in logs.values() for problem in log.problems]
-    comparison = compare(evaluation_rows, baseline, score=score) if evaluation_rows else None
+    comparison = compare(evaluation_rows, baseline, score=score, judges=judges) if evaluation_rows else None
     known = dict(facts or {})
     data: dict[str, Any] = {
         "title": f"Smoke run: {title}" if smoke else title,
@@ -118,6 +122,7 @@ def build_report(
         "facts": known,
         "runs": {name: {k: v for k, v in run.items() if k != "settings"} for name, run in runs.items()},
         "comparison": comparison,
+        "parts": {name: parts for name, log in logs.items() if (parts := reward_parts(log))},
         "reward_model": _reward_card(logs),
         "skill": dict(skill) if skill else None,
         "overoptimization": _probe_curve(probes),
@@ -136,6 +141,10 @@ def build_report(
         "figures": drawn,
         "samples": shown,
         "baseline": baseline,
+        "judged": bool(judges) or score is None,
+        "shown_scores": [judge.label for judge in judges if judge.pairs is None]
+        if judges or score is None
+        else ["gold", "reward"],
     }
     return _write(out, page, data)
 
@@ -297,6 +306,7 @@ def _figures(
         if entries:
             caption = "Mean with 95 % interval over held-out prompts."
             drawn.append(figures.intervals("quality", f"quality: {comparison['score']}", caption, entries))
+    drawn += [figure for name, log in logs.items() if (figure := part_figure(name, log))]
     for name, log in logs.items():
         if log.record["kind"] not in CURVES:
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trueup.evaluation.sentences import quality
+
 SMOKE = (
     "This is a smoke run: it shows that every stage runs, nothing else. Its models were trained for moments and "
     "measured on a handful of prompts; no number on this page says anything about quality."
@@ -18,7 +20,7 @@ def verdict(data: Mapping[str, Any]) -> Iterator[str]:
     else:
         comparison = data.get("comparison")
         if comparison:
-            yield from _quality(comparison)
+            yield from quality(comparison)
         if data.get("skill"):
             yield from _skill(data["skill"])
         yield from _kl(data.get("runs", {}))
@@ -31,28 +33,6 @@ def verdict(data: Mapping[str, Any]) -> Iterator[str]:
     for name, run in data.get("runs", {}).items():
         if run["status"] != "done":
             yield f"Run {name} is not finished: its status is {run['status']}."
-
-
-def _quality(comparison: Mapping[str, Any]) -> Iterator[str]:
-    base, by = comparison["baseline"], " by the reward's score" if comparison.get("score") == "reward" else ""
-    for name, entry in comparison["models"].items():
-        wins = entry.get("win_rate")
-        if not wins:
-            continue
-        rate = wins["rate"]
-        if rate["low"] is None:
-            yield f"{name} wins {rate['estimate']:.1%} of {rate['n']} held-out prompts over {base}: too few to tell."
-            continue
-        if rate["low"] > 0.5:
-            order = "better than"
-        elif rate["high"] < 0.5:
-            order = "worse than"
-        else:
-            order = "not distinguishable from"
-        yield (
-            f"{name} is {order} {base}{by}: it wins {rate['estimate']:.1%} of held-out prompts "
-            f"(95 % interval {rate['low']:.1%} to {rate['high']:.1%}, ties half)."
-        )
 
 
 def _skill(skill: Mapping[str, Any]) -> Iterator[str]:

@@ -56,6 +56,11 @@ class ModelReward:
         """Hash of the model's own files, the scale and the rendering included."""
         return identify(self.model.source)
 
+    @property
+    def log_odds(self) -> float:
+        """Log-odds of one unit of reward: the standard deviation that was divided by after training."""
+        return self.model.std
+
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> torch.Tensor:
         """Rewards [B], centred and scaled; an answer that did not end is shown without an end token.
 

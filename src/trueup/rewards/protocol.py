@@ -1,17 +1,19 @@
 """What a reward is: a name, a fingerprint, and a score for each answer.
 
 PPO, ``evaluate``, ``sample``, the quickstart and whatever comes next are given a ``Reward`` and know nothing of what is
-behind it. A reward that reads by a template and has only so much room is a ``Reader`` as well; callers ask by the
-functions below, which have an answer for every reward.
+behind it. A reward that reads by a template and has only so much room is a ``Reader`` as well; one that is made of
+others is ``Composite``, and ``Parted`` where it adds up parts. Callers ask by the functions below, which have an answer
+for every reward.
 
-Shapes: B answers.
+Shapes: B answers, K of them kept.
 """
 
 from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -59,25 +61,96 @@ class Reader(Protocol):
         """A question as the kind of prompt that it was trained on."""
 
 
+@runtime_checkable
+class Composite(Protocol):
+    """A reward made of others; what they say as readers, it need not repeat."""
+
+    @property
+    def members(self) -> Sequence[Reward]:
+        """The rewards that it is made of."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartScores:
+    """What one part of a reward gave to the K answers that are kept."""
+
+    name: str
+    raw_K: torch.Tensor
+    """As it was measured."""
+    weighted_K: torch.Tensor
+    """What it adds to the score."""
+    dropped: int
+    """Answers that it could not score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Scores of a batch of answers."""
+
+    kept: tuple[int, ...]
+    """Which of the answers have a score, in their order."""
+    score_K: torch.Tensor
+    """Their scores."""
+    parts: tuple[PartScores, ...] = ()
+    """Part by part; nothing for a reward of one piece."""
+    cut: int = 0
+    """Answers of which the reward could only read the beginning; of several parts, of the one that cut most."""
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A reward of several parts, which may drop answers and may remember earlier ones."""
+
+    def scored(self, prompts: Sequence[Prompt], completions: Sequence[Completion], *, learn: bool = False) -> Scored:
+        """Scores part by part; ``learn`` where the answers are learned from, not only looked at."""
+
+
+def scored(
+    reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion], *, learn: bool = False
+) -> Scored:
+    """Scores of answers by any reward, for whoever can do without an answer that cannot be scored."""
+    if isinstance(reward, Parted):
+        return reward.scored(prompts, completions, learn=learn)
+    before = cut_by(reward)
+    score_B = reward.score(prompts, completions)
+    return Scored(tuple(range(len(completions))), score_B, cut=cut_by(reward) - before)
+
+
+def readers(reward: Reward) -> Iterator[Reader]:
+    """The readers that a reward is made of: itself, its members, or none."""
+    if isinstance(reward, Composite):
+        for member in reward.members:
+            yield from readers(member)
+    elif isinstance(reward, Reader):
+        yield reward
+
+
 def windows_of(reward: Reward, policy: Renderer, new_tokens: int, *, fix: str) -> list[Window]:
     """What fits a reward; nothing for one that reads whatever it is given."""
-    return reward.windows(policy, new_tokens, fix=fix) if isinstance(reward, Reader) else []
+    return [window for reader in readers(reward) for window in reader.windows(policy, new_tokens, fix=fix)]
 
 
 def check_prompts(reward: Reward, prompts: Sequence[Prompt]) -> None:
     """Refuse, before the first answer, prompts that a reward cannot read."""
-    if isinstance(reward, Reader):
-        reward.check(prompts)
+    for reader in readers(reward):
+        reader.check(prompts)
 
 
 def cut_by(reward: Reward) -> int:
-    """Answers so far of which a reward could only read the beginning."""
-    return reward.cut if isinstance(reward, Reader) else 0
+    """Answers so far of which a reward could only read the beginning; several parts count theirs each."""
+    return sum(reader.cut for reader in readers(reward))
 
 
 def prompt_for(reward: Reward, text: str, asked: Prompt) -> Prompt:
-    """A question as a reward reads it: in its own kind, or as the policy was ``asked`` where it has none."""
-    return reward.as_prompt(text) if isinstance(reward, Reader) else asked
+    """A question as a reward reads it: in the kind of its first reader, or as the policy was ``asked``."""
+    reader = next(readers(reward), None)
+    return asked if reader is None else reader.as_prompt(text)
+
+
+def log_odds_of(reward: Reward) -> float | None:
+    """Log-odds of one unit of reward, of a model that was trained on preferences here; None elsewhere."""
+    scale = getattr(reward, "log_odds", None)
+    return scale if isinstance(scale, float) else None
 
 
 def as_scores(values: Any, prompts: Sequence[Prompt], completions: Sequence[Completion], name: str) -> torch.Tensor:

@@ -31,12 +31,16 @@ def write(run, steps, *, values=row, probe_every=5):
         run.time(step, 2.0, tokens=100.0)
         for number, prompt in enumerate(PROMPTS if step % probe_every == 0 else ()):
             text = f"Answer {step} to prompt {number}" + " and more" * number
-            run.sample(step, prompt=f"user: {prompt}", question=prompt, completion=text, score=step / 10 - number, stop="eos")
+            run.sample(
+                step, prompt=f"user: {prompt}", question=prompt, completion=text, score=step / 10 - number, stop="eos"
+            )
 
 
 def start(folder, kind="ppo", config=CONFIG, **inputs):
     """An open run."""
-    return Run.start(folder, kind=kind, config=config, inputs={"data": "abc", **inputs}, defaults={"seed": 0}, quiet=True)
+    return Run.start(
+        folder, kind=kind, config=config, inputs={"data": "abc", **inputs}, defaults={"seed": 0}, quiet=True
+    )
 
 
 def plant(folder, steps=40, **changes):

@@ -185,7 +185,9 @@ def test_a_long_tail_comes_in_pieces_that_fit_together(tmp_path, serve):
     run.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("after", ["x", "0.0.0.0", "00000000.0.99999999.0", "~", "a~b", "'; drop table", "00000000.0.3.0"])
+@pytest.mark.parametrize(
+    "after", ["x", "0.0.0.0", "00000000.0.99999999.0", "~", "a~b", "'; drop table", "00000000.0.3.0"]
+)
 def test_a_cursor_that_means_nothing_here_starts_anew(tmp_path, serve, after):
     plant(tmp_path / "runs" / "a", steps=3)
     _, client = serve()
@@ -250,7 +252,11 @@ def test_hostile_text_travels_as_text(tmp_path, serve):
     half = "\ud800"
     rows = [{"step": 0, "prompt": text, "completion": f"{text}\r\n\r\nid: 9 {half}", "score": 0.0} for text in PAYLOADS]
     append(run.path, "samples", *rows)
-    append(run.path, "metrics", {"step": 0, "<img src=x onerror=alert(1)>\n\ndata: x": 1.0, "score": 1e400, "loss": 10**400})
+    append(
+        run.path,
+        "metrics",
+        {"step": 0, "<img src=x onerror=alert(1)>\n\ndata: x": 1.0, "score": 1e400, "loss": 10**400},
+    )
     _, client = serve()
     [line] = client.get("/runs").json()["runs"]
     shown = client.get("/samples", params={"run": line["name"], "step": 0, "limit": 100}).json()["rows"]

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: it goes on by itself, shows the text of its step, and no text of a run becomes code."""
+"""The explorer in a real browser: it goes on by itself, and no text of a run becomes code."""
 
 import importlib.util
 import os
@@ -148,7 +148,10 @@ def test_nothing_that_a_run_holds_becomes_code(served, window):
     for view, shown in (("Samples", PAYLOADS[2]), ("Settings", PAYLOADS[2])):
         page.get_by_role("link", name=view, exact=True).press("Enter")
         page.get_by_text(shown, exact=True).first.wait_for()
-        assert page.evaluate("document.querySelectorAll('main script, main img, main iframe, main form[action]').length") == 0
+        assert (
+            page.evaluate("document.querySelectorAll('main script, main img, main iframe, main form[action]').length")
+            == 0
+        )
 
 
 def test_runs_are_compared_by_what_is_set_differently(served, window):
@@ -180,7 +183,9 @@ def axe():
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_view_can_be_used_by_everybody(served, window, axe, width, scheme):
-    plant(served.root / "a", values=lambda s: {"loss": 1.0, "score": s / 10, "reward": 0.1 * s, "kl": 12.0, "beta": 0.1})
+    plant(
+        served.root / "a", values=lambda s: {"loss": 1.0, "score": s / 10, "reward": 0.1 * s, "kl": 12.0, "beta": 0.1}
+    )
     plant(served.root / "b", config={**CONFIG, "seed": 1})
     page = window("run=a", viewport={"width": width, "height": 900}, color_scheme=scheme)
     wait_for_steps(page, 40)

@@ -7,10 +7,8 @@ from typing import Any
 
 from trueup.config.code import as_function, function_of, names_code
 from trueup.errors import ShapeError, UsageError
-from trueup.evaluation.judge import Judge, JudgeReport, judge_models
+from trueup.evaluation.judge import Judge, JudgeReport, judge_models, verdict_of
 from trueup.types import Outcome
-
-OUTCOMES = {"a": Outcome.A, "first": Outcome.A, "b": Outcome.B, "second": Outcome.B, "tie": Outcome.TIE}
 
 
 def compare(
@@ -59,10 +57,6 @@ def _checked(judge: str | Callable[[str, str, str], Any]) -> Judge:
     )
 
     def asked(prompt: str, first: str, second: str) -> Outcome:
-        verdict = function(prompt, first, second)
-        outcome = verdict if isinstance(verdict, Outcome) else OUTCOMES.get(str(verdict).lower())
-        if outcome is None:
-            raise UsageError(f"the judge said {verdict!r}", where="judge", expected="a, b or tie")
-        return outcome
+        return verdict_of(function(prompt, first, second), "judge")
 
     return asked

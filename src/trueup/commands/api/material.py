@@ -45,9 +45,18 @@ def as_files(settings: dict[str, Any], out: Path) -> dict[str, Any]:
             values[name] = str(_written(value, out, name))
         elif name == "objective" and callable(value):
             values[name] = {"kind": "python", "call": register(value)}
+        elif name == "reward" and isinstance(value, (list, tuple)):
+            values[name] = [reward_part(part) for part in value]
         elif callable(value):
             values[name] = register(value)
     return values
+
+
+def reward_part(part: Any) -> Any:
+    """A part of a reward, its function under its registered name."""
+    if isinstance(part, Mapping):
+        return {key: reward_part(value) if key == "source" else value for key, value in part.items()}
+    return register(part) if callable(part) else str(part) if isinstance(part, Path) else part
 
 
 def _names(value: Any) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import torch
 
+from trueup.commands.api.material import reward_part
 from trueup.commands.panel import as_prompt, require_room
 from trueup.config import Model, Sampling, build
-from trueup.config.code import register
 from trueup.data.conversations import messages
 from trueup.data.fields import Fault
 from trueup.engine.ask import ask, policy_window
@@ -138,9 +138,12 @@ def open_policy(name: str | Path, **settings: Any) -> LanguageModel:
     return LanguageModel(name, **settings)
 
 
-def open_reward(reward: str | Path | Callable[..., Any]) -> Scorer:
-    """A reward: a directory of a reward model, ``package.module:name``, or a function of (prompts, completions)."""
-    return Scorer(open_source(register(reward) if callable(reward) else str(reward)))
+def open_reward(reward: str | Path | Callable[..., Any] | Sequence[Any]) -> Scorer:
+    """A reward: a directory of a reward model, ``package.module:name``, or a function of (prompts, completions); or a
+    list of parts with weights, as in the setting ``reward``."""
+    if isinstance(reward, Sequence) and not isinstance(reward, str):
+        return Scorer(open_source([reward_part(part) for part in reward]))
+    return Scorer(open_source(reward_part(reward)))
 
 
 def _several(prompts: str | Sequence[Asked]) -> Sequence[Asked]:

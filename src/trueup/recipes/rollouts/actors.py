@@ -17,6 +17,8 @@ from trueup.engine.placement import check_export, export, place_both
 from trueup.engine.rendering import check_reference, renderer_of, rendering_of
 from trueup.ledger import Run
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
+from trueup.rewards.mixture import Mixture
+from trueup.rewards.part import Part
 from trueup.rewards.protocol import Reward, check_prompts, windows_of
 from trueup.rewards.registry import open_reward
 from trueup.types import Prompt, prompt_text
@@ -39,14 +41,21 @@ class Actors:
 
 
 def open_actors(
-    run: Run, model: Model, reward: str, *, reference: str | None, batch: Batch, read: Reading, seed: int
+    run: Run,
+    model: Model,
+    reward: str | Sequence[Part],
+    *,
+    reference: str | None,
+    batch: Batch,
+    read: Reading,
+    seed: int,
 ) -> Actors:
     """Open the policy, its reference and the reward of a run.
 
     Args:
         run: The run; reference and reward are pinned in it, and another one on resuming is refused.
         model: The policy.
-        reward: What scores, see ``rewards.registry``.
+        reward: What scores, see ``rewards.registry``; what it remembers is part of every checkpoint.
         reference: Name or directory of the reference; the policy's own first weights by default.
         batch: Limits of the rendering, and of one pass.
         read: How the data is read, which decides about templates.
@@ -63,6 +72,8 @@ def open_actors(
     run.pin("reference", reference_model.fingerprint)
     scorer = open_reward(reward, model, batch)
     run.pin("reward", scorer.fingerprint)
+    if isinstance(scorer, Mixture):
+        run.carry("reward", scorer)
     return Actors(policy, reference_model, renderer, scorer)
 
 

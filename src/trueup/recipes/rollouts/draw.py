@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from trueup.ledger import Run
 from trueup.losses import kl
 from trueup.models.heads import ValueHead
 from trueup.recipes.rollouts.actors import Actors
-from trueup.rewards.protocol import cut_by
+from trueup.rewards.protocol import PartScores, Scored, scored
 from trueup.types import Completion, Prompt, prompt_text
 
 
@@ -45,6 +46,12 @@ class Rollout:
     """Of the policy, mean over tokens."""
     cut: int
     """Answers of which the reward could only read the beginning."""
+    kept: tuple[int, ...] = ()
+    """Which of the drawn answers these are: one that a part of the reward could not score is not among them."""
+    parts: tuple[PartScores, ...] = ()
+    """What each part of the reward gave, where it has parts."""
+    dropped: int = 0
+    """Answers that were drawn and are not here."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -74,6 +81,9 @@ def draw_rollout(
 ) -> Rollout:
     """Sample one answer to each prompt, score it, and record log-probs, reference log-probs and values.
 
+    An answer that a part of the reward could not score, where its settings say ``on_error: drop``, is not in the
+    rollout: whoever forms groups goes by ``kept``.
+
     Args:
         actors: The models of the run.
         prompts: What is asked; one that stands here k times running is read once and answered k times.
@@ -85,10 +95,10 @@ def draw_rollout(
         value_head: Also the value of the state before each token.
     """
     policy, temperature = actors.policy, sampling.temperature
-    prompt_ids, completions = ask(policy, actors.renderer, prompts, sampling, seed=seed)
-    sequences = tuple((p, c.ids) for p, c in zip(prompt_ids, completions, strict=True))
-    cut = cut_by(actors.reward)
-    score_B = actors.reward.score(prompts, completions)
+    prompt_ids, drawn = ask(policy, actors.renderer, prompts, sampling, seed=seed)
+    judged = scored(actors.reward, prompts, drawn, learn=True)
+    completions = [drawn[i] for i in judged.kept]
+    sequences = tuple((prompt_ids[i], drawn[i].ids) for i in judged.kept)
     logps_BC, values_BC, entropy_sum = _policy_pass(actors, sequences, temperature, budget, value_head)
     reference = sequence_logps(actors.reference, sequences, temperature=temperature, budget=2 * budget)
     lengths_B = torch.tensor([len(c.ids) for c in completions])
@@ -100,10 +110,13 @@ def draw_rollout(
         torch.nn.utils.rnn.pad_sequence(reference, batch_first=True).float(),
         values_BC,
         torch.arange(logps_BC.shape[1])[None, :] < lengths_B[:, None],
-        score_B,
+        judged.score_K,
         torch.tensor(penalties),
         entropy_sum / float(lengths_B.sum()),
-        cut_by(actors.reward) - cut,
+        judged.cut,
+        judged.kept,
+        judged.parts,
+        len(drawn) - len(judged.kept),
     )
 
 
@@ -137,22 +150,34 @@ def length(sequence: tuple[Ids, Ids]) -> int:
     return len(sequence[0]) + len(sequence[1])
 
 
-def describe(rollout: Rollout, beta: float) -> dict[str, float]:
-    """The metrics of a rollout under a KL penalty of ``beta``."""
+def describe(rollout: Rollout, beta: float | None) -> dict[str, float]:
+    """The metrics of a rollout under a KL penalty of ``beta``, None for a method that has none."""
     kl_B = (rollout.kl_BC * rollout.mask_BC).sum(-1)
     k3_B = (kl.k3(rollout.logps_BC, rollout.reference_BC) * rollout.mask_BC).sum(-1)
     return {
         "score": float(rollout.score_B.mean()),
         "score_cut": rollout.cut / len(rollout),
-        "reward": float((rollout.net_B - beta * kl_B).mean()),
+        "reward": float((rollout.net_B - (beta or 0.0) * kl_B).mean()),
         "kl": float(kl_B.mean()),
         "kl_k3": float(k3_B.mean()),
-        "beta": beta,
+        **({} if beta is None else {"beta": beta}),
         "entropy": rollout.entropy,
         "completion_length": float(rollout.mask_BC.sum(-1).float().mean()),
         "eos_rate": sum(c.ended for c in rollout.completions) / len(rollout),
         "distinct_2": distinct_bigrams([c.ids for c in rollout.completions]),
+        **part_metrics(rollout),
     }
+
+
+def part_metrics(rollout: Rollout) -> dict[str, float]:
+    """Mean and standard deviation of each part of the reward, as measured and as weighted, and answers dropped."""
+    metrics: dict[str, float] = {"dropped": rollout.dropped} if rollout.parts else {}
+    for part in rollout.parts:
+        name, raw_B, weighted_B = f"reward/{part.name}", part.raw_K.double(), part.weighted_K.double()
+        metrics |= {name: float(raw_B.mean()), f"{name}/sd": float(raw_B.std(correction=0))}
+        metrics |= {f"{name}/weighted": float(weighted_B.mean())}
+        metrics |= {f"{name}/weighted_sd": float(weighted_B.std(correction=0)), f"{name}/dropped": part.dropped}
+    return metrics
 
 
 def distinct_bigrams(completions: Sequence[Ids]) -> float:
@@ -162,12 +187,24 @@ def distinct_bigrams(completions: Sequence[Ids]) -> float:
 
 
 def log_probes(run: Run, step: int, actors: Actors, probes: Sequence[Prompt], sampling: Sampling, *, seed: int) -> None:
-    """Answer the fixed prompts, score the answers and append them to samples.jsonl; the same ``seed`` every time."""
+    """Answer the fixed prompts, score the answers, part by part where the reward has parts, and append them to
+    samples.jsonl; the same ``seed`` every time."""
     if not probes:
         return
     _, completions = ask(actors.policy, actors.renderer, probes, sampling, seed=seed)
-    scores = actors.reward.score(probes, completions)
-    for prompt, completion, value in zip(probes, completions, scores.tolist(), strict=True):
+    judged = scored(actors.reward, probes, completions)
+    for place, (prompt, completion) in enumerate(zip(probes, completions, strict=True)):
         question = prompt if isinstance(prompt, str) else prompt[-1].content
         row = {"prompt": prompt_text(prompt), "question": question, "completion": completion.text}
-        run.sample(step, **row, score=value, stop=completion.stop.value)
+        run.sample(step, **row, **_sample_scores(judged, place), stop=completion.stop.value)
+
+
+def _sample_scores(judged: Scored, place: int) -> dict[str, Any]:
+    """Score of one answer, and each part's raw and weighted value; no score where a part could not give one."""
+    if place not in judged.kept:
+        return {"score": None, "dropped": True}
+    k = judged.kept.index(place)
+    row: dict[str, Any] = {"score": float(judged.score_K[k])}
+    if judged.parts:
+        row["parts"] = {p.name: {"raw": float(p.raw_K[k]), "weighted": float(p.weighted_K[k])} for p in judged.parts}
+    return row

@@ -55,11 +55,6 @@ def alerts(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     return sorted(raised, key=lambda alert: (alert.step, alert.rule))
 
 
-def _curve(columns: Columns, name: str) -> tuple[Steps, Floats]:
-    pairs = [(step, value) for step, value in columns.pairs(name) if np.isfinite(value)]
-    return np.array([step for step, _ in pairs], dtype=np.int64), np.array([v for _, v in pairs], dtype=np.float64)
-
-
 def running_mean(values_N: Floats, width: int = WINDOW) -> Floats:
     """Mean of the last ``width`` values at each place, of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(values_N)])
@@ -67,6 +62,20 @@ def running_mean(values_N: Floats, width: int = WINDOW) -> Floats:
     starts = np.maximum(ends - width, 0)
     means: Floats = (sums[ends] - sums[starts]) / (ends - starts)
     return means
+
+
+def running_correlation(left_N: Floats, right_N: Floats, width: int = RECENT) -> Floats:
+    """Pearson's correlation of the last ``width`` pairs; 0 where there are fewer, or one does not vary."""
+    a, b = left_N - left_N.mean(), right_N - right_N.mean()  # cumulative sums of large means would cancel
+    mean_a, mean_b = running_mean(a, width), running_mean(b, width)
+    covariance = running_mean(a * b, width) - mean_a * mean_b
+    spread_a = running_mean(a * a, width) - mean_a * mean_a
+    spread_b = running_mean(b * b, width) - mean_b * mean_b
+    least = 1e-12 * np.maximum((a * a).mean() * (b * b).mean(), np.finfo(np.float64).tiny)
+    product = spread_a * spread_b
+    varies = (product > least) & (spread_a > 0) & (spread_b > 0) & (np.arange(len(a)) >= width - 1)
+    tied: Floats = np.where(varies, covariance / np.sqrt(np.where(varies, product, 1.0)), 0.0)
+    return tied
 
 
 def spans(holds: npt.NDArray[np.bool_], clear: npt.NDArray[np.bool_]) -> list[tuple[int, int | None]]:
@@ -100,15 +109,16 @@ def _raise(
 
 def _not_finite(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     for name in ("loss", "grad_norm", "reward", "kl"):
-        for step, value in columns.pairs(name):
-            if not np.isfinite(value):
-                return [Alert("not_finite", step, None, name, f"{name} is {value}: the numbers broke down here.")]
+        gap = columns.first_gap(name)
+        if gap is not None:
+            step, value = gap
+            return [Alert("not_finite", step, None, name, f"{name} is {value}: the numbers broke down here.")]
     return []
 
 
 def _runaway(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     band = target_band(config)
-    steps, kl = _curve(columns, "kl")
+    steps, kl = columns.curve("kl")
     if band is None or not len(kl):
         return []
     means, most = running_mean(kl), RUNAWAY * band["target"]
@@ -123,7 +133,7 @@ def _runaway(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
 
 
 def _falls_to(columns: Columns, rule: str, name: str, share: float, tell: str) -> list[Alert]:
-    steps, values = _curve(columns, name)
+    steps, values = columns.curve(name)
     if len(values) < START + HELD or values[:START].mean() <= 0:
         return []
     start, means = float(values[:START].mean()), running_mean(values)
@@ -143,13 +153,11 @@ def _repetition(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
 
 
 def _length(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
-    steps, length = _curve(columns, "completion_length")
-    scores = dict(columns.pairs("score"))
-    score = np.array([scores.get(int(step), np.nan) for step in steps])
-    if len(length) < RECENT or not np.isfinite(score).all():
+    steps, length = columns.curve("completion_length")
+    scored, score = columns.curve("score")
+    if len(length) < RECENT or not np.array_equal(steps, scored):
         return []
-    start, means = float(length[:START].mean()), running_mean(length)
-    tied = np.array([_correlation(length, score, place) for place in range(len(length))])
+    start, means, tied = float(length[:START].mean()), running_mean(length), running_correlation(length, score)
 
     def message(at: int) -> str:
         return (
@@ -162,16 +170,9 @@ def _length(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     )
 
 
-def _correlation(left_N: Floats, right_N: Floats, place: int) -> float:
-    a, b = left_N[max(0, place + 1 - RECENT) : place + 1], right_N[max(0, place + 1 - RECENT) : place + 1]
-    if len(a) < RECENT or a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 def _both_fall(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
-    steps, chosen = _curve(columns, "chosen_logratio")
-    _, rejected = _curve(columns, "rejected_logratio")
+    steps, chosen = columns.curve("chosen_logratio")
+    _, rejected = columns.curve("rejected_logratio")
     if not len(chosen) or len(chosen) != len(rejected):
         return []
     up, down = running_mean(chosen), running_mean(rejected)

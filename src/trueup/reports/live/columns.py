@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 GAPS = ("nan", "inf", "-inf")
 """How a run writes a value that is no number."""
@@ -78,6 +79,19 @@ class Columns:
         """(step, value) of a metric, oldest first."""
         return zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True)
 
+    def curve(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Steps and values of a metric where it is finite."""
+        steps = np.array(self._steps.get(name, array("q")), dtype=np.int64)
+        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
+        finite = np.isfinite(values)
+        return steps[finite], values[finite]
+
+    def first_gap(self, name: str) -> tuple[int, float] | None:
+        """The first step at which a metric was no number, and what it was."""
+        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
+        odd = np.flatnonzero(~np.isfinite(values))
+        return None if not len(odd) else (self._steps[name][int(odd[0])], float(values[odd[0]]))
+
     def decimate(
         self, name: str, points: int, first: int | None = None, last: int | None = None
     ) -> tuple[list[int], list[float]]:
@@ -96,7 +110,7 @@ class Columns:
         return [steps[place] for place in kept], [values[place] for place in kept]
 
 
-def extremes(values_N: np.ndarray[Any, np.dtype[np.float64]], buckets: int) -> list[int]:
+def extremes(values_N: npt.NDArray[np.float64], buckets: int) -> list[int]:
     """Places of the ends, and of the lowest, the highest and the first non-finite value of each bucket, in order."""
     count = len(values_N)
     width = -(-count // buckets)

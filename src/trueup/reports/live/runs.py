@@ -16,12 +16,12 @@ from typing import Any
 
 from trueup.errors import RunError, TrueupError, UsageError
 from trueup.ledger import read_run
-from trueup.reports.live.alerts import alerts
+from trueup.reports.live.alerts import Alert, alerts
 from trueup.reports.live.columns import as_json
 from trueup.reports.live.cursor import STREAMS, Cursor
 from trueup.reports.live.follow import Followed, News
 from trueup.reports.live.samples import Samples
-from trueup.reports.live.story import alarmed, penalty, target_band, tell
+from trueup.reports.live.story import Verdict, alarmed, penalty, target_band, tell
 
 _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders in which no run is looked for."""
@@ -37,6 +37,17 @@ _SILENT, _SILENT_STEPS = 120.0, 10
 class _Open:
     followed: Followed
     samples: Samples
+    judged: tuple[Cursor, Verdict, list[Alert]] | None = None
+    """What was made of the numbers up to a cursor."""
+
+    def judge(self, config: Mapping[str, Any]) -> tuple[Verdict, list[Alert]]:
+        """Verdict and alerts of the numbers by now."""
+        cursor = self.followed.refresh()
+        if self.judged is None or self.judged[0] != cursor:
+            raised = alerts(self.followed.metrics, config)
+            told = tell(self.followed.metrics, config)
+            self.judged = (cursor, alarmed(told, [a.message for a in raised if a.until is None]), raised)
+        return self.judged[1], self.judged[2]
 
 
 class Runs:
@@ -82,12 +93,10 @@ class Runs:
     def state(self, name: str) -> dict[str, Any]:
         """What changes while a run goes on, besides its curves."""
         opened, record = self._open(name), self._record(name)
-        opened.followed.refresh()
+        verdict, raised = opened.judge(record["config"])
         opened.samples.refresh()
         line = self._line(name, self._folder(name))
         metrics = opened.followed.metrics
-        raised = alerts(metrics, record["config"])
-        verdict = alarmed(tell(metrics, record["config"]), [a.message for a in raised if a.until is None])
         return {
             "status": line["status"],
             "last_step": metrics.last_step,

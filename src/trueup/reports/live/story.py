@@ -37,7 +37,9 @@ def alarmed(verdict: Verdict, messages: Sequence[str]) -> Verdict:
     """The verdict of a run with open alerts: it is not healthy, whatever its curves say."""
     if not messages:
         return verdict
-    return Verdict(f"{verdict.headline}; {'an alert is' if len(messages) == 1 else 'alerts are'} open", verdict.reasons, "bad")
+    return Verdict(
+        f"{verdict.headline}; {'an alert is' if len(messages) == 1 else 'alerts are'} open", verdict.reasons, "bad"
+    )
 
 
 def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
@@ -84,7 +86,8 @@ class _Trend:
 
 
 def _finite(columns: Columns, name: str) -> list[tuple[int, float]]:
-    return [(step, value) for step, value in columns.pairs(name) if np.isfinite(value)][-_MOST:]
+    steps, values = columns.curve(name)
+    return list(zip(steps[-_MOST:].tolist(), values[-_MOST:].tolist(), strict=True))
 
 
 def _trend(columns: Columns, name: str) -> _Trend | None:

@@ -1,6 +1,6 @@
 """The explorer's app: calls that read, one page, behind the shell's gate. Nobody signs in: it answers this computer.
 
-create_app(source, METRICS.get)
+create_app(source, metric_of)
 """
 
 from __future__ import annotations

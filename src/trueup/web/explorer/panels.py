@@ -33,7 +33,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
             ("calibration_error",),
         ),
     ),
-    ("Objective", (("loss", "heldout_loss"), ("nll", "heldout_nll"), ("policy_loss",), ("value_loss",), ("*loss",))),
+    ("Objective", (("loss", "heldout_loss"), ("nll", "heldout_nll"), ("*loss",), ("*_nll",))),
     (
         "Policy health",
         (
@@ -44,8 +44,10 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
             ("explained_variance",),
             ("advantage_std",),
             ("grad_norm",),
+            ("ratio_clamped",),
             ("dead_groups",),
             ("kept",),
+            ("resampled",),
             ("first_ratio_error",),
             ("skipped_steps",),
         ),

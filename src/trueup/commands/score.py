@@ -1,0 +1,106 @@
+"""``trueup score``: what a reward says of texts, and on pairs what it leans on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trueup.commands.options import Json
+
+if TYPE_CHECKING:
+    from trueup.evaluation.leaning import Leaning
+    from trueup.rewards.protocol import Reward
+    from trueup.types import Prompt
+
+SHOWN = 70
+"""Characters of an answer that a line of the table shows."""
+
+
+def score(
+    reward: Annotated[str, typer.Argument(help="As for ppo: runs/reward/final; or a YAML file with `reward:`.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Prompts with answers, or texts: any known format.")
+    ] = None,
+    pairs: Annotated[str | None, typer.Option("--pairs", help="Held-out pairs: what does the reward lean on?")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="An answer; several: --text A --text B.")] = None,
+    prompt: Annotated[str, typer.Option("--prompt", help="What the answers of --text were given to.")] = "",
+    column: Annotated[list[str] | None, typer.Option("--column", help="OURS=THEIRS, as completion=answer.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows used, from the top.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many of the highest and lowest are shown.")] = 3,
+    out: Annotated[Path | None, typer.Option("--out", help="Write every row: .jsonl, .json or .csv.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Score texts with a reward, the highest and the lowest shown; with `--pairs` say what the reward leans on.
+
+    Example: `trueup score runs/reward/final --prompt "Write a haiku about coding" --text "Lines of logic flow" --text
+    "Coding is fun."`
+    """
+    import json
+
+    from trueup.commands.data import assigned
+    from trueup.commands.scoring import open_source, read_answers, scored_rows, scores_of, write_scored
+    from trueup.errors import UsageError
+
+    if sum((data is not None, pairs is not None, bool(text))) != 1:
+        given = ", ".join(n for n, v in (("--data", data), ("--pairs", pairs), ("--text", text)) if v) or "none of them"
+        raise UsageError(f"given: {given}", where="command line", expected="one of --data, --pairs, --text")
+    options = {"columns": assigned("--column", column or (), "OURS=THEIRS, as completion=answer"), "limit": limit}
+    opened = open_source(reward, dtype)
+    if pairs is not None:
+        measured = leaning_of(opened, pairs, options)
+        typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else measured.format_text())
+        return
+    answers = read_answers(data, options) if data is not None else [(None, prompt, each) for each in text or ()]
+    rows = scored_rows(answers, scores_of(opened, [a[1] for a in answers], [a[2] for a in answers]))
+    if out is not None:
+        write_scored(rows, out)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        _show(rows, top)
+
+
+def leaning_of(reward: Reward, pairs: str, options: dict[str, Any]) -> Leaning:
+    """A reward on the pairs of a file."""
+    from trueup.commands.scoring import rewards_of
+    from trueup.data.read import read_pairs
+    from trueup.evaluation.leaning import leaning
+    from trueup.rewards.protocol import log_odds_of
+
+    def scorer(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        return rewards_of(reward, prompts, texts)
+
+    return leaning(read_pairs(pairs, **options).items, scorer, scale=log_odds_of(reward))
+
+
+def _show(rows: Sequence[dict[str, Any]], top: int) -> None:
+    """All rows of a few, else the highest and the lowest, and what lies between."""
+    known = sorted((row for row in rows if row["reward"] is not None), key=lambda row: -row["reward"])
+    if len(rows) <= 2 * top:
+        _table("", [*known, *(row for row in rows if row["reward"] is None)])
+    else:
+        _table("highest", known[:top])
+        _table("lowest", known[-top:])
+    if not known:
+        return
+    values = [float(row["reward"]) for row in known]
+    mean = sum(values) / len(values)
+    spread = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+    lost = "" if len(known) == len(rows) else f"; {len(rows) - len(known)} could not be scored"
+    typer.echo(f"{len(known)} answers: mean {mean:+.3f}, standard deviation {spread:.3f}{lost}")
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    if title:
+        typer.secho(title, bold=True)
+    for row in rows:
+        shown = " ".join(row["answer"].split())
+        shown = shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."
+        number = "  none" if row["reward"] is None else f"{row['reward']:+6.2f}"
+        parts = "".join(f"  {name} {part['weighted']:+.2f}" for name, part in row.get("parts", {}).items())
+        typer.echo(f"{number}  {shown}{parts}")

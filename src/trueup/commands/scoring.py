@@ -1,0 +1,114 @@
+"""Answers of a file or a command line to a reward, and its numbers to rows and files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trueup.config import Model, build
+from trueup.config.text import read_yaml
+from trueup.data.read import read_demonstrations
+from trueup.errors import UsageError
+from trueup.ledger import write_atomic
+from trueup.rewards.protocol import Reward, Scored, check_prompts, prompt_for, scored
+from trueup.rewards.registry import open_reward
+from trueup.types import Completion, Message, Prompt, StopReason, prompt_text
+
+ENDINGS = (".jsonl", ".json", ".csv")
+
+
+def open_source(source: str, dtype: str) -> Reward:
+    """A reward by its source, or by the ``reward:`` of a YAML file, which may be a list of parts.
+
+    Raises:
+        UsageError: The file has no ``reward``.
+    """
+    named: Any = source
+    if source.endswith((".yaml", ".yml")):
+        settings = read_yaml(source)
+        if "reward" not in settings:
+            raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
+        named = settings["reward"]
+    return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
+
+
+def read_answers(data: str, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
+    """Line, prompt and answer of each row; texts have the empty prompt."""
+    loaded = read_demonstrations(data, **options)
+    return [(line, item.prompt, item.completion) for line, item in zip(loaded.lines, loaded.items, strict=True)]
+
+
+def scores_of(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> Scored:
+    """Scores of finished answers, part by part; a plain prompt is read in the kind that the reward was trained on."""
+    asked = [
+        prompt_for(reward, prompt, (Message("user", prompt),)) if isinstance(prompt, str) else prompt
+        for prompt in prompts
+    ]
+    check_prompts(reward, asked)
+    return scored(reward, asked, [Completion(text, (), StopReason.EOS) for text in texts])
+
+
+def rewards_of(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+    """The same as numbers, for whoever needs all of them.
+
+    Raises:
+        UsageError: A part of the reward could not score an answer.
+    """
+    judged = scores_of(reward, prompts, texts)
+    if len(judged.kept) < len(texts):
+        raise UsageError(
+            f"{len(texts) - len(judged.kept)} of {len(texts)} answers could not be scored",
+            where=reward.name,
+            fix="leave out the part with on_error: drop, or these pairs",
+        )
+    return [float(value) for value in judged.score_K]
+
+
+def scored_rows(answers: Sequence[tuple[int | None, Prompt, str]], judged: Scored) -> list[dict[str, Any]]:
+    """A row for each answer: its line in the file, prompt, answer, reward, and each part; None where it has none."""
+    place = {i: k for k, i in enumerate(judged.kept)}
+    rows: list[dict[str, Any]] = []
+    for i, (line, prompt, text) in enumerate(answers):
+        row: dict[str, Any] = {} if line is None else {"line": int(line)}
+        row |= {"prompt": prompt_text(prompt), "answer": text, "reward": None}
+        if i in place:
+            k = place[i]
+            row["reward"] = float(judged.score_K[k])
+            if judged.parts:
+                row["parts"] = {
+                    part.name: {"raw": float(part.raw_K[k]), "weighted": float(part.weighted_K[k])}
+                    for part in judged.parts
+                }
+        rows.append(row)
+    return rows
+
+
+def write_scored(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write rows as JSON lines, as one JSON list, or as CSV with a column for each part.
+
+    Raises:
+        UsageError: The file's name ends otherwise.
+    """
+    if out.suffix not in ENDINGS:
+        raise UsageError(f"the file ends in {out.suffix!r}", where=str(out), expected=", ".join(ENDINGS))
+    if out.suffix == ".csv":
+        flat = [
+            {k: v for k, v in row.items() if k != "parts"}
+            | {f"{name} {kind}": part[kind] for name, part in row.get("parts", {}).items() for kind in part}
+            for row in rows
+        ]
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in flat for name in row)))
+        writer.writeheader()
+        writer.writerows(flat)
+        text = buffer.getvalue()
+    elif out.suffix == ".json":
+        text = json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n"
+    else:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, text.encode("utf-8", "surrogatepass"))

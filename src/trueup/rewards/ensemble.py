@@ -1,0 +1,86 @@
+"""A reward part of several rewards that say the same thing each in its own way: ``{kind: ensemble, members: [...]}``.
+
+The worst of them (``min``) or the mean less their disagreement (``mean_minus_sd``) postpones over-optimisation, since
+what only one of them likes is worth little (Coste et al. 2024, arXiv 2310.02743).
+
+Shapes: B answers, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from trueup.config import Batch, Model
+from trueup.rewards.part import Part
+from trueup.rewards.protocol import Reward, require_finite
+from trueup.rewards.registry import identify, open_reward
+from trueup.types import Completion, Prompt, content_id
+
+
+class Ensemble(Part):
+    """Several rewards as one."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    """Name of the part."""
+    members: tuple[str, ...] = Field(min_length=2)
+    """Sources as in ``reward``: runs of other seeds, adapters, heads of a classifier (``path#label=...``)."""
+    combine: str = Field(default="mean", pattern="^(mean|min|mean_minus_sd)$")
+    """``mean``, ``min`` (the worst), or ``mean_minus_sd``: mean - k * standard deviation of the members."""
+    k: float = Field(default=1.0, ge=0)
+    """How much disagreement costs under ``mean_minus_sd``."""
+
+    @property
+    def own_name(self) -> str:
+        """Its kind."""
+        return "ensemble"
+
+    def identity(self) -> str:
+        """Hash of its settings and of every member."""
+        return content_id(self.model_dump(mode="json"), [identify(member) for member in self.members])
+
+    def open(self, beside: Model | None, batch: Batch | None) -> EnsembleReward:
+        """All members, opened."""
+        members = [open_reward(member, beside, batch) for member in self.members]
+        return EnsembleReward(members, self.combine, self.k, self.identity())
+
+
+class EnsembleReward:
+    """Members and how they become one score.
+
+    Args:
+        members: At least two.
+        combine: As in the settings.
+        k: As in the settings.
+        fingerprint: Hash of settings and members.
+    """
+
+    def __init__(self, members: Sequence[Reward], combine: str, k: float, fingerprint: str) -> None:
+        self.members = tuple(members)
+        self.combine = combine
+        self.k = k
+        self.fingerprint = fingerprint
+
+    @property
+    def name(self) -> str:
+        """How and of what it is made."""
+        return f"{self.combine} of {', '.join(member.name for member in self.members)}"
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> torch.Tensor:
+        """Scores [B]; the order of the members does not matter."""
+        score_MB = torch.stack([member.score(prompts, completions) for member in self.members])
+        score_B = combined(score_MB.double(), self.combine, self.k).float()
+        require_finite(score_B, prompts, completions, self.name)
+        return score_B
+
+
+def combined(score_MB: torch.Tensor, combine: str, k: float) -> torch.Tensor:
+    """Mean, minimum, or mean - k * standard deviation over the members [B]; the deviation is that of these members
+    (divided by M), so with two of them and k = 1 it is the minimum."""
+    if combine == "min":
+        return score_MB.amin(0)
+    mean_B = score_MB.mean(0)
+    return mean_B if combine == "mean" else mean_B - k * score_MB.std(0, correction=0)
