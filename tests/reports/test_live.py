@@ -143,6 +143,8 @@ STORIES = [
      "KL left its band at step 30 while reward gained nothing", "bad"),
     (lambda s: {**row(s), "kl": 4.0 if s < 30 else 9.0}, CONFIG,
      "KL left its band at step 30 while reward still rises", "watch"),
+    (lambda s: {**row(s), "kl": 4.0 if s < 57 else 40.0}, CONFIG,
+     "KL left its band at step 57, too lately to say what for", "watch"),
     (lambda s: {**row(s), "kl": 0.1 * s}, {}, "Reward rises; KL rises", "watch"),
     (lambda s: {**row(s), "score": 1.0 + 0.1 * (s % 2), "kl": 0.1 * s}, {}, "Reward is flat; KL rises", "bad"),
     (PLANTED["both_fall"], {}, "Both fall: chosen answers become less likely too", "bad"),

@@ -15,6 +15,7 @@ BAND = 0.2
 """Half the width of the target band, as a share of the target; the reports draw the same."""
 SETTLES = 10
 """Steps from which on a trend is told."""
+_MEAN = 5
 _MOST = 2_000
 """Newest steps that are looked at."""
 
@@ -130,7 +131,10 @@ def _online(columns: Columns, config: Mapping[str, Any]) -> Verdict:
     if state.end <= band["high"]:
         return Verdict(f"Reward {verb}, KL is inside its band", tuple(reasons), "good" if reward.way > 0 else "watch")
     since = _left(kl, band["high"])
+    reasons.append(f"It counts as outside when its mean of {_MEAN} steps is.")
     gained = _gain_after(columns, name, since)
+    if gained is None:
+        return Verdict(f"KL left its band at step {since}, too lately to say what for", tuple(reasons), "watch")
     joined = "while reward still rises" if gained > 0 else "while reward gained nothing"
     return Verdict(f"KL left its band at step {since} {joined}", tuple(reasons), "watch" if gained > 0 else "bad")
 
@@ -149,18 +153,19 @@ def _without_target(way: int, state: Settling) -> str:
 
 
 def _left(kl: list[tuple[int, float]], high: float) -> int:
-    """First step of the last stretch whose running mean of five is over the band."""
+    """First step of the last stretch whose running mean is over the band."""
     values = np.array([value for _, value in kl])
-    means = np.convolve(values, np.ones(5) / 5, mode="full")[: len(values)]
+    means = np.convolve(values, np.ones(_MEAN) / _MEAN, mode="full")[: len(values)]
     inside = np.flatnonzero(means <= high)
     return kl[min(int(inside[-1]) + 1 if len(inside) else 0, len(kl) - 1)][0]
 
 
-def _gain_after(columns: Columns, name: str, step: int) -> int:
+def _gain_after(columns: Columns, name: str, step: int) -> int | None:
+    """Which way a metric moved from a step on, as in ``_Trend``; None with too few steps to tell."""
     after = np.array([value for at, value in _finite(columns, name) if at >= step])
     half = len(after) // 2
     if half < 3:
-        return 0
+        return None
     first, last = after[:half], after[-half:]
     error = float(np.sqrt(first.var(ddof=1) / half + last.var(ddof=1) / half))
     change = float(last.mean() - first.mean())
