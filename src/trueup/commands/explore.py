@@ -20,7 +20,7 @@ def explore(
 
     Example: `trueup explore runs`, while a run in it trains
     """
-    from trueup.reports.live.runs import Runs
+    from trueup.commands.live.runs import Runs
     from trueup.web.explorer.app import serve_explorer
 
     serve_explorer(Runs(runs), means, host, port, tell=typer.echo)

@@ -25,9 +25,9 @@ def rollouts(
     """
     import json
 
+    from trueup.commands.live.samples import Samples
     from trueup.errors import UsageError
     from trueup.ledger import read_run
-    from trueup.reports.live.samples import Samples
 
     read_run(run_directory)
     samples = Samples(run_directory)

@@ -8,8 +8,8 @@ import time
 import uvicorn
 
 from trueup.commands.explore import means
+from trueup.commands.live.runs import Runs
 from trueup.ledger import Run
-from trueup.reports.live.runs import Runs
 from trueup.web.explorer.app import create_app
 from trueup.web.shell.limits import Limits
 from trueup.web.shell.server import Server

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web.explorer.planted import CONFIG, append, plant, row, start, write
-from trueup.reports.live.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
-from trueup.reports.live.columns import Columns, extremes
-from trueup.reports.live.cursor import Cursor
-from trueup.reports.live.follow import Followed
-from trueup.reports.live.samples import Samples
-from trueup.reports.live.story import penalty, tell
+from trueup.commands.live.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
+from trueup.commands.live.columns import Columns, extremes
+from trueup.commands.live.cursor import Cursor
+from trueup.commands.live.follow import Followed
+from trueup.commands.live.samples import Samples
+from trueup.commands.live.story import penalty, tell
 
 VALUES = st.lists(st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=5, max_size=400)
 
@@ -144,7 +144,7 @@ STORIES = [
     (lambda s: {**row(s), "kl": 4.0 if s < 30 else 9.0}, CONFIG,
      "KL left its band at step 30 while reward still rises", "watch"),
     (lambda s: {**row(s), "kl": 4.0 if s < 57 else 40.0}, CONFIG,
-     "KL left its band at step 57, too lately to say what for", "watch"),
+     "KL left its band at step 57, too recently to say what for", "watch"),
     (lambda s: {**row(s), "kl": 0.1 * s}, {}, "Reward rises; KL rises", "watch"),
     (lambda s: {**row(s), "score": 1.0 + 0.1 * (s % 2), "kl": 0.1 * s}, {}, "Reward is flat; KL rises", "bad"),
     (PLANTED["both_fall"], {}, "Both fall: chosen answers become less likely too", "bad"),
@@ -199,7 +199,7 @@ def test_a_damaged_line_is_left_out_and_counted(tmp_path, line):
 
 
 def test_files_are_read_on_and_not_read_again(tmp_path, monkeypatch):
-    from trueup.reports.live import follow
+    from trueup.commands.live import follow
 
     run = start(tmp_path / "r")
     write(run, range(50))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from trueup.commands.live.columns import Columns
 from trueup.evaluation.settling import Settling, settling
-from trueup.reports.live.columns import Columns
 
 BAND = 0.2
 """Half the width of the target band, as a share of the target; the reports draw the same."""
@@ -134,7 +134,7 @@ def _online(columns: Columns, config: Mapping[str, Any]) -> Verdict:
     reasons.append(f"It counts as outside when its mean of {_MEAN} steps is.")
     gained = _gain_after(columns, name, since)
     if gained is None:
-        return Verdict(f"KL left its band at step {since}, too lately to say what for", tuple(reasons), "watch")
+        return Verdict(f"KL left its band at step {since}, too recently to say what for", tuple(reasons), "watch")
     joined = "while reward still rises" if gained > 0 else "while reward gained nothing"
     return Verdict(f"KL left its band at step {since} {joined}", tuple(reasons), "watch" if gained > 0 else "bad")
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.commands.live.alerts import Alert, alerts
+from trueup.commands.live.columns import as_json
+from trueup.commands.live.cursor import STREAMS, Cursor
+from trueup.commands.live.follow import Followed, News
+from trueup.commands.live.samples import Samples
+from trueup.commands.live.story import Verdict, alarmed, penalty, target_band, tell
 from trueup.errors import RunError, TrueupError, UsageError
 from trueup.ledger import read_run
-from trueup.reports.live.alerts import Alert, alerts
-from trueup.reports.live.columns import as_json
-from trueup.reports.live.cursor import STREAMS, Cursor
-from trueup.reports.live.follow import Followed, News
-from trueup.reports.live.samples import Samples
-from trueup.reports.live.story import Verdict, alarmed, penalty, target_band, tell
 
 _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders in which no run is looked for."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueup.reports.live.columns import Columns
-from trueup.reports.live.story import target_band
+from trueup.commands.live.columns import Columns
+from trueup.commands.live.story import target_band
 
 HELD, CLEAR = 3, 5
 """Steps in a row until an alert opens, and until it closes again."""
