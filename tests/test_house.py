@@ -50,8 +50,8 @@ WITHIN = {
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app curate data demo doctor evaluate explore export feedback hacking live options plan quickstart report "
-    "restart resume rollouts run sample score serve trace training version watch"
+    "app compare curate data demo doctor evaluate explore export feedback frontier hacking live options plan "
+    "quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -206,6 +206,7 @@ LONG_FUNCTIONS = {
     "reports/build.py:build_report": "one page, part by part",
 }
 MANY_PARAMETERS = {
+    "commands/compare.py": "an option of a command is a parameter",
     "commands/curate.py": "an option of a command is a parameter",
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trueup.commands import data, feedback
+from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
 from trueup.commands.explore import explore
 from trueup.commands.export import export
+from trueup.commands.frontier import frontier
 from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
@@ -29,6 +31,7 @@ from trueup.commands.run import run
 from trueup.commands.sample import sample
 from trueup.commands.score import score
 from trueup.commands.serve import serve
+from trueup.commands.sweep import sweep
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
@@ -50,6 +53,7 @@ app.add_typer(feedback.app, name="feedback")
 BEFORE_TRAINING: tuple[Callable[..., None], ...] = (curate, resume)
 AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
+    sweep,
     quickstart,
     sample,
     score,
@@ -57,6 +61,8 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     hacking,
     trace,
     report,
+    compare,
+    frontier,
     explore,
     rollouts,
     watch,
