@@ -44,14 +44,14 @@ ROWS = {
 }
 NOUNS, SURFACE = 0, max(ROWS.values())
 WITHIN = {
-    "web": ("shell", "annotate"),
+    "web": ("shell", "annotate", "explorer"),
     "feedback": ("store", "quality", "workflow", "snapshot", "exchange"),
 }
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app compare constitution curate data demo doctor evaluate export feedback frontier hacking options plan "
-    "quickstart report restart resume run sample score serve sweep trace training version"
+    "app compare constitution curate data demo doctor evaluate explore export feedback frontier hacking live options "
+    "plan quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 

@@ -17,6 +17,7 @@ from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
+from trueup.commands.explore import explore
 from trueup.commands.export import export
 from trueup.commands.frontier import frontier
 from trueup.commands.hacking import hacking
@@ -25,6 +26,7 @@ from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
 from trueup.commands.report import report
 from trueup.commands.resume import resume
+from trueup.commands.rollouts import rollouts
 from trueup.commands.run import run
 from trueup.commands.sample import sample
 from trueup.commands.score import score
@@ -33,6 +35,7 @@ from trueup.commands.sweep import sweep
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
+from trueup.commands.watch import watch
 from trueup.errors import RunError, TrueupError
 from trueup.recipes.table import RECIPES
 
@@ -61,6 +64,9 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     report,
     compare,
     frontier,
+    explore,
+    rollouts,
+    watch,
     export,
     plan,
     doctor,
