@@ -47,6 +47,11 @@ def compare(
         raise UsageError("runs or a sweep", where="trueup compare", expected="RUN RUN ..., or --sweep DIR")
     folders = tuple(evaluation or ())
     results = results_of_sweep(sweep, gold) if sweep else group_runs(runs or [], evaluations=folders, gold=gold)
+    for problem in dict.fromkeys(problem for result in results for problem in result.problems):
+        typer.echo(f"warning: {problem}", err=True)
+    for result in results:
+        if result.error is not None:
+            typer.echo(f"warning: {result.name}, seed {result.seed}, has no results: {result.error}", err=True)
     names = list(dict.fromkeys(result.name for result in results))
     if baseline is not None and baseline not in names:
         raise UsageError(f"no run {baseline!r}", where="--baseline", expected=nearest(baseline, names))

@@ -12,7 +12,7 @@ import numpy as np
 
 from trueup.commands.measurements import Results, better_way, probe_lines
 from trueup.commands.run_groups import differing
-from trueup.commands.sweep_pages import explained, measured, memory, sweep_figures, variants_table
+from trueup.commands.sweep_pages import explained, mean_seconds, measured, memory, spent, sweep_figures, variants_table
 from trueup.evaluation.intervals import Interval, t_interval
 from trueup.evaluation.rows import read_rows
 from trueup.evaluation.variants import Comparison
@@ -70,7 +70,7 @@ def steadiness_table(results: Sequence[Results], comparison: Comparison | None) 
         own = [result for result in results if result.name == name and result.error is None]
         if not own:
             continue
-        seconds = sum(result.seconds for result in own) / len(own)
+        seconds = mean_seconds(own)
         counts: list[Mapping[str, Any]] = [result.steadiness for result in own]
         sums = {
             key: sum(int(count.get(key, 0)) for count in counts)
@@ -82,7 +82,7 @@ def steadiness_table(results: Sequence[Results], comparison: Comparison | None) 
             (
                 name,
                 str(len(own)),
-                duration(seconds),
+                spent(own),
                 memory(own),
                 number(sums["steps"] // len(own)),
                 number(_spread(own, comparison)),
@@ -103,9 +103,10 @@ def _spread(own: Sequence[Results], comparison: Comparison | None) -> float | No
     return float(np.std(means, ddof=1))
 
 
-def cost(seconds: float, gain: Interval | None, better: str) -> str:
-    """Time for 0.01 of quality: ``0:12 (0:08 to 0:25)``; a dash where the interval of the gain holds 0."""
-    if gain is None or not gain.known:
+def cost(seconds: float | None, gain: Interval | None, better: str) -> str:
+    """Time for 0.01 of quality: ``0:12 (0:08 to 0:25)``; a dash where the interval of the gain holds 0, or no time is
+    known."""
+    if seconds is None or gain is None or not gain.known:
         return "–"
     low, high = (gain.low, gain.high) if better == "up" else (-gain.high, -gain.low)
     if low <= 0:

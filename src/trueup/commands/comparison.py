@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,13 +133,26 @@ def compare_models(
     tell(f"{len(prompts)} prompts to {', '.join(paths)}")
     rows = asking.collect(prompts, opened, marks, reference_model, samples, seed, tell)
     verdicts = {judge.named.label: _verdicts(rows, base, judge) for judge in opened if judge.compares is not None}
+    marked = columns or Columns()
+    again = {
+        "reference": reference,
+        "limit": limit,
+        "samples": samples,
+        "kind": marked.kind,
+        "safe": marked.safe,
+        "references": marked.references,
+        "max-new-tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "dtype": dtype,
+        "seed": seed,
+    }
     record = {
         "models": paths,
         "baseline": base,
         "data": data,
         "seed": seed,
         "judges": [_recorded(judge) for judge in opened],
-        "command": _command(paths, data, parsed, reward, base, out),
+        "command": _command(paths, parsed, reward, {"data": data, "baseline": base, **again, "out": out}),
     }
     report = write_evaluation(out, rows, verdicts, record, tell)
     if room is not None and any(judge.kind == "people" for judge in parsed):
@@ -248,12 +262,16 @@ def _verdicts(rows: Sequence[Row], base: str, judge: OpenedJudge) -> dict[str, l
 
 
 def _command(
-    paths: Mapping[str, str], data: str, parsed: Sequence[NamedJudge], reward: Reward | None, base: str, out: Path
+    paths: Mapping[str, str], parsed: Sequence[NamedJudge], reward: Reward | None, options: Mapping[str, object]
 ) -> str:
-    models = " ".join(f"{name}={path}" for name, path in paths.items())
-    judged = f" --reward {reward.name}" if reward else ""
-    judged += "".join(f" --judge {judge.text}" for judge in (parsed[1:] if reward else parsed))
-    return f"trueup evaluate {models} --data {data}{judged} --baseline {base} --out {out}"
+    """The command that does it again, as a shell reads it: every option that has a value."""
+    words = ["trueup", "evaluate", *(f"{name}={path}" for name, path in paths.items())]
+    words += ["--reward", reward.name] if reward else []
+    for judge in parsed[1:] if reward else parsed:
+        words += ["--judge", judge.text]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if value is not None else []
+    return shlex.join(words)
 
 
 @dataclass(frozen=True, slots=True)

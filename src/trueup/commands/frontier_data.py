@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup.commands.measurements import Results, gold_of, numbers, probe_lines, with_gold
+from trueup.commands.measurements import Results, gold_of, probe_lines, with_gold
 from trueup.commands.run_groups import group_runs
 from trueup.commands.sweep_run import results_of_sweep
 from trueup.errors import UsageError
@@ -98,18 +98,23 @@ def gather(arguments: Sequence[str], sweep: Folder | None, evaluations: Sequence
 def path_of(name: str, runs: Sequence[Folder], gold: str | None) -> tuple[Path | None, list[str]]:
     """A variant along training, from its runs; None where they log no score and KL; and what was left out."""
     judge = gold_of(gold)
-    tracks = [track for folder in runs if (track := _track(folder, read_log(folder), judge))]
+    logs = {folder: read_log(folder) for folder in runs}
+    tracks = [track for folder, log in logs.items() if (track := _track(folder, log, judge))]
+    notes = [problem for log in logs.values() for problem in log.problems]
+    if gaps := sum(map(_gaps, logs.values())):
+        notes.append(f"{name}: at {gaps} steps the KL or the score is no number; they are no points.")
     if not tracks:
-        return None, []
+        return None, notes
     steps = sorted(set.intersection(*(set(track) for track in tracks)))
     widths = {len(track[step][1]) for track in tracks for step in steps}
-    if len(widths) != 1:
-        return None, [f"{name}: its seeds were not asked the same number of prompts; no path is drawn."]
-    notes = [] if len(tracks) == len(runs) else [f"{name}: {len(runs) - len(tracks)} of its runs log no score and KL."]
+    if len(widths) > 1:
+        return None, [*notes, f"{name}: its seeds were not asked the same number of prompts; no path is drawn."]
+    if len(tracks) < len(runs):
+        notes.append(f"{name}: {len(runs) - len(tracks)} of its runs log no score and KL.")
     if lost := max(len(track) for track in tracks) - len(steps):
         notes.append(f"{name}: {lost} steps that not all seeds have are left out.")
     if not steps:
-        return None, notes
+        return None, [*notes, f"{name}: no step has a point of every seed; no path is drawn."]
     kl_SK = np.array([[track[step][0] for step in steps] for track in tracks])
     proxy_SKP = np.array([[track[step][1] for step in steps] for track in tracks])
     known = judge is not None and all(track[step][2] is not None for track in tracks for step in steps)
@@ -144,15 +149,17 @@ def _track(folder: Folder, log: RunLog, judge: Any) -> Track | None:
             for step, own in by_step.items()
             if step + 1 in kl
         }
-    scores = numbers(log.metrics, "score")
-    if not kl or len(scores) != len(kl):
+    scores = {int(row["step"]): float(row["score"]) for row in log.metrics if isinstance(row.get("score"), int | float)}
+    both = [(step, kl[step], score) for step, score in scores.items() if step in kl]
+    if not both:
         return None
-    parts = np.array_split(np.arange(len(scores)), min(BINS, len(scores)))
-    values = list(kl.values())
-    return {
-        int(part[-1]): (float(np.mean([values[i] for i in part])), [float(np.mean([scores[i] for i in part]))], None)
-        for part in parts
-    }
+    parts = np.array_split(np.array(both), min(BINS, len(both)))
+    return {int(part[-1, 0]): (float(part[:, 1].mean()), [float(part[:, 2].mean())], None) for part in parts}
+
+
+def _gaps(log: RunLog) -> int:
+    """Steps at which the KL or the score is no number."""
+    return sum(any(isinstance(row.get(name), str) for name in ("kl", "score")) for row in log.metrics)
 
 
 def ends_of(results: Sequence[Results]) -> list[Point]:

@@ -76,4 +76,4 @@ def _show(result: RunHacking) -> None:
             worth = "" if example["quality"] is None else f", quality {example['quality']:+.2f}"
             typer.echo(f"  reward {example['score']:+.2f}{worth}  {example['question']}")
             text = " ".join(example["completion"].split())
-        typer.echo(f"    {text if len(text) <= SHOWN else text[:SHOWN] + ' ...'}")
+            typer.echo(f"    {text if len(text) <= SHOWN else text[:SHOWN] + ' ...'}")

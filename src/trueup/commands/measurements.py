@@ -15,7 +15,7 @@ from typing import Any
 
 from trueup.commands.stage_kinds import RECORD
 from trueup.config.code import function_of, names_code
-from trueup.errors import ConfigError, DataError, UsageError, nearest
+from trueup.errors import ConfigError, DataError, RunError, TrueupError, UsageError, nearest
 from trueup.evaluation.intervals import Interval
 from trueup.evaluation.rows import Row, column, models, of_model, read_rows
 from trueup.evaluation.stability import series_mean, spikes, tail
@@ -53,12 +53,14 @@ class Results:
     """Means over the last part of the run; of held-out measurements the last one."""
     values: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]] = field(default_factory=dict)
     """Measurement -> values and the prompt of each."""
-    seconds: float = 0.0
-    """Of all its stages, shared ones included."""
+    seconds: float | None = 0.0
+    """Of all its stages, shared ones included; None where a run did not keep the time of all its steps."""
     peak_gb: float | None = None
     """Most memory of a stage; None where no run wrote it down."""
     steadiness: Mapping[str, Any] = field(default_factory=dict)
     """Of the last training stage: steps, spikes of the gradient norm, skipped steps, how often it was cut off."""
+    problems: tuple[str, ...] = ()
+    """What is damaged in the logs of its runs."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ class Results:
             "metrics": self.metrics,
             "seconds": self.seconds,
             "peak_gb": self.peak_gb,
+            "problems": list(self.problems),
             **self.steadiness,
         }
 
@@ -107,6 +110,9 @@ def read_results(
         gold: ``sandbox`` or ``package.module:function``: the truth, where the rows do not hold it.
         error: Why it has no results.
     """
+    gone = next((folder for folder in folders.values() if not folder.is_dir()), None)
+    if error is None and gone is not None:  # else another stage would be measured in the place of the lost one
+        error = f"{gone} is gone"
     if error is not None:
         return Results(name, seed, folders, settings, error)
     logs = {stage: read_log(folder) for stage, folder in folders.items() if (folder / "run.json").exists()}
@@ -125,9 +131,10 @@ def read_results(
         last=last,
         finals=last_metrics(logs[last]) if last else {},
         values=values,
-        seconds=sum(_seconds(folder, logs.get(stage)) for stage, folder in folders.items()),
+        seconds=_total([_seconds(folder, logs.get(stage)) for stage, folder in folders.items()]),
         peak_gb=max((p for folder in folders.values() if (p := peak_gb(folder)) is not None), default=None),
         steadiness=steadiness(folders[last], logs[last]) if last else {},
+        problems=tuple(problem for log in logs.values() for problem in log.problems),
     )
 
 
@@ -219,9 +226,15 @@ def gold_of(name: str | None) -> Gold | None:
     function = function_of(name, "gold", "question, answer")
 
     def judge(question: str, answer: str) -> float:
-        value = float(function(question, answer))
+        place = f"{name}, prompt {question[:80]!r}, answer {answer[:80]!r}"
+        try:
+            value = float(function(question, answer))
+        except TrueupError:
+            raise
+        except Exception as error:
+            raise RunError(f"gold raised {type(error).__name__}: {error}", where=place) from error
         if not math.isfinite(value):
-            raise DataError(f"gold is {value}", where=f"{name}: {question!r:.60}", expected="a finite number")
+            raise DataError(f"gold is {value}", where=place, expected="a finite number")
         return value
 
     return judge
@@ -249,8 +262,15 @@ def peak_gb(folder: Path) -> float | None:
     return max(peaks) / 2**30 if peaks else None
 
 
-def _seconds(folder: Path, log: RunLog | None) -> float:
+def _total(seconds: Sequence[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None
+
+
+def _seconds(folder: Path, log: RunLog | None) -> float | None:
     if log is not None:
+        if len(log.timing) < len(log.metrics):
+            return None
         return sum(float(row["seconds"]) for row in log.timing)
     record = folder / RECORD
     if not record.exists():

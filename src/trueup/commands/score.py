@@ -26,7 +26,7 @@ def score(
     ] = None,
     pairs: Annotated[str | None, typer.Option("--pairs", help="Held-out pairs: what does the reward lean on?")] = None,
     text: Annotated[list[str] | None, typer.Option("--text", help="An answer; several: --text A --text B.")] = None,
-    prompt: Annotated[str, typer.Option("--prompt", help="What the answers of --text were given to.")] = "",
+    prompt: Annotated[str | None, typer.Option("--prompt", help="What the answers of --text were given to.")] = None,
     column: Annotated[list[str] | None, typer.Option("--column", help="OURS=THEIRS, as completion=answer.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows used, from the top.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the highest and lowest are shown.")] = 3,
@@ -42,19 +42,27 @@ def score(
     import json
 
     from trueup.commands.data import assigned
-    from trueup.commands.scoring import open_source, read_answers, scored_rows, scores_of, write_scored
+    from trueup.commands.scoring import check_output, open_source, read_answers, scored_rows, scores_of, write_scored
     from trueup.errors import UsageError
 
     if sum((data is not None, pairs is not None, bool(text))) != 1:
         given = ", ".join(n for n, v in (("--data", data), ("--pairs", pairs), ("--text", text)) if v) or "none of them"
         raise UsageError(f"given: {given}", where="command line", expected="one of --data, --pairs, --text")
+    if prompt is not None and not text:
+        raise UsageError("there is no answer to it", where="--prompt", expected="--text beside it")
+    if out is not None:
+        if pairs is not None:
+            raise UsageError(
+                "--pairs gives no rows to write", where="--out", fix="leave it out; --json has all numbers"
+            )
+        check_output(out)  # before a model is opened
     options = {"columns": assigned("--column", column or (), "OURS=THEIRS, as completion=answer"), "limit": limit}
     opened = open_source(reward, dtype)
     if pairs is not None:
         measured = leaning_of(opened, pairs, options)
         typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else measured.format_text())
         return
-    answers = read_answers(data, options) if data is not None else [(None, prompt, each) for each in text or ()]
+    answers = read_answers(data, options) if data is not None else [(None, prompt or "", each) for each in text or ()]
     rows = scored_rows(answers, scores_of(opened, [a[1] for a in answers], [a[2] for a in answers]))
     if out is not None:
         write_scored(rows, out)

@@ -87,14 +87,26 @@ def scored_rows(answers: Sequence[tuple[int | None, Prompt, str]], judged: Score
     return rows
 
 
+def check_output(out: Path) -> None:
+    """Whether rows can be written there, asked before anything is scored; its folder is made.
+
+    Raises:
+        UsageError: The file's name ends otherwise, or it is a folder.
+    """
+    if out.suffix not in ENDINGS:
+        raise UsageError(f"the file ends in {out.suffix!r}", where=str(out), expected=", ".join(ENDINGS))
+    if out.is_dir():
+        raise UsageError("is a folder", where=str(out), expected="a file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_scored(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Write rows as JSON lines, as one JSON list, or as CSV with a column for each part.
 
     Raises:
-        UsageError: The file's name ends otherwise.
+        UsageError: As ``check_output``.
     """
-    if out.suffix not in ENDINGS:
-        raise UsageError(f"the file ends in {out.suffix!r}", where=str(out), expected=", ".join(ENDINGS))
+    check_output(out)
     if out.suffix == ".csv":
         flat = [
             {k: v for k, v in row.items() if k != "parts"}
@@ -110,5 +122,4 @@ def write_scored(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
         text = json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n"
     else:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text.encode("utf-8", "surrogatepass"))

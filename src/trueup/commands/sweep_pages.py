@@ -81,7 +81,7 @@ def variants_table(results: Sequence[Results], comparison: Comparison) -> Table:
                 f"{difference['estimate']:+.3f}" if difference else "baseline",
                 span(difference),
                 *(number(interval.estimate) for interval in (measured(own, field) for field in beside)),
-                duration(sum(result.seconds for result in own) / len(own)),
+                spent(own),
                 memory(own),
             )
         )
@@ -105,7 +105,7 @@ def log_table(results: Sequence[Results]) -> Table:
                 *(number(value) for value in values),
                 *(number(steady.get(name)) for name in ("steps", "spikes", "skipped_steps")),
                 number(cut),
-                duration(result.seconds) if result.error is None else "–",
+                spent([result]) if result.error is None else "–",
                 memory([result]),
             )
         )
@@ -128,6 +128,18 @@ def measured(results: Sequence[Results], name: str) -> Interval:
         prompts = [prompt for result in results for prompt in result.values[name][1]]
         return crossed_mean(cells(values, seeds, prompts))
     return t_interval([result.metrics[name] for result in results])
+
+
+def mean_seconds(results: Sequence[Results]) -> float | None:
+    """The mean time over seeds; None where that of one is not known."""
+    known = [result.seconds for result in results if result.seconds is not None]
+    return sum(known) / len(known) if known and len(known) == len(results) else None
+
+
+def spent(results: Sequence[Results]) -> str:
+    """The mean time over seeds; a dash where that of one is not known."""
+    seconds = mean_seconds(results)
+    return "–" if seconds is None else duration(seconds)
 
 
 def memory(results: Sequence[Results]) -> str:

@@ -44,6 +44,8 @@ def watch(
         if once or record["status"] != "running":
             break
         time.sleep(LOOK_SECONDS)
+    if followed.left_out:
+        typer.echo(f"warning: {followed.left_out} damaged lines are left out", err=True)
     if any(alert.until is None for alert in told.values()):
         raise typer.Exit(1)
     if not told and not as_json:

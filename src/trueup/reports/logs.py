@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,12 +47,20 @@ def read_log(path: str | Path) -> RunLog:
         except OSError as error:
             read = []
             problems.append(f"{file} cannot be read: {error.strerror}; the report goes without it.")
-        rows[name] = tuple(row for row in read if _is_numeric(row, needed))
+        rows[name] = tuple(row for row in map(_typed_gaps, read) if _is_numeric(row, needed))
         problems += _sentences(file, damaged, len(read) - len(rows[name]))
     problems += _changed(folder)
     if "defaults" not in record:
         problems.append(f"{folder}: run.json does not hold the defaults, so settings that differ cannot be marked.")
     return RunLog(record, rows["metrics"], rows["timing"], rows["eval"], tuple(problems))
+
+
+def _typed_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as runs write it: other writers put a bare NaN or Infinity where the value is no number."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def _is_numeric(row: Mapping[str, Any], needed: Sequence[str]) -> bool:
