@@ -9,7 +9,7 @@ from typing import Any
 from trueup.collectors.constitution import read_constitution
 from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
 from trueup.collectors.constitution_store import queue_reviews, reviewed, store_labels
-from trueup.commands.constitution_parts import open_constitutional_judge, piece
+from trueup.commands.constitution_parts import open_constitutional_judge, piece, read_mapping, read_whole
 from trueup.config import Model
 from trueup.data.read import read_pairs
 from trueup.engine.device import tuned_process
@@ -17,9 +17,11 @@ from trueup.errors import DataError, UsageError
 from trueup.evaluation.intervals import wilson
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.reading import read_project
-from trueup.ledger import read_lines, write_json
+from trueup.ledger import write_json
 from trueup.types import PreferencePair, content_id
 
+REVISION = ("state", "original", "answer", "prompt", "rounds", "number")
+"""Of a row of ``revisions.jsonl``, what a review needs."""
 CHUNK = 32
 """Pairs that are written at a time."""
 
@@ -91,11 +93,11 @@ def _same_work(out: Path, made_of: dict[str, Any]) -> None:
 
     wanted = json.loads(json.dumps(made_of))
     marker = out / "made-of.json"
-    if marker.exists():
-        known = json.loads(marker.read_text(encoding="utf-8"))
+    if marker.exists() and any((out / "parts").glob("*.jsonl")):  # a call that labelled nothing binds nobody
+        known = read_mapping(marker, "another --out")
         other = sorted(key for key in wanted if known.get(key) != wanted[key])
         if other:
-            raise UsageError(f"the labels here are of other {', '.join(other)}", where=str(out), fix="another --out")
+            raise UsageError(f"the labels here differ in {', '.join(other)}", where=str(out), fix="another --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_json(marker, wanted)
@@ -139,7 +141,17 @@ def review_lines(
         DataError: The file holds no revision, or one by a principle that the constitution does not have.
     """
     principles = read_constitution(constitution)
-    rows = [row for row in read_lines(revisions)[0] if row["state"] == "revised" and row["original"].strip()][:limit]
+    if not revisions.is_file():
+        raise DataError(
+            "no revisions: there is no such file", where=str(revisions), expected="revisions.jsonl of a round"
+        )
+    lines = read_whole(revisions)
+    for number, line in enumerate(lines, 1):
+        if missing := [name for name in REVISION if name not in line]:
+            raise DataError(
+                f"has no {', '.join(missing)}", where=f"{revisions}:{number}", expected="revisions.jsonl of a round"
+            )
+    rows = [line for line in lines if line["state"] == "revised" and str(line["original"]).strip()][:limit]
     if not rows:
         raise DataError(
             "no revisions", where=str(revisions), expected="revisions.jsonl of a round that rewrote answers"

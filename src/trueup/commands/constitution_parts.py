@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.engine.ask import ask
 from trueup.engine.rendering import renderer_of, whole_context
-from trueup.errors import DataError, nearest
+from trueup.errors import DataError, RunError, nearest
 from trueup.ledger import read_lines
 from trueup.models.policy import Policy, open_policy
 from trueup.types import Completion, Message, Prompt
@@ -148,4 +149,28 @@ def piece(path: Path, make: Callable[[], Iterable[dict[str, Any]]]) -> list[dict
     """Rows of a file that is written once: what is there is read, what is not is made and appears whole."""
     if not path.exists():
         write_jsonl(path, make())
-    return read_lines(path)[0]
+    return read_whole(path)
+
+
+def read_whole(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file that was written whole.
+
+    Raises:
+        RunError: A line is damaged, or the last one is cut off.
+    """
+    rows, end = read_lines(path)
+    if end != path.stat().st_size:
+        raise RunError("its last line is cut off", where=str(path), fix="remove the file, so that it is made again")
+    return rows
+
+
+def read_mapping(path: Path, otherwise: str) -> dict[str, Any]:
+    """A JSON object that says what a folder was made of.
+
+    Raises:
+        RunError: It is none; the fix is ``otherwise``.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"is damaged: {error}", where=str(path), expected="a JSON object", fix=otherwise) from error

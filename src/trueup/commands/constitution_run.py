@@ -40,6 +40,7 @@ from trueup.commands.constitution_parts import (
     open_constitutional_judge,
     piece,
     prompts_of,
+    read_mapping,
     reviser_for,
 )
 from trueup.commands.constitution_settings import RULES, SANDBOX, Constitutional
@@ -314,7 +315,7 @@ def run_constitution(
         loop = Loop(config, out, quiet, tell)
         record, wanted = out / "constitution.json", json.loads(json.dumps(loop.identity()))
         if record.exists():
-            known = json.loads(record.read_text(encoding="utf-8"))
+            known = read_mapping(record, "choose another --out, or move this folder away")
             other = sorted(key for key in wanted if known.get(key) != wanted[key])
             if other:
                 raise UsageError(

@@ -91,7 +91,8 @@ def gather(arguments: Sequence[str], sweep: Folder | None, evaluations: Sequence
         best = best or best_of(rows)
     if not paths and not ends and not best:
         where = "trueup frontier"
-        raise UsageError("nothing has KL and reward", where=where, expected="runs of an online method, or evaluations")
+        what = " ".join(["nothing has KL and reward;", *notes]) if notes else "nothing has KL and reward"
+        raise UsageError(what, where=where, expected="runs of an online method, or evaluations")
     return Tradeoff(tuple(paths), tuple(ends), {k: tuple(v) for k, v in gains.items() if v}, tuple(best), tuple(notes))
 
 
@@ -99,7 +100,7 @@ def path_of(name: str, runs: Sequence[Folder], gold: str | None) -> tuple[Path |
     """A variant along training, from its runs; None where they log no score and KL; and what was left out."""
     judge = gold_of(gold)
     logs = {folder: read_log(folder) for folder in runs}
-    tracks = [track for folder, log in logs.items() if (track := _track(folder, log, judge))]
+    tracks = [track for folder, log in logs.items() if (track := _track(folder, log, judge)) is not None]
     notes = [problem for log in logs.values() for problem in log.problems]
     if gaps := sum(map(_gaps, logs.values())):
         notes.append(f"{name}: at {gaps} steps the KL or the score is no number; they are no points.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trueup.commands.stage_kinds import RECORD
+from trueup.commands.stage_kinds import RECORD, stage_record
 from trueup.config.code import function_of, names_code
 from trueup.errors import ConfigError, DataError, RunError, TrueupError, UsageError, nearest
 from trueup.evaluation.intervals import Interval
@@ -110,9 +110,9 @@ def read_results(
         gold: ``sandbox`` or ``package.module:function``: the truth, where the rows do not hold it.
         error: Why it has no results.
     """
-    gone = next((folder for folder in folders.values() if not folder.is_dir()), None)
+    gone = next((f for f in folders.values() if not any((f / name).exists() for name in ("run.json", RECORD))), None)
     if error is None and gone is not None:  # else another stage would be measured in the place of the lost one
-        error = f"{gone} is gone"
+        error = f"{gone} is gone, or holds no run"
     if error is not None:
         return Results(name, seed, folders, settings, error)
     logs = {stage: read_log(folder) for stage, folder in folders.items() if (folder / "run.json").exists()}
@@ -272,12 +272,8 @@ def _seconds(folder: Path, log: RunLog | None) -> float | None:
         if len(log.timing) < len(log.metrics):
             return None
         return sum(float(row["seconds"]) for row in log.timing)
-    record = folder / RECORD
-    if not record.exists():
-        return 0.0
-    import json
-
-    return float(json.loads(record.read_text(encoding="utf-8")).get("seconds", 0.0))
+    record = stage_record(folder)
+    return 0.0 if record is None else float(record.get("seconds", 0.0))
 
 
 def compare_results(results: Sequence[Results], baseline: str, *, quality: str | None = None) -> Comparison | None:

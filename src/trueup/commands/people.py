@@ -114,7 +114,10 @@ def read_back(project: str, db: str, out: Path, *, tell: Callable[[str], None] =
     file = out / RECORD
     if not file.is_file():
         raise UsageError("no evaluation", where=str(file), expected="the folder that trueup evaluate --out wrote")
-    record = dict(json.loads(file.read_text(encoding="utf-8")))
+    try:
+        record = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"is damaged: {error}", where=str(file), fix="evaluate again") from error
     rows = read_rows(out / "eval.jsonl")
     with Store(db, read_only=True) as store:
         judged = read_project(store, project_named(store, project))

@@ -106,7 +106,7 @@ class StageKind:
 
 def is_unchanged(kind: str, config: Settings, folder: Path) -> bool:
     """Whether the stage was done in ``folder`` with the same settings and inputs."""
-    record = _record(folder)
+    record = stage_record(folder)
     return record is not None and all(record.get(name) == value for name, value in _wanted(kind, config).items())
 
 
@@ -130,11 +130,16 @@ def run(kind: str, config: Settings, folder: Path, tell: Tell) -> None:
 
 def result(folder: Path) -> Path | None:
     """What a stage of these kinds gave; None where there is none in ``folder``."""
-    record = _record(folder)
+    record = stage_record(folder)
     return Path(record["result"]) if record is not None else None
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
+def stage_record(folder: Path) -> dict[str, Any] | None:
+    """What a stage of these kinds wrote of itself; None where there is none in ``folder``.
+
+    Raises:
+        RunError: It is damaged.
+    """
     file = folder / RECORD
     try:
         loaded = json.loads(file.read_text(encoding="utf-8"))

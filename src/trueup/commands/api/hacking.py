@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +87,14 @@ def hacking(
         )
     probes = _probes(Path(run))
     judged, name, notes = _quality(probes, judge, quality, rows)
+    kl = _series(rows, "kl")
+    notes += _gaps(log, kl)
     found = find_hacking(
         _series(rows, "score"),
         [value for _, _, value in judged] if judged else None,
         judged_reward=[score for _, score, _ in judged] if judged else None,
         outputs=_outputs(rows, probes),
-        kl=_series(rows, "kl") or None,
+        kl=kl if len(kl) > 1 else None,
         kl_limit=_limit(log) if kl_limit is None else kl_limit,
     )
     if not probes:
@@ -104,6 +107,15 @@ def hacking(
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """A metric at the steps that have it as a number."""
     return [float(row[name]) for row in rows if isinstance(row.get(name), int | float)]
+
+
+def _gaps(log: RunLog, kl: Sequence[float]) -> tuple[str, ...]:
+    """What is to be said of steps whose score or KL is no number."""
+    gaps = sum(any(isinstance(row.get(name), str) for name in ("score", "kl")) for row in log.metrics)
+    notes = (
+        (f"At {gaps} of {len(log.metrics)} steps the score or the KL is no number; they are left out.",) if gaps else ()
+    )
+    return (*notes, "One step has a KL: whether it grew cannot be said.") if len(kl) == 1 else notes
 
 
 def _limit(log: RunLog) -> float:
@@ -221,6 +233,8 @@ def _rated(file: Path, rows: Sequence[Mapping[str, Any]]) -> Judged:
         try:
             row = json.loads(line)
             step, value = int(row["step"]), float(row["quality"])
+            if not math.isfinite(value):
+                raise ValueError(f"the quality is {value}")
         except (ValueError, KeyError, TypeError) as error:
             expected = '{"step": 10, "quality": 0.7}'
             raise DataError(
