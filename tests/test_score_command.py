@@ -125,3 +125,23 @@ def test_wrong_use_says_what_is_right(line, says, tmp_path, monkeypatch):
     with pytest.raises(TrueupError) as error:
         trueup(*line)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("reward", "says"),
+    [
+        ("3", "found 3; expected a list"),
+        ("{kind: length}", "expected a list"),
+        ("[{kind: length, per: 0}]", "reward.0.per (r.yaml:2)"),
+        ("[{kind: lenght}]", "did you mean 'length'"),
+        ("[{kind: ensemble, members: []}]", "found []; expected at least 2 of them"),
+        ("[]", "an empty list rewards nothing"),
+    ],
+)
+def test_a_mistake_in_a_file_of_parts_is_named_with_file_and_line(reward, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(f"steps: 3\nreward: {reward}\n")
+    with pytest.raises(TrueupError) as error:
+        trueup("r.yaml", "--text", "a")
+    assert says in str(error.value)
+    assert "r.yaml:2" in str(error.value)

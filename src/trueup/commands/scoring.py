@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trueup.config import Model, build
-from trueup.config.text import read_yaml
+from trueup.config.text import Located, read_yaml
 from trueup.data.read import read_demonstrations
 from trueup.errors import UsageError
 from trueup.ledger import write_atomic
+from trueup.rewards.mixture import PartList
 from trueup.rewards.protocol import Reward, Scored, check_prompts, prompt_for, scored
 from trueup.rewards.registry import open_reward
 from trueup.types import Completion, Message, Prompt, StopReason, prompt_text
@@ -26,6 +27,7 @@ def open_source(source: str, dtype: str) -> Reward:
 
     Raises:
         UsageError: The file has no ``reward``.
+        ConfigError: A part of it cannot be used; names file and line.
     """
     named: Any = source
     if source.endswith((".yaml", ".yml")):
@@ -33,6 +35,9 @@ def open_source(source: str, dtype: str) -> Reward:
         if "reward" not in settings:
             raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
         named = settings["reward"]
+        if not isinstance(named, str):
+            places = settings.places if isinstance(settings, Located) else {}
+            named = build(PartList, Located({"reward": named}, places), where=source).reward
     return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
 
 

@@ -153,6 +153,10 @@ def _wrong(item: dict[str, Any], path: Path, owners: Sequence[type[BaseModel]]) 
         return f"kind {str(context.get('tag'))[:60]!r} is unknown; {nearest(str(context.get('tag')), options)}"
     if kind in ("model_type", "model_attributes_type", "union_tag_not_found", "dict_type"):
         return f"found {_short(value)}; expected {_block(value, path, owners)}"
+    if kind in ("tuple_type", "list_type"):
+        return f"found {_short(value)}; expected a list"
+    if kind == "too_short":
+        return f"found {_short(value)}; expected at least {context.get('min_length')} of them"
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return message if isinstance(value, (Mapping, BaseModel)) else f"found {_short(value)}; {message}"
