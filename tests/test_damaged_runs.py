@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.evaluation.test_evaluation import rows as evaluated
 from tests.test_comparing_runs import GOLD, trained
 from trueup.commands.api.hacking import hacking
 from trueup.commands.app import app
@@ -22,7 +23,10 @@ from trueup.commands.frontier_data import gather
 from trueup.commands.hacking import _show
 from trueup.commands.judges import parse_judges
 from trueup.commands.measurements import compare_results, gold_of, read_results
+from trueup.commands.run_groups import group_runs
 from trueup.errors import DataError, RunError, TrueupError, UsageError, nearest
+from trueup.evaluation.rows import write_rows
+from trueup.evaluation.tradeoff import Point, front
 from trueup.reports.logs import read_log
 
 
@@ -225,3 +229,28 @@ def test_score_refuses_what_it_could_not_do_before_it_opens_the_reward(tmp_path,
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TrueupError, match=message):
         invoke("score", "there/is/no/reward", *words)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"nan"', "true", "[1]"])
+def test_a_probe_whose_score_is_no_number_is_named(run, value):
+    change_rows(run, "samples", lambda row: row if row["prompt"] != "q2" else json.dumps({**row, "score": "@"}))
+    file = run / "samples.jsonl"
+    file.write_text(file.read_text().replace('"@"', value))
+    for look in (hacking, lambda path: gather([str(path)], None, (), None), lambda path: invoke("compare", path)):
+        with pytest.raises(RunError, match=r"samples\.jsonl:3: score is"):
+            look(run)
+
+
+def test_an_evaluation_of_none_of_the_runs_is_refused(run, tmp_path):
+    folder = tmp_path / "other"
+    write_rows(evaluated("stranger", [0.1, 0.2]), folder / "eval.jsonl")
+    with pytest.raises(UsageError, match="measured none of these runs"):
+        group_runs([str(run)], evaluations=[folder])
+    with pytest.raises(UsageError, match="no runs that it measured"):
+        gather([], tmp_path / "sweep", [folder], None)
+
+
+@given(st.floats(-0.01, 0), st.floats(-1, 1))
+def test_a_kl_below_zero_beats_no_reference(kl, quality):
+    points = [Point("reference", 0.0, (quality,) * 3, None), Point("twin", kl, (quality,) * 3, None)]
+    assert {point.name for point in front(points)} == {"reference", "twin"}

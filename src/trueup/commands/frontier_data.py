@@ -60,6 +60,10 @@ def gather(arguments: Sequence[str], sweep: Folder | None, evaluations: Sequence
         Folder(a) for a in arguments if (Folder(a) / "eval.jsonl").exists() and not (Folder(a) / "run.json").exists()
     ]
     runs = [a for a in arguments if Folder(a) not in alone]
+    if evaluations and not runs:
+        raise UsageError(
+            "there are no runs that it measured", where="--evaluation", fix="give it as an argument instead"
+        )
     results = results_of_sweep(sweep, gold) if sweep else []
     results += group_runs(runs, evaluations=evaluations, gold=gold) if runs else []
     whole = [result for result in results if result.error is None]

@@ -194,10 +194,17 @@ def probe_lines(run: Path) -> list[dict[str, Any]]:
     """The probes in ``samples.jsonl``, in order; none where the run has none.
 
     Raises:
-        RunError: A line is damaged.
+        RunError: A line is damaged, or its step or score is no number.
     """
     file = run / "samples.jsonl"
     lines = read_lines(file)[0] if file.exists() else []
+    for number, line in enumerate(lines, 1):
+        step, score = line.get("step", 0), line.get("score")
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise RunError(f"step is {step!r:.40}", where=f"{file}:{number}", expected="a whole number")
+        if score is not None and not (_is_number(score) and math.isfinite(score)):
+            expected = "a finite number, or null where the reward could not score it"
+            raise RunError(f"score is {score!r:.40}", where=f"{file}:{number}", expected=expected)
     return [line for line in lines if {"step", "prompt", "question", "completion", "score"} <= set(line)]
 
 

@@ -62,6 +62,11 @@ def group_runs(arguments: Sequence[str], *, evaluations: Sequence[Path] = (), go
             names[key], seed, {kind: path}, kinds={kind: kind}, settings=_settings(record, shared), gold=gold
         )
         results.append(_evaluated(read, path, evaluations, gold))
+    measured = {result.evaluation for result in results}
+    if idle := next((folder for folder in evaluations if folder not in measured), None):
+        raise UsageError(
+            "measured none of these runs", where=f"--evaluation {idle}", fix="leave it out, or add its runs"
+        )
     return results
 
 

@@ -82,12 +82,17 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other one of no more KL beats, by rising KL."""
+    """The points that no other one of no more KL beats, by rising KL.
+
+    A KL below 0 is noise of sampling and counts as 0: else the model at the reference would be beaten by its twin.
+    """
     if not points:
         return []
-    envelope = pareto([point.kl for point in points], [point.quality for point in points])
+    spent = [max(point.kl, 0.0) for point in points]
+    envelope = pareto(spent, [point.quality for point in points])
     kept = set(zip(envelope.kl, envelope.quality, strict=True))
-    return sorted((point for point in points if (point.kl, point.quality) in kept), key=lambda point: point.kl)
+    best = (point for point, kl in zip(points, spent, strict=True) if (kl, point.quality) in kept)
+    return sorted(best, key=lambda point: point.kl)
 
 
 def at_equal_kl(paths: Sequence[Path]) -> tuple[list[float], dict[str, list[float | None]], dict[str, float | None]]:

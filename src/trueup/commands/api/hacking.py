@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trueup.commands.judges import NamedJudge, open_judge, parse_judges, python_scorer
+from trueup.commands.measurements import probe_lines
 from trueup.config.code import register
 from trueup.errors import DataError, UsageError
 from trueup.evaluation.answers import mean_repetition, same_opening
 from trueup.evaluation.hacking import KL_LIMIT, Hacking, find_hacking
-from trueup.ledger import read_lines
 from trueup.reports.logs import RunLog, read_log
 from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import knows
@@ -126,11 +126,9 @@ def _limit(log: RunLog) -> float:
 
 def _probes(run: Path) -> dict[int, list[dict[str, Any]]]:
     """Step -> the answers to the fixed prompts, as they were logged."""
-    file = run / "samples.jsonl"
     steps: dict[int, list[dict[str, Any]]] = {}
-    for row in read_lines(file)[0] if file.exists() else []:
-        # A reward may have dropped an answer: it has no score.
-        if {"step", "question", "completion", "score"} <= row.keys() and row["score"] is not None:
+    for row in probe_lines(run):
+        if row["score"] is not None:  # a reward may have dropped an answer: it has no score
             steps.setdefault(int(row["step"]), []).append({**row, "quality": None})
     return dict(sorted(steps.items()))
 
