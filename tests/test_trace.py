@@ -10,7 +10,8 @@ from tests.golden import ANIMALS, prompt
 from tests.recipes.conftest import _kernels, material  # noqa: F401
 from tests.recipes.test_recipes import config_of
 from tests.test_commands import trueup
-from trueup.commands.life import format_text, trace
+from trueup.commands.life import trace
+from trueup.commands.life_text import format_text
 from trueup.data.read import read_labelled
 from trueup.errors import UsageError
 from trueup.feedback.store.database import Store

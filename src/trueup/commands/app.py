@@ -30,6 +30,7 @@ from trueup.commands.serve import serve
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
+from trueup.commands.why import why
 from trueup.errors import RunError, TrueupError
 from trueup.recipes.table import RECIPES
 
@@ -53,6 +54,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     evaluate,
     hacking,
     trace,
+    why,
     report,
     export,
     plan,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trueup.commands.located import input_of, places
 from trueup.config import Model, Sampling
 from trueup.data.batch import Rows, micro_batches
 from trueup.data.render import Renderer
@@ -29,6 +30,7 @@ from trueup.engine.influence import (
 from trueup.engine.rendering import renderer_of, whole_context
 from trueup.engine.score import raw_rewards, score
 from trueup.errors import UsageError
+from trueup.ledger import read_run
 from trueup.models.heads import RewardModel
 from trueup.models.policy import open_policy
 from trueup.recipes.lessons import Item, Lessons, Point, open_lessons, points, put, step_rates
@@ -181,24 +183,24 @@ def _micros(lessons: Lessons, examples: Sequence[Any], mass_E: torch.Tensor) -> 
 def explain(
     run: Path,
     prompts: Sequence[str],
-    answers: Sequence[str],
+    answers: Sequence[str] = (),
     against: Sequence[str] = (),
     *,
-    places: Mapping[str, str] | None = None,
+    data: str | None = None,
     blocks: int | None = None,
 ) -> Influences:
     """``influences`` of a run on answers to prompts; without answers the model's own, drawn greedily.
 
     Args:
-        run: A run's directory, or its ``final``.
+        run: A run of sft, dpo or reward; an online run is explained by the reward model that it followed.
         prompts: One for all answers, or one for each.
         answers: What is asked about.
         against: Other answers to the first prompt, to be subtracted: why the first rather than these?
-        places: Where inputs lie now, by setting.
+        data: Where the training data lies now, if not where run.json says.
         blocks: As in ``influences``; by default all of a model that is small, and the last of one that is not.
 
     Raises:
-        UsageError: Prompts and answers do not fit together.
+        UsageError: Prompts and answers do not fit together, or the run learned from nothing that can be followed.
     """
     if not prompts:
         raise UsageError("there is no prompt", where="command line", expected="--prompt")
@@ -206,34 +208,57 @@ def explain(
         raise UsageError(
             f"{len(prompts)} prompts and {len(answers)} answers", where="command line", expected="a prompt for each"
         )
-    lessons = open_lessons(run, places=places)
-    if not answers:
-        answers = own_answers(lessons, prompts)
+    teacher = teacher_of(run)
+    moved = places(teacher, read_run(teacher)) | ({} if data is None else {"data": data})
+    lessons = open_lessons(teacher, places=moved)
+    answers = answers or own_answers(run, lessons, prompts)
     asked = list(prompts) * (len(answers) if len(prompts) == 1 else 1)
     queries = [Query(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
     queries += [Query(prompts[0], answer, -1.0) for answer in against]
     if blocks is None:
         trained = sum(p.numel() for n, p in lessons.model.model.named_parameters() if n in lessons.learned)
         blocks = None if trained <= ALL_BLOCKS else 1
-    return influences(lessons, queries, blocks=blocks or None)
+    return influences(lessons, queries, blocks=blocks)
 
 
-def own_answers(lessons: Lessons, prompts: Sequence[str]) -> list[str]:
-    """What the trained model says to ``prompts``, drawn greedily.
+def teacher_of(run: Path) -> Path:
+    """The run that learned from judged data: the run itself, or the reward model that an online run followed.
+
+    Raises:
+        UsageError: Its reward is no reward model that trueup trained, or one of several parts.
+    """
+    record = read_run(run)
+    if "reward" not in record["config"]:
+        return run
+    source = places(run, record).get("reward") or input_of(record, "reward")
+    folder = None if source is None else next((f for f in (Path(source), Path(source).parent) if is_run(f)), None)
+    if folder is None:
+        raise UsageError(
+            f"it followed the reward {record['config']['reward']!r}, which is no run of `trueup reward`",
+            where=str(run),
+            expected="an online run whose reward is runs/NAME/final",
+            fix="ask the run of the part that you mean: trueup why runs/reward --prompt ... --answer ...",
+        )
+    return folder
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / "run.json").is_file()
+
+
+def own_answers(run: Path, lessons: Lessons, prompts: Sequence[str]) -> list[str]:
+    """What the trained model of ``run`` says to ``prompts``, drawn greedily.
 
     Raises:
         UsageError: It is a reward model, which says nothing.
     """
-    if isinstance(lessons.model, RewardModel):
-        raise UsageError(
-            "a reward model gives no answers", where=str(lessons.run.path), expected="--answer: what it is to score"
-        )
-    name = Model(name=str(lessons.run.path / "final"), device=lessons.config.model.device)
+    if isinstance(lessons.model, RewardModel) and lessons.run.path == run:
+        raise UsageError("a reward model gives no answers", where=str(run), expected="--answer: what it is to score")
+    name = Model(name=str(run / "final"), device=lessons.config.model.device)
     policy = open_policy(name, frozen=True)
     renderer: Renderer = renderer_of(policy, name, whole_context(policy.context))
     chats = any(not isinstance(prompt, str) for prompt in lessons.data.prompts)
     room = Sampling(temperature=0.0, max_new_tokens=64)
     _, completions = ask(policy, renderer, [_as_trained(p, chats) for p in prompts], room, seed=0)
     return [completion.text for completion in completions]
-
-

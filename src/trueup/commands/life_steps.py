@@ -1,0 +1,72 @@
+"""What one pair did at each step that trained on it: logit, probability, loss, and its share of the step's pull.
+
+The loss of a Bradley-Terry reward model, and of DPO, is the cross-entropy of sigmoid(m) against the strength s, with m
+the margin of the two rewards: -s log sigmoid(m) - (1 - s) log sigmoid(-m). Its slope, sigmoid(m) - s, is the force with
+which the pair pulls its two rewards apart (below 0) or together (above 0); it vanishes at m = logit(s). A pair's share
+of the pull is its weight times |slope|, over the sum of that over the pairs of its step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+MarginLoss: TypeAlias = Callable[[float, float, float], tuple[float, float]]
+"""(margin, strength, the pair's ``margin`` column) -> loss and slope."""
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), exact in both tails."""
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    return math.exp(x) / (1.0 + math.exp(x))
+
+
+def logit(strength: float) -> float | None:
+    """log(s / (1 - s)), the margin at which a pair stops pulling; None for strength 1, which has no such margin."""
+    return None if strength >= 1.0 else math.log(strength / (1.0 - strength))
+
+
+def cross_entropy(margin: float, strength: float) -> tuple[float, float]:
+    """Loss of a margin against a strength, and its derivative by the margin.
+
+    >>> [round(value, 3) for value in cross_entropy(0.8 - -1.4, 1.0)]
+    [0.105, -0.1]
+    """
+
+    def softplus(x: float) -> float:
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+    return strength * softplus(-margin) + (1.0 - strength) * softplus(margin), sigmoid(margin) - strength
+
+
+def margin_loss(kind: str, config: Mapping[str, Any]) -> MarginLoss | None:
+    """The loss of a run as a function of the margin that it logs; None where it is of more than that.
+
+    The centring term of a reward model, which pulls both rewards to 0, is left out.
+    """
+    objective = config.get("objective") or {}
+    name = objective.get("kind")
+    if kind == "reward" and name in (None, "bradley-terry"):
+        unit = float(config.get("margin") or 0.0)
+        return lambda m, s, column: cross_entropy(m - unit * column, s)
+    if kind == "dpo" and name in (None, "dpo", "length-normalised-dpo"):
+        smoothing = float(objective.get("label_smoothing") or 0.0)
+        return lambda m, s, _: cross_entropy(m, s * (1.0 - smoothing) + (1.0 - s) * smoothing)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What of a pair its step's loss goes by."""
+
+    strength: float
+    weight: float
+    margin: float
+
+
+def pull(loss: MarginLoss, margin: float, standing: Standing) -> float:
+    """With what force the pair moves its margin."""
+    return standing.weight * abs(loss(margin, standing.strength, standing.margin)[1])
