@@ -162,7 +162,7 @@ def total(kind: str, run: Path, queries: Sequence[Query]) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
-        "| run | seed | topic | flipped labels among the first | falls without the named 2 % | without random 2 % | `why` took |",
+        "| run | seed | topic | flipped among the first | falls without the named 2 % | without random 2 % | s |",
         "|---|---:|---|---|---:|---|---:|",
     ]
     for row in rows:
@@ -170,9 +170,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             r = row[name]
             share = f"{r['flipped_among_first']} of {row['flipped']}" if name == "planted" else "–"
             twins = ", ".join(f"{fall:+.2f}" for fall in r["random_falls"])
-            lines.append(
-                f"| {row['kind']} | {row['seed']} | {name} | {share} | {r['named_fall']:+.2f} | {twins} | {r['seconds']:.0f} s |"
-            )
+            head = f"| {row['kind']} | {row['seed']} | {name} | {share} "
+            lines.append(f"{head}| {r['named_fall']:+.2f} | {twins} | {r['seconds']:.0f} |")
     return "\n".join(lines)
 
 

@@ -201,9 +201,7 @@ def stages(data: Path, settings: dict[str, Any], *, steps: int, rollouts: int, s
     }
     chain = [{"name": "reward", "kind": "reward", **offline}]
     for beta in BETAS["dpo"]:
-        chain.append(
-            {"name": f"dpo-{beta:g}", "kind": "dpo", **offline, "objective": {"kind": "dpo", "beta": beta}}
-        )
+        chain.append({"name": f"dpo-{beta:g}", "kind": "dpo", **offline, "objective": {"kind": "dpo", "beta": beta}})
     online = common | {
         "data": str(data / "prompts.jsonl"),
         "reward": "@reward",

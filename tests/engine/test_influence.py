@@ -75,10 +75,8 @@ def test_inner_products_are_those_of_autograd(seed, rows, width, scaled_by_adam)
     moments = {id(p): torch.rand_like(p) for p in learned}
     if scaled_by_adam:
         wanted = [g / ((moments[id(p)] / 0.3).sqrt() + 1e-3) for p, g in zip(learned, wanted, strict=True)]
-    own = [
-        flat(torch.autograd.grad(losses()[owner_B == e].sum(), learned)) @ flat(wanted) for e in range(examples)
-    ]
-    query = gradient(visits(layers, answer))
+    own = [flat(torch.autograd.grad(losses()[owner_B == e].sum(), learned)) @ flat(wanted) for e in range(examples)]
+    query = gradient(visits(layers, answer), layers)
     query = scaled(query, layers, adam_scale(moments, 0.3, 1e-3) if scaled_by_adam else lambda _, g: g)
     model.requires_grad_(False)
     seen = visits(layers, lambda: losses().sum())
@@ -102,7 +100,8 @@ def test_hooks_are_gone_and_a_layer_that_nothing_depends_on_counts_nothing():
     model = net(1)
     layers = linear_layers(model, {name for name, _ in model.named_parameters()})
     seen = visits(layers, lambda: model.blocks[0]["up"](model.embed(torch.zeros(2, 3, dtype=torch.long))).sum())
-    assert seen["head"] == [] and set(gradient(seen)) == {"blocks.0.up"}
+    assert seen["head"] == []
+    assert set(gradient(seen, layers)) == {"blocks.0.up"}
     assert not any(layer._forward_hooks for layer in layers.values())
 
 

@@ -140,8 +140,6 @@ def trace(pair: str, runs: Sequence[Path], *, db: str | None = None, models: boo
     missing += [f"{run}: no step of it saw this {subject.noun}" for run, steps in passages.items() if not steps]
     missing += [f"{run}: this prompt is none of its probes" for run, answers in replies.items() if not answers]
     measured = _measured(runs, subject, passages, missing) if models else {}
-    if not models and subject.pair is not None:
-        missing.append("how likely each answer is, scaled rewards, shares of the gradient: --models opens the models")
     return Life(
         subject.pair_id,
         subject.key,
@@ -173,7 +171,9 @@ def _judgments(db: str | None, subject: _Subject, missing: list[str]) -> tuple[t
         return (), None
     with Store(db, read_only=True) as store:
         voices = voices_of(store, subject.origin, subject.chosen, subject.rejected)
-        labels = labels_of(store, subject.origin, subject.chosen or "", subject.rejected or "") if subject.pair else None
+        labels = (
+            labels_of(store, subject.origin, subject.chosen or "", subject.rejected or "") if subject.pair else None
+        )
     lost = set(subject.origin) - {voice.judgment for voice in voices}
     if lost:
         missing.append(f"{len(lost)} of {len(subject.origin)} judgments are not in {db}")
@@ -364,7 +364,9 @@ def _weighed(
         missing.append(f"{run}: this pair's loss, which with its objective is of more than the margin")
         return steps
     source = places(run, record).get("data") or str(record["config"].get("data", ""))
-    options = {name: record["config"]["read"][name] for name in ("columns", "split") if name in record["config"]["read"]}
+    options = {
+        name: record["config"]["read"][name] for name in ("columns", "split") if name in record["config"]["read"]
+    }
     standings = {
         pair.key: Standing(pair.strength, pair.weight, pair.margin or 0.0)
         for pair in read_pairs(source, on_bad="skip", **options).items

@@ -11,7 +11,7 @@ from trueup.feedback.quality.comparisons import votes
 from trueup.feedback.quality.consensus import estimates, reliabilities
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.reading import read_project
-from trueup.feedback.store.schema import item, judgment
+from trueup.feedback.store.schema import item, judgment, template
 
 SHOWN = ("majority", "dawid_skene", "ability")
 
@@ -50,9 +50,9 @@ def labels_of(store: Store, origin: Sequence[str], chosen: str, rejected: str) -
         rejected: Text of the other.
     """
     with store.read() as connection:
-        row = connection.execute(
-            select(item.c.id, item.c.project).join(judgment, judgment.c.item == item.c.id).where(judgment.c.id.in_(origin))
-        ).first()
+        query = select(item.c.id, template.c.project).join(template, template.c.id == item.c.template)
+        query = query.join(judgment, judgment.c.item == item.c.id).where(judgment.c.id.in_(origin))
+        row = connection.execute(query).first()
     if row is None:
         return None
     judged = read_project(store, row.project)

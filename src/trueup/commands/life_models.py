@@ -137,10 +137,10 @@ def _push(lessons: Any, layers: Any, point: Point, step: int, key: str) -> Push:
     put(lessons, point)
     batch = lessons.data.plan[step]
     place = next(i for i, example in enumerate(batch) if example.key == key)
-    whole = gradient(visits(layers, lambda: lessons.losses(batch).sum()))
+    whole = gradient(visits(layers, lambda: lessons.losses(batch).sum()), layers)
     shares_B = products(lessons, layers, batch, whole)
     alone = [batch[place]]
-    own = gradient(visits(layers, lambda: lessons.losses(alone).sum()))
+    own = gradient(visits(layers, lambda: lessons.losses(alone).sum()), layers)
     norm = float(products(lessons, layers, alone, own)[0]) ** 0.5
     total = float(shares_B.sum())
     return Push(point.name, step, norm, float(shares_B[place]) / total if total else 0.0)

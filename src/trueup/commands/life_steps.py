@@ -29,17 +29,23 @@ def logit(strength: float) -> float | None:
     return None if strength >= 1.0 else math.log(strength / (1.0 - strength))
 
 
-def cross_entropy(margin: float, strength: float) -> tuple[float, float]:
+def cross_entropy(margin: float, strength: float, apart: float = 0.0) -> tuple[float, float]:
     """Loss of a margin against a strength, and its derivative by the margin.
+
+    Args:
+        margin: Reward of chosen minus reward of rejected.
+        strength: Probability that chosen is better.
+        apart: By how much the rewards should be apart, whichever is the better (Touvron et al. 2023).
 
     >>> [round(value, 3) for value in cross_entropy(0.8 - -1.4, 1.0)]
     [0.105, -0.1]
     """
+    loss = strength * _softplus(apart - margin) + (1.0 - strength) * _softplus(apart + margin)
+    return loss, (1.0 - strength) * sigmoid(apart + margin) - strength * sigmoid(apart - margin)
 
-    def softplus(x: float) -> float:
-        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
-    return strength * softplus(-margin) + (1.0 - strength) * softplus(margin), sigmoid(margin) - strength
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 def margin_loss(kind: str, config: Mapping[str, Any]) -> MarginLoss | None:
@@ -51,11 +57,15 @@ def margin_loss(kind: str, config: Mapping[str, Any]) -> MarginLoss | None:
     name = objective.get("kind")
     if kind == "reward" and name in (None, "bradley-terry"):
         unit = float(config.get("margin") or 0.0)
-        return lambda m, s, column: cross_entropy(m - unit * column, s)
+        return lambda margin, strength, column: cross_entropy(margin, strength, unit * column)
     if kind == "dpo" and name in (None, "dpo", "length-normalised-dpo"):
         smoothing = float(objective.get("label_smoothing") or 0.0)
-        return lambda m, s, _: cross_entropy(m, s * (1.0 - smoothing) + (1.0 - s) * smoothing)
+        return lambda margin, strength, _: cross_entropy(margin, _smoothed(strength, smoothing))
     return None
+
+
+def _smoothed(strength: float, smoothing: float) -> float:
+    return strength * (1.0 - smoothing) + (1.0 - strength) * smoothing
 
 
 @dataclass(frozen=True, slots=True)

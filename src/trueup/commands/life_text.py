@@ -44,6 +44,8 @@ def format_text(life: Life) -> str:
             lines += [f"  step {reply.step:>6}  {_scored(reply)}" for reply in some(replies)]
         lines += _measured_lines(life, run)
     lines += [f"not shown: {what}" for what in life.missing]
+    if noun == "pair" and not life.models:
+        lines.append("--models opens the models: how likely each answer is, scaled rewards, shares of the gradient")
     return "\n".join(lines)
 
 

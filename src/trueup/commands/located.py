@@ -44,4 +44,4 @@ def _is(place: str, name: str, record: Mapping[str, Any]) -> bool:
         return True
     from trueup.data.listing import data_hash
 
-    return data_hash(place) == known
+    return data_hash(place) == str(known)

@@ -22,9 +22,7 @@ def why(
     db: Annotated[str | None, typer.Option("--db", help="Feedback store that the pairs came from.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the training data lies now.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many examples are shown each way.")] = 5,
-    blocks: Annotated[
-        int | None, typer.Option("--blocks", min=1, help="Only the last blocks; all, or 1 of a large model.")
-    ] = None,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="How many of the last blocks are looked at.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Name the training examples that pushed a model towards an answer and those that pushed against it, with who

@@ -118,15 +118,15 @@ def visits(layers: Mapping[str, nn.Module], scalar: Callable[[], torch.Tensor]) 
     return {name: [Visit(a, delta) for a, delta in pairs if delta is not None] for name, pairs in calls.items()}
 
 
-def gradient(seen: Mapping[str, Sequence[Visit]]) -> dict[str, LayerGradient]:
-    """Gradient of the scalar with respect to each layer that it depends on; a bias that a layer lacks goes unread."""
+def gradient(seen: Mapping[str, Sequence[Visit]], layers: Mapping[str, nn.Module]) -> dict[str, LayerGradient]:
+    """Gradient of the scalar with respect to each of ``layers`` that it depends on."""
     gradients = {}
     for name, calls in seen.items():
         if calls:
-            pairs = [(_flat(call.delta), _flat(call.input)) for call in calls]
-            weight_OI = sum((delta_NO.T @ input_NI for delta_NO, input_NI in pairs), torch.zeros(()))
-            bias_O = sum((delta_NO.sum(0) for delta_NO, _ in pairs), torch.zeros(()))
-            gradients[name] = LayerGradient(torch.as_tensor(weight_OI), torch.as_tensor(bias_O))
+            delta_NO = torch.cat([_flat(call.delta) for call in calls])
+            input_NI = torch.cat([_flat(call.input) for call in calls])
+            biased = getattr(layers[name], "bias", None) is not None
+            gradients[name] = LayerGradient(delta_NO.T @ input_NI, delta_NO.sum(0) if biased else None)
     return gradients
 
 
@@ -177,7 +177,7 @@ def scaled(
     layers: Mapping[str, nn.Module],
     scale: Callable[[nn.Parameter, torch.Tensor], torch.Tensor],
 ) -> dict[str, LayerGradient]:
-    """``query`` in the metric of the optimizer, without the biases of layers that have none or do not learn one.
+    """``query`` in the metric of the optimizer.
 
     Args:
         query: Gradients by layer.

@@ -38,11 +38,12 @@ from trueup.types import Demonstration, PreferencePair
 
 Losses: TypeAlias = Callable[[Sequence[Any]], torch.Tensor]
 Item: TypeAlias = PreferencePair | Demonstration
+Kind: TypeAlias = Reward | dpo.Dpo | sft.Sft
 
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """A run's examples and how it learned from them; the model holds the weights that the run started from."""
+    """A run's examples and how it learned from them."""
 
     run: Run
     config: Offline
@@ -58,8 +59,13 @@ class Lessons:
     """What an example adds to the denominator of its step's loss."""
     length: Callable[[Any], int]
     """Padded tokens of an example."""
-    learned: frozenset[str]
-    """Names of the parameters that were trained."""
+    start: Mapping[str, torch.Tensor]
+    """The weights that were trained, by name, as they were at the start; ``model`` may hold others by now."""
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """Names of the parameters that were trained."""
+        return frozenset(self.start)
 
 
 def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -> Lessons:
@@ -81,13 +87,19 @@ def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -
     run = Run.follow(path)
     config = _placed(settings, places or {})
     _require_same_data(run, config)
-    return {"reward": _of_reward, "dpo": _of_dpo, "sft": _of_sft}[kind](run, config)
+    if isinstance(config, Reward):
+        return _of_reward(run, config)
+    return _of_dpo(run, config) if isinstance(config, dpo.Dpo) else _of_sft(run, config)
 
 
-def _placed(config: Any, places: Mapping[str, str]) -> Any:
+def _placed(config: Kind, places: Mapping[str, str]) -> Kind:
     """``config`` with inputs where they lie now; kernels are plain, so that every layer can be watched."""
     model = config.model.model_copy(
-        update={"kernels": "plain", "name": places.get("model.name", config.model.name), "gradient_checkpointing": False}
+        update={
+            "kernels": "plain",
+            "name": places.get("model.name", config.model.name),
+            "gradient_checkpointing": False,
+        }
     )
     others = {name: place for name, place in places.items() if name != "model.name"}
     return config.model_copy(update={"model": model, **others})
@@ -110,7 +122,7 @@ def _require_same_data(run: Run, config: Offline) -> None:
 def _of_reward(run: Run, config: Reward) -> Lessons:
     files = Files(read_pairs(config.data, **config.read.options()), None)
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
-    learned = frozenset(model.trainable())
+    start = _copied(model)
     data = prepare(config, run, model, files, Renderer.render_pairs, pair_length)
     loss = PairLoss(config.centre, config.margin)
 
@@ -119,14 +131,14 @@ def _of_reward(run: Run, config: Reward) -> Lessons:
 
     items = _pairs_of(data.examples, files.training)
     model.model.requires_grad_(False)
-    return Lessons(run, config, model, data, items, losses, loss.sequences, _pair_weight, pair_length, learned)
+    return Lessons(run, config, model, data, items, losses, loss.sequences, _pair_weight, pair_length, start)
 
 
 def _of_dpo(run: Run, config: dpo.Dpo) -> Lessons:
     held_out = None if config.validation is None else _held_out(config)
     files = Files(read_pairs(config.data, **config.read.options()), held_out)
     policy = open_policy(config.model, seed=config.seed)
-    learned = frozenset(policy.trainable())
+    start = _copied(policy)
     data = prepare(config, run, policy, files, Renderer.render_pairs, pair_length)
     reference: Logps = {}
     if config.objective.uses_reference:
@@ -141,13 +153,13 @@ def _of_dpo(run: Run, config: dpo.Dpo) -> Lessons:
 
     items = _pairs_of(data.examples, files.training)
     policy.model.requires_grad_(False)
-    return Lessons(run, config, policy, data, items, losses, dpo.sides, _pair_weight, pair_length, learned)
+    return Lessons(run, config, policy, data, items, losses, dpo.sides, _pair_weight, pair_length, start)
 
 
 def _of_sft(run: Run, config: sft.Sft) -> Lessons:
     files = Files(read_demonstrations(config.data, **config.read.options()), None)
     policy = open_policy(config.model, texts=sft.texts_of(files.training.items), seed=config.seed)
-    learned = frozenset(policy.trainable())
+    start = _copied(policy)
     data = prepare(config, run, policy, files, partial(sft.examples_of, config=config), sft.example_length)
 
     def losses(examples: Sequence[sft.Example]) -> torch.Tensor:
@@ -158,7 +170,7 @@ def _of_sft(run: Run, config: sft.Sft) -> Lessons:
     items: Sequence[Item | None] = files.training.items if whole else [None] * len(data.examples)
     policy.model.requires_grad_(False)
     return Lessons(
-        run, config, policy, data, items, losses, _sft_sequences, sft.example_weight, sft.example_length, learned
+        run, config, policy, data, items, losses, _sft_sequences, sft.example_weight, sft.example_length, start
     )
 
 
@@ -175,6 +187,11 @@ def _reference(run: Run, config: dpo.Dpo, policy: Policy) -> Reference:
         return Reference(policy, adapters_off=policy.adapters, fingerprint=str(run.fingerprint("reference")))
     named: Model = config.model.model_copy(update={"name": config.reference})
     return open_reference(named, pinned=run.fingerprint("reference"))
+
+
+def _copied(model: Policy | RewardModel) -> dict[str, torch.Tensor]:
+    """The weights that are trained, of their own."""
+    return {name: parameter.detach().clone() for name, parameter in model.trainable().items()}
 
 
 def _pair_weights(pairs: Sequence[RenderedPair], device: torch.device) -> torch.Tensor:
@@ -231,9 +248,7 @@ def points(lessons: Lessons) -> list[Point]:
             where=str(run / "checkpoints"),
             fix="train it again: the last two checkpoints are kept; set save_every to half of the steps or less",
         )
-    named = dict(lessons.model.model.named_parameters())
-    start = {name: named[name].detach().clone() for name in lessons.learned}
-    return [Point("start", 0, start, kept[0].moments, kept[0].moments_step), *kept]
+    return [Point("start", 0, lessons.start, kept[0].moments, kept[0].moments_step), *kept]
 
 
 def put(lessons: Lessons, point: Point) -> None:
