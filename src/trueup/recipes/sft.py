@@ -135,6 +135,7 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> HeldOut:
 
 
 def rows_of(examples: Sequence[Example], policy: Policy) -> Rows:
+    """Examples as rows of a forward pass."""
     return Rows.of([(e.prompt_ids, e.completion_ids) for e in examples], policy.device)
 
 
@@ -151,6 +152,7 @@ def token_weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
 def examples_of(
     renderer: Renderer, demonstrations: Loaded[Demonstration], config: Sft
 ) -> tuple[list[Example], RenderReport]:
+    """Demonstrations as examples, and what rendering did."""
     rendered, report = renderer.render_demonstrations(demonstrations, all_turns=config.train_on == "all")
     if config.loss_on_prompt:
         return [Example((), r.prompt_ids + r.completion_ids, r.weight) for r in rendered], report
@@ -158,10 +160,12 @@ def examples_of(
 
 
 def texts_of(items: tuple[Demonstration, ...]) -> list[str]:
+    """What a tiny model learns its tokenizer from."""
     return [f"{prompt_text(d.prompt)} {d.completion}" for d in items]
 
 
 def example_length(example: Example) -> int:
+    """Tokens of prompt and completion."""
     return len(example.prompt_ids) + len(example.completion_ids)
 
 
