@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks import real_page
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
 from benchmarks.reading import CLEAR
@@ -30,6 +31,7 @@ def main() -> None:
         "its figures. Two CPU cores, no GPU. Seconds depend on the machine and on what else it does.",
         _sandbox(),
         _weak(),
+        real_page.section(),
         _human(),
         _aggregation(),
         _stories(),

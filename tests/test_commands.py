@@ -146,7 +146,7 @@ def test_data_check_finds_what_is_wrong(quickstart, tmp_path):
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_dry_run_prints_the_settings_and_writes_nothing(kind, tmp_path):
     flags = ["--data", "d.jsonl", "--model", "m", "--out", tmp_path / "r", "--dry-run"]
-    flags += ["--reward", "r"] if kind == "ppo" else []
+    flags += ["--reward", "r"] if "reward" in RECIPES[kind].inputs else []
     shown = trueup(kind, *flags).stdout
     assert yaml.safe_load(shown)["data"] == "d.jsonl"
     assert not (tmp_path / "r").exists()

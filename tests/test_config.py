@@ -319,6 +319,11 @@ def test_names_of_other_tools_lead_to_real_settings_of_the_method_or_a_sentence(
         ("ppo", "ppo_epochs", "epochs"),
         ("ppo", "mini_batch_size", "mini_batches"),
         ("ppo", "entropy_coef", "entropy_weight"),
+        ("grpo", "num_generations", "answers"),
+        ("grpo", "epsilon_high", "clip_high"),
+        ("grpo", "cliprange", "clip_low"),
+        ("rloo", "rloo_k", "answers"),
+        ("ppo", "num_generations", "this method has no such setting"),
         ("ppo", "response_length", "sampling.max_new_tokens"),
         ("ppo", "temperature", "sampling.temperature"),
         ("sft", "per_device_train_batch_size", "batch.size"),
@@ -352,7 +357,7 @@ def test_names_of_other_tools_lead_to_real_settings_of_the_method_or_a_sentence(
     ],
 )
 def test_a_setting_as_another_tool_calls_it_is_answered_with_ours(kind, name, leads_to):
-    flags = GIVEN | ({"reward": "r"} if kind == "ppo" else {})
+    flags = GIVEN | ({"reward": "r"} if "reward" in RECIPES[kind].inputs else {})
     with pytest.raises(ConfigError, match="unknown setting") as caught:
         resolve(kind, None, flags, [f"{name}=1"])
     assert leads_to in str(caught.value)
@@ -360,9 +365,9 @@ def test_a_setting_as_another_tool_calls_it_is_answered_with_ours(kind, name, le
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in PRESETS.items() for kind in kinds])
 def test_every_preset_resolves(name, kind):
-    flags = GIVEN | ({"reward": "r"} if kind == "ppo" else {})
-    config = resolve(kind, None, flags, [f"preset={name}"])
-    assert config.optim.learning_rate == preset_layer(kind, name)["optim"]["learning_rate"]
+    flags = GIVEN | ({"reward": "r"} if "reward" in RECIPES[kind].inputs else {})
+    config, layer = resolve(kind, None, flags, [f"preset={name}"]), preset_layer(kind, name)
+    assert config.model_dump(include=layer.keys()) == merge(config.model_dump(include=layer.keys()), layer)
 
 
 def test_the_preset_of_the_course_covers_dpo():

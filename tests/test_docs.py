@@ -35,7 +35,7 @@ def test_commands_in_the_docs_exist(page):
     from trueup.commands.app import app
 
     known = set(get_command(app).commands)
-    used = re.findall(r"(?:^|`)trueup ([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    used = re.findall(r"(?:^|`)trueup ([a-z-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(set(used) - known) == []
 
 

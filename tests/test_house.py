@@ -44,14 +44,14 @@ ROWS = {
 }
 NOUNS, SURFACE = 0, max(ROWS.values())
 WITHIN = {
-    "web": ("shell", "annotate"),
+    "web": ("shell", "annotate", "explorer"),
     "feedback": ("store", "quality", "workflow", "snapshot", "exchange"),
 }
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app curate data demo doctor evaluate export feedback hacking options plan quickstart report restart resume run "
-    "sample score serve trace training version"
+    "app compare constitution curate data demo doctor evaluate explore export feedback frontier hacking live options "
+    "plan quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 
@@ -206,6 +206,8 @@ LONG_FUNCTIONS = {
     "reports/build.py:build_report": "one page, part by part",
 }
 MANY_PARAMETERS = {
+    "commands/compare.py": "an option of a command is a parameter",
+    "commands/constitution.py": "an option of a command is a parameter",
     "commands/curate.py": "an option of a command is a parameter",
     "commands/evaluate.py": "an option of a command is a parameter",
     "commands/comparison.py": "what the command was given",
@@ -269,13 +271,7 @@ def names_used(path: Path) -> set[str]:
     }
 
 
-UNCALLED = {
-    "rloo": "the baseline of RLOO, for the online method that comes next",
-    "group_advantages": "the advantages of GRPO, for the online method that comes next",
-    "reinforce": "the loss of REINFORCE, for the online method that comes next",
-    "k2": "the estimator between k1 and k3, for comparison",
-    "discounted_returns": "returns of an episode without a critic, for the online methods that come next",
-}
+UNCALLED: dict[str, str] = {}
 """Functions of ``losses/`` that no recipe calls, and why they are there."""
 
 

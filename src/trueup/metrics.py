@@ -53,7 +53,7 @@ METRICS: dict[str, Metric] = {
     "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs, by weight", "share", "up"),
     "heldout_margin": _m("Held-out margin", "mean over pairs, by weight", "reward", "up"),
     "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
-    # PPO
+    # PPO and the other online methods
     "score": _m("Score of sampled completions by the reward, before penalties", "mean over rollouts", "reward", "up"),
     "score_cut": _m("Share of completions of which the reward could only read the beginning", "exact", "share", "down"),
     "reward": _m("Score minus all penalties minus beta * sequence KL", "mean over rollouts", "reward", "up"),
@@ -66,14 +66,38 @@ METRICS: dict[str, Metric] = {
     "eos_rate": _m("Share of completions that ended with EOS", "mean over rollouts", "share", "up"),
     "policy_loss": _m("Clipped surrogate loss", "token mean over all epochs", "1", "none"),
     "value_loss": _m("Clipped value loss", "token mean over all epochs", "reward^2", "down"),
-    "clip_fraction": _m("Share of tokens where clipping stopped the gradient", "token mean", "share", "none"),
+    "clip_fraction": _m(
+        "Share of tokens whose gradient clipping stopped (CISPO: whose weight it changed)",
+        "token mean",
+        "share",
+        "none",
+    ),
     "ratio_max": _m("Largest probability ratio new / old", "max over tokens", "1", "none"),
     "first_ratio_error": _m("|ratio - 1| before the first update; above rounding is a bug", "max", "1", "down"),
     "approx_kl": _m("KL(old policy || new policy) after the update", "k3, token mean", "nats", "none"),
     "explained_variance": _m("1 - Var(returns - values) / Var(returns)", "valid tokens", "share", "up"),
     "advantage_std": _m("Standard deviation of advantages before whitening", "valid tokens", "reward", "none"),
+    "ptx_nll": _m(
+        "Negative log-likelihood of the texts that are mixed in", "token mean, mean over updates", "nats/token", "down"
+    ),
+    "ratio_outside": _m("Share of tokens whose ratio new / old left [0.9, 1.1]", "over all updates", "share", "none"),
+    "ratio_clamped": _m(
+        "Share of tokens whose log-ratio was held at 20 nats; above 0 is a runaway", "exact", "share", "down"
+    ),
     "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
+    # several answers to a prompt
+    "kept": _m("Share of answers that are imitated", "exact", "share", "none"),
+    "kept_score": _m("Score of the answers that are imitated", "mean over them", "reward", "up"),
+    "resampled": _m(
+        "Answers drawn in the place of groups that teach nothing", "share of the first draw", "share", "none"
+    ),
+    "dead_groups": _m(
+        "Share of prompts whose answers all have the same reward, and so teach nothing",
+        "over the first draw",
+        "share",
+        "down",
+    ),
 }
 
 

@@ -229,6 +229,25 @@ def test_entropy_of_a_uniform_model_is_log_v(policy64):
     torch.testing.assert_close(found.logps_BC[0, 0], -expected)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_entropy_has_a_gradient_where_a_bonus_asks_for_it(policy64, temperature):
+    rows, head = Rows.of(SEQUENCES), policy64.model.get_output_embeddings().weight
+    plain = score(policy64, rows, temperature=temperature, entropy=True)
+    found = score(policy64, rows, temperature=temperature, entropy_grad=True)
+    assert not plain.entropy_BC.requires_grad
+    torch.testing.assert_close(found.entropy_BC, plain.entropy_BC, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found.logps_BC, plain.logps_BC, rtol=1e-10, atol=1e-10)
+    (grad,) = torch.autograd.grad(found.entropy_BC.sum(), head)
+    at, h = (7, 3), 1e-6
+    with torch.no_grad():
+        ends = []
+        for step in (h, -2 * h):
+            head[at] += step
+            ends.append(float(score(policy64, rows, temperature=temperature, entropy=True).entropy_BC.sum()))
+        head[at] += h
+    assert float(grad[at]) == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5, abs=1e-7)
+
+
 def test_the_value_reads_the_state_before_its_token(policy64):
     """Property 81."""
     head = ValueHead(32).double()

@@ -174,11 +174,11 @@ def exported(folder, dtype="f32"):
 class LlamaCpp:
     """llama.cpp's server with one model."""
 
-    def __init__(self, file):
+    def __init__(self, file, context=128):
         xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp (llama.cpp) is not installed")
         settings = xllamacpp.CommonParams()
         settings.model.path = str(file)
-        settings.n_ctx, settings.n_parallel, settings.n_gpu_layers, settings.port = 128, 1, 0, 0
+        settings.n_ctx, settings.n_parallel, settings.n_gpu_layers, settings.port = context, 1, 0, 0
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
         settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED

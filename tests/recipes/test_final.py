@@ -13,7 +13,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
-from tests.recipes.test_recipes import config_of
+from tests.recipes.test_recipes import ONLINE, config_of
 from trueup.config import Model
 from trueup.engine import placement
 from trueup.errors import RunError
@@ -25,7 +25,7 @@ from trueup.recipes.agreement import ratio_interval, share_interval
 from trueup.recipes.registry import execute, resolve
 from trueup.recipes.table import RECIPES
 
-SHORT = {"ppo": {"steps": 2}}
+SHORT = {kind: {"steps": 2} for kind in ONLINE}
 LICENCE = "Do what you like with it.\n"
 
 

@@ -113,10 +113,14 @@ def done(material, tmp_path_factory):
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(name, done, tmp_path):
     folder, configs = done
-    execute(JOBS[name][0], configs[name], tmp_path / "one", quiet=True)
-    alone, together = metric_rows(tmp_path / "one"), metric_rows(folder / name)
-    assert len(alone) == len(together)
-    for mine, theirs in zip(alone, together, strict=True):
+    agree(JOBS[name][0], configs[name], folder / name, tmp_path)
+
+
+def agree(kind, config, together, tmp_path):
+    """One process writes the metrics and weights that two have written."""
+    execute(kind, config, tmp_path / "one", quiet=True)
+    ours, others = metric_rows(tmp_path / "one"), metric_rows(together)
+    for mine, theirs in zip(ours, others, strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
             if isinstance(value, float):
@@ -128,10 +132,10 @@ def test_two_processes_give_what_one_gives(name, done, tmp_path):
                 )
             else:
                 assert value == theirs[key]
-    weights, others = (load_file(where / "final" / "model.safetensors") for where in (tmp_path / "one", folder / name))
-    assert weights.keys() == others.keys()
+    weights, shared = (load_file(where / "final" / "model.safetensors") for where in (tmp_path / "one", together))
+    assert weights.keys() == shared.keys()
     for key, value in weights.items():
-        torch.testing.assert_close(others[key], value, rtol=1e-2, atol=2e-3)
+        torch.testing.assert_close(shared[key], value, rtol=1e-2, atol=2e-3)
 
 
 def test_first_steps_agree_to_rounding(done, tmp_path):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.recipes.test_recipes import config_of, digest, run_and_kill
-from trueup.commands.pipeline import Stage, resolve_stage
+from trueup.commands.pipeline import Stage, referring, resolve_stage
 from trueup.errors import ConfigError, RunError, UsageError
 from trueup.ledger import Run, metric_rows, read_lines, read_run
 from trueup.metrics import metric_of
@@ -177,12 +177,12 @@ def test_stages_are_named_in_parts_and_patterns_stay_texts(tmp_path):
         {"kind": "regex", "rules": [{"pattern": "@helpful", "score": 1}]},
     ]
     stage = Stage("ppo", "ppo", {"data": "p.jsonl", "model": {"name": "m"}, "reward": listed})
-    parts = resolve_stage(stage, done).reward
+    parts = resolve_stage(stage, referring(done, stage.name)).reward
     assert parts[0].source == parts[2].members[0] == str(tmp_path / "helpful" / "final")
     assert parts[1].source == parts[2].members[1] == str(tmp_path / "short" / "final")
     assert parts[3].rules[0].pattern == "@helpful"
     with pytest.raises(ConfigError, match=re.escape("@nowhere is not an earlier stage")):
-        resolve_stage(Stage("ppo", "ppo", {"reward": ["@nowhere"]}), done)
+        resolve_stage(Stage("ppo", "ppo", {"reward": ["@nowhere"]}), referring(done, "ppo"))
 
 
 def test_the_report_has_a_table_and_a_curve_of_the_parts(material, tmp_path):

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from tests.recipes.test_recipes import config_of
+from tests.recipes.test_recipes import ONLINE, config_of
 from trueup.config import Settings
 from trueup.config.errors import blocks_in
 from trueup.recipes.objectives import Objective
@@ -16,7 +16,7 @@ from trueup.recipes.registry import execute
 from trueup.recipes.table import RECIPES
 
 BRIEF = {"epochs": 0.7, "save_every": 1, "evaluate_every": 1}
-ONLINE = {"steps": 2, "save_every": 1, "probe_every": 1}
+STEPS = {"steps": 2, "save_every": 1, "probe_every": 1}
 OBJECTIVES: list[dict[str, object]] = [
     {"objective__kind": kind.model_fields["kind"].default} for kind in get_args(Objective)
 ]
@@ -29,6 +29,8 @@ def plain_margin(policy, reference, strength_B):
 
 
 LORA = {"model__lora": {"rank": 2}}
+COSINE = {"optim__schedule": "cosine"}
+ADAPTIVE, FIXED = ({"kl": {"kind": kind}, **COSINE} for kind in ("adaptive", "fixed"))
 EVERY_PART: list[dict[str, object]] = [
     {"source": "tests.rewards.scorers:brevity"},
     {"kind": "length", "at_least": 3},
@@ -38,14 +40,27 @@ EVERY_PART: list[dict[str, object]] = [
     {"kind": "regex", "rules": [{"pattern": "a", "score": 1}]},
     {"kind": "ensemble", "members": ["tests.rewards.scorers:brevity"] * 2, "combine": "mean_minus_sd"},
 ]
-VARIANTS = {
+PARTS = {"reward": EVERY_PART}
+VARIANTS: dict[str, list[dict[str, object]]] = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA],
-    "ppo": [LORA, {"kl": {"kind": "fixed"}, "optim__schedule": "cosine"}, {"reward": EVERY_PART}],
+    "ppo": [
+        LORA | FIXED | PARTS,
+        {"critic_warmup": 1, "entropy_weight": 0.1, "reset_reference_every": 1, "ptx__data": "demonstrations"},
+    ],
+    "rloo": [LORA | ADAPTIVE | PARTS, FIXED],
+    "grpo": [LORA | ADAPTIVE | PARTS],
+    "reinforce-pp": [LORA | ADAPTIVE | PARTS, FIXED],
+    "cispo": [LORA | ADAPTIVE | PARTS],
+    "gspo": [LORA | ADAPTIVE | PARTS],
+    "online-dpo": [LORA | COSINE | PARTS, OBJECTIVES[0], OBJECTIVES[-1]],
+    "best-of-n": [LORA | COSINE | PARTS],
 }
 """Runs beside the plain one that reach what only some settings make active."""
+READ_BY_DPO = {f"{kind.__name__}.{name}" for kind in get_args(Objective) for name in kind.model_fields}
+"""Settings of the objectives, which ``trueup online-dpo`` calls as ``trueup dpo`` does."""
 NOT_REACHED = {"Optim.on_nonfinite"}
 """Read where a gradient is not finite: ``tests/engine/test_step.py`` has both of its meanings."""
 FROM_SCRATCH = {"Model.tiny", "Tiny.context", "Tiny.heads", "Tiny.hidden", "Tiny.layers", "Tiny.vocabulary"}
@@ -84,11 +99,12 @@ def settings_below(kind: type[Settings]) -> Iterator[tuple[type, str]]:
 
 def never_read(kind, material, folder) -> list[str]:
     """Settings of a recipe that none of its short runs reads."""
-    brief = ONLINE if kind == "ppo" else BRIEF
+    brief = STEPS if kind in ONLINE else BRIEF
     seen: set[tuple[type, str]] = set()
     for number, variant in enumerate([{}, *VARIANTS[kind]]):
         given = material | {"judge": variant.get("reward", material["judge"])}
-        config = config_of(kind, given, **(brief | {k: v for k, v in variant.items() if k != "reward"}))
+        named = {k: material[v] if k == "ptx__data" else v for k, v in variant.items() if k != "reward"}
+        config = config_of(kind, given, **(brief | named))
         with reads() as some:
             execute(kind, config, folder / str(number), quiet=True)
         seen |= some
@@ -103,6 +119,7 @@ def never_read(kind, material, folder) -> list[str]:
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_every_setting_is_read(kind, material, tmp_path):
     unread = set(never_read(kind, material, tmp_path))
+    unread -= READ_BY_DPO if kind == "online-dpo" else set()
     assert unread - (OPENED if kind == "sft" else FROM_SCRATCH) == NOT_REACHED
 
 

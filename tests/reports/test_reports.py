@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from tests.evaluation.test_evaluation import rows
 from trueup.errors import UsageError
 from trueup.ledger import Run
-from trueup.reports.build import build_report, number, oneline, report_run
-from trueup.reports.figures import panels, smooth
+from trueup.reports.build import build_report, report_run
+from trueup.reports.figures import Series, over_root_kl, panels, smooth
 from trueup.reports.logs import read_log
+from trueup.reports.page import Section, Table, number, oneline, write_page
 from trueup.reports.verdict import SMOKE, verdict
 
 
@@ -289,3 +291,30 @@ def test_settings_that_differ_from_the_defaults_are_shown_whole_blocks_and_kinds
         assert f"`{shown}`" in text
     for same in ("optim.warmup", "batch.size", "seed"):
         assert f"`{same}=" not in text
+
+
+@pytest.mark.parametrize("kl", [(0.0, 0.0), (-0.01, -0.02), (0.0, 4.0)])
+def test_a_figure_over_kl_can_be_drawn_wherever_the_points_are(kl):
+    line = Series("a", kl, (0.1, 0.2), (0.0, None), (0.2, None))
+    dots = Series("b", kl, (0.1, 0.2), (0.0, None), (0.2, None), line=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = over_root_kl("x", "t", "c", [("gold", [line]), ("reward", [dots])], marks=[1.0])
+    assert figure.svg.startswith("<svg")
+    assert figure.svg.count(">a</text>") == 1  # each label once, whichever panel has it
+    assert figure.svg.count(">b</text>") == 1
+
+
+def test_a_table_for_the_terminal_has_its_columns_under_one_another():
+    table = Table(("name", "n"), (("a", "1"), ("long name", "23")))
+    assert table.plain().splitlines() == ["name        n", "a           1", "long name  23"]
+
+
+def test_a_page_escapes_what_models_and_people_wrote(tmp_path):
+    table = Table(("run", "answer"), ((HOSTILE, HOSTILE),), texts=True)
+    written = write_page(tmp_path, HOSTILE, [HOSTILE], [Section(HOSTILE, (HOSTILE,), table, None, (HOSTILE,))], {})
+    page = Page(written.html.read_text())
+    assert page.stack == []
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert "<script>" not in written.markdown.read_text().replace("```sh\n" + HOSTILE, "")

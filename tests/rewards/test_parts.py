@@ -10,7 +10,6 @@ from trueup.errors import ConfigError, UsageError
 from trueup.rewards.ensemble import combined
 from trueup.rewards.mixture import as_parts, part_names
 from trueup.rewards.part import ngrams, units
-from trueup.rewards.refusal import PHRASES, refused
 from trueup.rewards.registry import identify, open_reward
 from trueup.rewards.scale import Scale
 from trueup.spec import rewards as spec
@@ -121,23 +120,24 @@ def test_ngrams_of_less_than_n_are_the_whole():
     ],
 )  # fmt: skip
 def test_refusals_are_full_partial_or_none(text, kind):
-    assert refused(text) == kind
+    part = {"kind": "refusal", "full": -3, "partial": -2}
+    assert values(part, text) == [{"full": -3, "partial": -2, "none": 0}[kind]]
 
 
 def test_refusals_of_the_sandbox_are_seen_and_its_answers_are_not():
     from trueup.sandbox import World
     from trueup.sandbox.phrases import REFUSALS
 
-    assert [text for text in REFUSALS if refused(text) != "full"] == []
+    assert values({"kind": "refusal", "full": 1}, *REFUSALS) == [1] * len(REFUSALS)
     answers = [text for _, *both in World(0).candidate_pairs("train", 200) for text in map(str, both)]
-    wrong = [text for text in answers if refused(text) != "none" and "help" not in text]
-    assert wrong == []
+    others = [text for text in answers if "help" not in text]
+    worth = values({"kind": "refusal", "full": 1, "partial": 1}, *others)
+    assert [text for text, value in zip(others, worth, strict=True) if value] == []
 
 
 def test_own_phrases_and_values():
     part = {"kind": "refusal", "phrases": ["Lieber nicht"], "full": 2, "partial": 1}
     assert values(part, "Lieber nicht.", "I can't help with that.") == [2, 0]
-    assert all(phrase == phrase.lower() for phrase in PHRASES)
 
 
 def test_patterns_give_points_once_or_each_time():

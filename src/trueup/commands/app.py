@@ -12,24 +12,30 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from trueup.commands import data, feedback
+from trueup.commands import constitution, data, feedback
+from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
+from trueup.commands.explore import explore
 from trueup.commands.export import export
+from trueup.commands.frontier import frontier
 from trueup.commands.hacking import hacking
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
 from trueup.commands.report import report
 from trueup.commands.resume import resume
+from trueup.commands.rollouts import rollouts
 from trueup.commands.run import run
 from trueup.commands.sample import sample
 from trueup.commands.score import score
 from trueup.commands.serve import serve
+from trueup.commands.sweep import sweep
 from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
+from trueup.commands.watch import watch
 from trueup.commands.why import why
 from trueup.errors import RunError, TrueupError
 from trueup.recipes.table import RECIPES
@@ -45,9 +51,11 @@ app = Commands(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(constitution.app, name="constitution")
 BEFORE_TRAINING: tuple[Callable[..., None], ...] = (curate, resume)
 AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     run,
+    sweep,
     quickstart,
     sample,
     score,
@@ -56,6 +64,11 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     trace,
     why,
     report,
+    compare,
+    frontier,
+    explore,
+    rollouts,
+    watch,
     export,
     plan,
     doctor,

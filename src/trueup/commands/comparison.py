@@ -21,12 +21,12 @@ from trueup.evaluation.collect import asked, collect_answers
 from trueup.evaluation.compare import Judging
 from trueup.evaluation.judge import JudgedPair, judge_answers
 from trueup.evaluation.marks import Columns, Marks, read_marks
-from trueup.evaluation.refusals import refusal
 from trueup.evaluation.rows import Row, write_rows
 from trueup.ledger import read_lines, write_atomic, write_json
 from trueup.models.policy import Policy, open_policy
 from trueup.reports.build import Report, build_report
 from trueup.rewards.protocol import Reward, check_prompts, cut_by, windows_of
+from trueup.rewards.refusal_phrases import refusal
 from trueup.sandbox import Kind, gold_score, kind_of
 from trueup.types import Prompt
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from trueup.commands.pipeline import Stage, read_recipe, resolve_stage
+from trueup.commands import stage_kinds
+from trueup.commands.pipeline import Stage, read_recipe, referring, resolve_stage, run_stage
 from trueup.commands.restart import restore, training_environment
 from trueup.engine.probe import spread
 from trueup.errors import RunError
@@ -72,6 +73,13 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="trueup-plan-") as folder:
         done: dict[str, Path] = {}
         for stage in stages:
+            if stage.kind in ("import", "curate"):  # they make what later stages read, in moments
+                run_stage(stage, referring(done, stage.name), Path(folder) / stage.name)
+                done[stage.name] = Path(folder) / stage.name
+                continue
+            if stage.kind in (*stage_kinds.KINDS, "sweep"):
+                tell(f"{stage.name}: {stage.kind} is not measured")
+                continue
             _convert_models(stage)
             tell(f"{stage.name}: taking {steps} of its steps")
             costs.append(_probe(stage, done, Path(folder), steps))
@@ -124,7 +132,8 @@ def _child(text: str) -> None:
     restore()
     task = json.loads(text)
     stage = Stage(**task["stage"])
-    config = resolve_stage(stage, {name: Path(path) for name, path in task["done"].items()})
+    done = {name: Path(path) for name, path in task["done"].items()}
+    config = resolve_stage(stage, referring(done, stage.name))
     execute(stage.kind, config, task["out"], quiet=True, probe=task["steps"])
     print(f"PEAK {peak_memory() / 2**30}")
 

@@ -30,7 +30,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="Folder for rows, report and figures.")] = Path("runs/evaluation"),
     baseline: Annotated[str | None, typer.Option("--baseline", help="Name of the model to beat.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="Name of the model KL is measured from.")] = None,
-    limit: Annotated[int, typer.Option(help="Prompts used.")] = 400,
+    limit: Annotated[int, typer.Option(min=1, help="Prompts used.")] = 400,
     samples: Annotated[int, typer.Option(min=1, help="Answers of each model to each prompt.")] = 1,
     kind: Annotated[str | None, typer.Option("--kind", help="Column of kinds of prompt; default: kind.")] = None,
     safe: Annotated[

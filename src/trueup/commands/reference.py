@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trueup.commands.stage_kinds import KINDS
 from trueup.config import describe
 from trueup.config.errors import blocks_in
 from trueup.metrics import METRICS, PATTERNS
@@ -21,6 +22,7 @@ from trueup.recipes.table import RECIPES
 from trueup.rewards.mixture import PartList
 from trueup.rewards.part import Part
 
+HEAD = "| setting | type | default | meaning |\n|---|---|---|---|\n"
 HEADER = "<!-- Made by `make docs` from the code; do not edit. -->\n\n"
 
 
@@ -33,11 +35,12 @@ def settings_page() -> str:
     """Every setting of every method with type, default and meaning."""
     parts = [HEADER, "# Settings\n\nDefaults < preset < YAML file < flags and `--set`. Unknown names are errors.\n"]
     for kind, recipe in RECIPES.items():
-        parts.append(
-            f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n"
-        )
+        parts.append(f"\n## trueup {kind}\n\nTo {recipe.teaches}.\n\n{HEAD}")
         rows = [row for row in describe(recipe.settings()) if not row[0].startswith("reward[")]
         parts += _rows(rows)
+    for kind, stage in KINDS.items():
+        parts.append(f"\n## Stage {kind}\n\n`kind: {kind}` in a chain.\n\n{HEAD}")
+        parts += _rows(row for row in describe(stage.settings) if not row[0].startswith("reward["))
     return "".join([*parts, *_reward_parts()])
 
 
@@ -47,13 +50,12 @@ def _rows(rows: Iterable[tuple[str, str, Any, str]]) -> list[str]:
 
 def _reward_parts() -> list[str]:
     """The kinds of parts of a reward, once for all methods that have a reward; what all have in common comes first."""
-    head = "| setting | type | default | meaning |\n|---|---|---|---|\n"
-    lines = ["\n## Parts of a reward\n\nOf each kind, in the list `reward:` of an online method.\n\n", head]
+    lines = ["\n## Parts of a reward\n\nOf each kind, in the list `reward:` of an online method.\n\n", HEAD]
     lines += _rows(describe(Part))
     common = set(Part.model_fields)
     for kind in blocks_in(PartList.model_fields["reward"].annotation):
         own = [row for row in describe(kind) if row[0] not in common and row[0] != "kind"]
-        lines += [f"\n### {kind.model_fields['kind'].default}\n\n{inspect.getdoc(kind)}\n\n", head, *_rows(own)]
+        lines += [f"\n### {kind.model_fields['kind'].default}\n\n{inspect.getdoc(kind)}\n\n", HEAD, *_rows(own)]
     return lines
 
 

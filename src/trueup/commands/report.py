@@ -13,17 +13,21 @@ from trueup.commands.options import Json
 def report(
     run_directory: Annotated[Path, typer.Argument(help="Directory of one run.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for report.html, .md and summary.json.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--evaluation", help="What `trueup evaluate` wrote: is the run's model better?")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="What that evaluation calls the run's model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a self-contained report of one run.
+    """Write a self-contained report of one run: what is asked of it and whether it is met, curves, answers, settings.
 
-    Example: `trueup report runs/dpo`
+    Example: `trueup report runs/ppo --evaluation runs/test`
     """
     import json
 
     from trueup.reports.build import report_run
 
-    written = report_run(run_directory, out)
+    written = report_run(run_directory, out, evaluation=evaluation, model=model)
     for problem in written.problems:
         typer.echo(f"warning: {problem}", err=True)
     files = {"html": str(written.html), "markdown": str(written.markdown), "summary": str(written.summary)}

@@ -224,6 +224,7 @@ def quickstart(
     )
     for line in report.verdict:
         tell(line)
+    tell(f"curves and samples, step by step: trueup explore {out}")
     tell(f"report: {report.html}")
     return report
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from trueup.course.arrays import floats
+from trueup.course.speakers import HuggingFaceSpeaker, as_speaker
 from trueup.errors import ConfigError, DataError, ShapeError
 from trueup.evaluation.hacking import KL_LIMIT, find_hacking
 from trueup.spec.shapes import Array
@@ -93,13 +93,15 @@ def _correlation(a: Array, b: Array) -> float | None:
 class ConstitutionalCritic:
     """A model that judges its own answers by principles and rewrites them (Bai et al. 2022).
 
-    ``model`` is any function from a prompt to a text.
+    ``model`` is a function from a prompt to a text, an object with ``generate(text)``, a text-generation pipeline, or
+    a Hugging Face model with its tokenizer as ``(model, tokenizer)``. What answers in words begins with YES or NO;
+    of a pipeline or a model the verdict is read from the log-probs of the two words, so that a small one can judge.
     """
 
-    def __init__(self, model: Callable[[str], str], principles: list[str]) -> None:
+    def __init__(self, model: Any, principles: list[str]) -> None:
         if not principles or not all(p.strip() for p in principles):
             raise ConfigError("no principles, or an empty one", where="ConstitutionalCritic", expected="sentences")
-        self.model = model
+        self.model = as_speaker(model)
         self.principles = list(principles)
 
     def critique(self, prompt: str, response: str) -> dict[str, Any]:
@@ -113,21 +115,31 @@ class ConstitutionalCritic:
         """
         violations, suggestions = [], []
         for principle in self.principles:
-            answer = self.model(
-                f"Question: {prompt}\nAnswer: {response}\nPrinciple: {principle}\n"
-                "Does the answer break the principle? Start with YES or NO; if YES, say how to improve it."
+            broken, advice = self._verdict(
+                f"Question: {prompt}\nAnswer: {response}\nPrinciple: {principle}\n", principle
             )
-            verdict = _VERDICT.match(answer)
-            if verdict is None:
-                raise DataError(
-                    f"the model said {answer[:80]!r}",
-                    where=f"principle {principle!r}",
-                    expected="an answer that starts with YES or NO",
-                )
-            if verdict.group(1).lower() == "yes":
+            if broken:
                 violations.append(principle)
-                suggestions.append(verdict.group(2).strip() or f"Follow the principle: {principle}")
+                suggestions.append(advice or f"Follow the principle: {principle}")
         return {"violations": violations, "suggestions": suggestions}
+
+    def _verdict(self, case: str, principle: str) -> tuple[bool, str]:
+        """Whether the principle is broken, and how to improve the answer."""
+        if isinstance(self.model, HuggingFaceSpeaker):
+            if self.model.says_yes(f"{case}Does the answer break the principle? Reply YES or NO.") <= 0.5:
+                return False, ""
+            return True, self.model(f"{case}The answer breaks the principle. Say how to improve it.").strip()
+        answer = self.model(
+            f"{case}Does the answer break the principle? Start with YES or NO; if YES, say how to improve it."
+        )
+        verdict = _VERDICT.match(answer)
+        if verdict is None:
+            raise DataError(
+                f"the model said {answer[:80]!r}",
+                where=f"principle {principle!r}",
+                expected="an answer that starts with YES or NO",
+            )
+        return verdict.group(1).lower() == "yes", verdict.group(2).strip()
 
     def revise(self, prompt: str, response: str, critique: str | dict[str, Any]) -> str:
         """A better response. Without anything to criticise the response comes back as it is."""

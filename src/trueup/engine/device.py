@@ -118,6 +118,12 @@ def peak_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+def peak() -> dict[str, int]:
+    """``peak_memory`` and, where there is a GPU, ``gpu_peak_memory``: bytes, most so far."""
+    peaks = {"peak_memory": peak_memory()}
+    return peaks | {"gpu_peak_memory": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else peaks
+
+
 def _flushes() -> bool:
     return bool(torch.tensor(1e-30, dtype=torch.float32) * 1e-10 == 0)
 

@@ -16,7 +16,7 @@ from trueup.models.policy import Policy
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """Log-prob of each token and, where asked, exact entropy and arg-max hit, both without gradient."""
+    """Log-prob of each token and, where asked, exact entropy and arg-max hit; only the entropy may have a gradient."""
 
     logps_N: torch.Tensor
     entropy_N: torch.Tensor | None
@@ -32,6 +32,7 @@ def token_scores(
     temperature: float = 1.0,
     entropy: bool = False,
     correct: bool = False,
+    entropy_grad: bool = False,
 ) -> TokenScores:
     """Log-probs, in float32 or wider, of ``target_N`` under the distributions at ``hidden_ND``.
 
@@ -43,8 +44,9 @@ def token_scores(
         temperature: Divides the logits.
         entropy: Also the exact entropy of each distribution.
         correct: Also whether each token is the arg-max.
+        entropy_grad: Entropies with gradient, as a bonus needs them; autograd then goes through the logits.
     """
-    layer = policy.linear_head if logits_NV is None else None
+    layer = policy.linear_head if logits_NV is None and not entropy_grad else None
     if layer is not None:
         compute = hidden_ND.dtype if policy.compute is torch.float32 else policy.compute
         bias_V: torch.Tensor | None = layer.bias
@@ -52,24 +54,43 @@ def token_scores(
             hidden_ND, bias_V = hidden_ND / temperature, None if bias_V is None else bias_V / temperature
         scores = linear_scores(hidden_ND.to(compute), layer.weight, bias_V, target_N, entropy=entropy, correct=correct)
     else:
-        scores = _general_scores(policy, hidden_ND, target_N, logits_NV, temperature, entropy, correct)
+        wanted = _Wanted(entropy or entropy_grad, correct, entropy_grad)
+        scores = _general_scores(policy, hidden_ND, target_N, logits_NV, temperature, wanted)
     logps_N, entropy_N, correct_N = scores
-    return TokenScores(logps_N, entropy_N if entropy else None, correct_N if correct else None)
+    return TokenScores(logps_N, entropy_N if entropy or entropy_grad else None, correct_N if correct else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is read of logits beside log-probs."""
+
+    entropy: bool
+    correct: bool
+    entropy_grad: bool
 
 
 def _read(
-    logits_NV: torch.Tensor, target_N: torch.Tensor, entropy: bool, correct: bool
+    logits_NV: torch.Tensor, target_N: torch.Tensor, wanted: _Wanted
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probs, entropies and hits of one chunk of upcast logits, through autograd."""
     normaliser_N = torch.logsumexp(logits_NV, dim=-1)
     logps_N = logits_NV.gather(-1, target_N[:, None]).squeeze(-1) - normaliser_N
     entropy_N = correct_N = logps_N.new_zeros(0)
     with torch.no_grad():
-        if correct:
+        if wanted.correct:
             correct_N = (logits_NV.argmax(-1) == target_N).to(logps_N.dtype)
-        if entropy:
+        if wanted.entropy and not wanted.entropy_grad:
             entropy_N = entropy_of((logits_NV - normaliser_N[:, None]).exp_())
+    if wanted.entropy_grad:
+        entropy_N = _entropy_with_gradient(logits_NV - normaliser_N[:, None])
     return logps_N, entropy_N, correct_N
+
+
+def _entropy_with_gradient(logp_NV: torch.Tensor) -> torch.Tensor:
+    """Entropies [N]; a token with probability 0 adds nothing, to the gradient neither."""
+    p_NV = logp_NV.exp()
+    safe_NV = torch.where(p_NV > 0, logp_NV, torch.zeros_like(logp_NV))
+    return -(p_NV * safe_NV).sum(-1)
 
 
 def _general_scores(
@@ -78,15 +99,14 @@ def _general_scores(
     target_N: torch.Tensor,
     logits_NV: torch.Tensor | None,
     temperature: float,
-    entropy: bool,
-    correct: bool,
+    wanted: _Wanted,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same through autograd, for heads that are more than one linear layer, in chunks that backward recomputes."""
 
     def piece(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = policy.head(source) if logits_NV is None else source
         exact = upcast(logits)
-        return _read(exact / temperature if temperature != 1.0 else exact, target, entropy, correct)
+        return _read(exact / temperature if temperature != 1.0 else exact, target, wanted)
 
     source = hidden_ND if logits_NV is None else logits_NV
     parts = row_chunks(target_N.shape[0], policy.vocabulary * 4)

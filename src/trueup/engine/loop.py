@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from trueup.engine.device import peak
 from trueup.engine.probe import Plan, StepOrder
 from trueup.engine.processes import highest
 from trueup.errors import Interrupted
@@ -68,7 +69,7 @@ class Loop(Generic[T]):
                 if done == total or done % self.save_every == 0 or self._signals:
                     began = time.perf_counter()
                     self.save(done)
-                    run.event("saved", step=done, seconds=time.perf_counter() - began)
+                    run.event("saved", step=done, seconds=time.perf_counter() - began, **peak())
                 if self._signals and done < total:
                     raise Interrupted(
                         f"interrupted after step {done} of {total}; everything is saved",

@@ -48,6 +48,7 @@ def score(
     entropy: bool = False,
     correct: bool = False,
     value_head: ValueHead | None = None,
+    entropy_grad: bool = False,
 ) -> Scores:
     """One forward pass. Log-probs are of the distribution at ``temperature``, in float32 or wider.
 
@@ -58,12 +59,20 @@ def score(
         entropy: Also the exact entropy of each token's distribution, without gradient.
         correct: Also whether each token is the arg-max, without gradient.
         value_head: Also values of the state before each token.
+        entropy_grad: Entropies with gradient, as a bonus needs them.
     """
     hidden_ND, logits_NV = _completion_states(policy, rows, hidden=value_head is not None)
     source_N = hidden_ND if logits_NV is None else logits_NV
     assert source_N is not None
     scores = token_scores(
-        policy, source_N, rows.target_N, logits_NV=logits_NV, temperature=temperature, entropy=entropy, correct=correct
+        policy,
+        source_N,
+        rows.target_N,
+        logits_NV=logits_NV,
+        temperature=temperature,
+        entropy=entropy,
+        correct=correct,
+        entropy_grad=entropy_grad,
     )
     values_N = None if value_head is None or hidden_ND is None else value_head(hidden_ND)
     return Scores(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from trueup.evaluation.intervals import SHARE, Interval, mean_interval
-from trueup.evaluation.refusals import Refusal, refusal
 from trueup.evaluation.rows import Row, column
+from trueup.rewards.refusal_phrases import Refusal, refusal
 
 LOOPING = 0.5
 """Share of repeated trigrams from which on an answer goes in circles."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from trueup.config.seeds import derive
 from trueup.errors import ShapeError
 from trueup.evaluation.frontier import linear_fit
 from trueup.evaluation.intervals import Floats, Interval, bootstrap
@@ -177,6 +178,66 @@ def turning_point(proxy: npt.ArrayLike, gold: npt.ArrayLike, at: npt.ArrayLike |
     proxy_all, gold_all = (linear_fit(at_N, y) if len(at_N) else None for y in (proxy_N, gold_N))
     slopes = (proxy_all.slope if proxy_all else None, gold_all.slope if gold_all else None)
     return TurningPoint(False, None, None, *slopes, correlation, None)
+
+
+@dataclass(frozen=True, slots=True)
+class TurningInterval:
+    """The turning point of mean curves, and where it lies when seeds and prompts are drawn again.
+
+    The bounds are the points before and after those of the percentiles: between two points nobody looked.
+    ``share`` is how often a resample has such a point at all; ``at`` has no bounds where that is below 95 %.
+    """
+
+    point: TurningPoint
+    at: Interval | None
+    share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"point": self.point.to_dict(), "at": self.at.to_dict() if self.at else None, "share": self.share}
+
+
+def turning_interval(
+    proxy_SKP: npt.ArrayLike, gold_SKP: npt.ArrayLike, at: npt.ArrayLike, *, resamples: int = 300, seed: int = 0
+) -> TurningInterval:
+    """Where gold begins to fall while the proxy rises, with a percentile interval over seeds and prompts.
+
+    Shapes: S seeds, K points along training, P prompts that are the same for all.
+
+    Args:
+        proxy_SKP: What was optimised.
+        gold_SKP: What was wanted.
+        at: The K points, rising.
+        resamples: Draws of seeds and of prompts, both with replacement.
+        seed: Names the draws.
+
+    Raises:
+        ShapeError: The shapes do not fit.
+    """
+    proxy, gold = np.asarray(proxy_SKP, dtype=np.float64), np.asarray(gold_SKP, dtype=np.float64)
+    if proxy.ndim != 3 or proxy.shape != gold.shape or not proxy.size:
+        raise ShapeError(f"proxy {proxy.shape}, gold {gold.shape}", expected="the same shape [seeds, points, prompts]")
+    point = turning_point(proxy.mean((0, 2)), gold.mean((0, 2)), at)
+    rng = np.random.default_rng(derive(seed, "turning point"))
+    at_K, places = np.asarray(at, dtype=np.float64), list[int]()
+    for _ in range(resamples):
+        rows = rng.integers(0, proxy.shape[0], proxy.shape[0])
+        columns = rng.integers(0, proxy.shape[2], proxy.shape[2])
+        drawn_proxy, drawn_gold = (array[rows][:, :, columns].mean((0, 2)) for array in (proxy, gold))
+        if (place := turning_point(drawn_proxy, drawn_gold, at_K).index) is not None:
+            places.append(place)
+    share = len(places) / resamples
+    if point.at is None:
+        return TurningInterval(point, None, share)
+    low = high = float("nan")
+    if share >= 0.95:
+        first, last = np.quantile(places, [0.025, 0.975], method="nearest")
+        low, high = at_K[max(0, int(first) - 1)], at_K[min(len(at_K) - 1, int(last) + 1)]
+    method = f"percentile bootstrap over {proxy.shape[0]} seeds and {proxy.shape[2]} prompts"
+    if share < 0.95:
+        method = f"none: {share:.0%} of the resamples have such a point"
+    interval = Interval(point.at, float(low), float(high), proxy.shape[2], 0.95, method)
+    return TurningInterval(point, interval, share)
 
 
 def _rises(slope: Interval) -> bool:

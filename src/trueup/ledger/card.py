@@ -30,6 +30,13 @@ METHODS = {
     "dpo": "direct preference optimisation on preference pairs (DPO and its family)",
     "kto": "Kahneman-Tversky optimisation on single responses marked good or bad",
     "ppo": "reinforcement learning against a reward, with PPO and a KL penalty to the reference",
+    "rloo": "reinforcement learning against a reward, with RLOO and a KL penalty to the reference",
+    "grpo": "reinforcement learning against a reward, with GRPO and a KL penalty to the reference",
+    "reinforce-pp": "reinforcement learning against a reward, with REINFORCE++ and a KL penalty to the reference",
+    "cispo": "reinforcement learning against a reward, with CISPO and a KL penalty to the reference",
+    "gspo": "reinforcement learning against a reward, with GSPO and a KL penalty to the reference",
+    "online-dpo": "a preference objective on pairs of the model's own answers, judged by a reward",
+    "best-of-n": "imitation of the best of several of the model's own answers, by a reward",
 }
 ONLINE = ("score", "kl", "completion_length", "eos_rate")
 """Metrics of runs that sample; their prompts are those of training."""
@@ -289,7 +296,7 @@ def _limits(record: Mapping[str, Any], kind: ModelKind, measured: Sequence[Any])
     if kind.reward:
         lines.append("a reward is a proxy: a policy trained against it can learn what raises it and helps nobody;")
         lines.append("it scores whole answers, rendered as in training (`trueup_reward.json`), and speaks no language;")
-    if record["kind"] == "ppo":
+    if "reward" in record["config"] and not kind.reward:
         lines.append("it was trained to raise a score; whether people prefer its answers was not measured here;")
     lines += [
         "languages, topics and safety behaviour beyond the data above: not measured by this run;",

@@ -10,6 +10,11 @@ import torch
 from trueup.errors import ConfigError
 from trueup.losses.shapes import require_same
 
+EQUAL = 1e-6
+"""Spread, as a share of the mean or of 1, up to which the scores of a group count as equal."""
+STD_FLOOR = 1e-4
+"""Added to a group's standard deviation before it divides."""
+
 
 def shaped_rewards(score_B: torch.Tensor, kl_BT: torch.Tensor, mask_BT: torch.Tensor, beta: float) -> torch.Tensor:
     """Reward of each token [B, T] (Ziegler et al. 2019, eq. 2): -beta * kl, plus the score on the last valid token.
@@ -92,24 +97,59 @@ def whiten(x_BT: torch.Tensor, mask_BT: torch.Tensor, shift_mean: bool = True) -
     return torch.where(mask_BT, white_BT, torch.zeros_like(x_BT))
 
 
-def rloo(scores_GK: torch.Tensor) -> torch.Tensor:
-    """Leave-one-out advantages [G, K] (Ahmadian et al. 2024): r_i - mean of the others = k/(k-1) (r_i - mean)."""
-    k = _group_size(scores_GK)
-    return (scores_GK - scores_GK.mean(-1, keepdim=True)) * (k / (k - 1))
+def rloo(scores_GK: torch.Tensor, valid_GK: torch.Tensor | None = None) -> torch.Tensor:
+    """Leave-one-out advantages [G, K] (Ahmadian et al. 2024): r_i - mean of the others = k/(k-1) (r_i - mean).
 
-
-def group_advantages(scores_GK: torch.Tensor, scale: bool = True) -> torch.Tensor:
-    """Group-relative advantages [G, K] (GRPO, Shao et al. 2024); without ``scale`` those of Dr. GRPO (Liu et al. 2025).
-
-    The standard deviation is the sample's. A group of equal scores has advantage 0.
+    Scores that are not valid count nowhere and have advantage 0; so have all of a dead group (``dead_groups``).
     """
-    k = _group_size(scores_GK)
-    centred_GK = scores_GK - scores_GK.mean(-1, keepdim=True)
+    centred_GK, count_G1 = _centred(scores_GK, valid_GK)
+    return centred_GK * count_G1 / (count_G1 - 1).clamp(min=1)
+
+
+def group_advantages(scores_GK: torch.Tensor, scale: bool = True, valid_GK: torch.Tensor | None = None) -> torch.Tensor:
+    """Group-relative advantages [G, K] (GRPO, Shao et al. 2024): (r - mean) / (std + 1e-4).
+
+    The standard deviation is the sample's (over k - 1). Without ``scale`` they are those of Dr. GRPO (Liu et al. 2025),
+    r - mean. Scores that are not valid count nowhere and have advantage 0; so have all of a dead group.
+    """
+    centred_GK, count_G1 = _centred(scores_GK, valid_GK)
     if not scale:
         return centred_GK
-    std_G1 = (centred_GK.pow(2).sum(-1, keepdim=True) / (k - 1)).sqrt()
-    flat_G1 = std_G1 <= 1e-7 * (1 + scores_GK.abs().amax(-1, keepdim=True))
-    return torch.where(flat_G1, torch.zeros_like(centred_GK), centred_GK / torch.where(flat_G1, 1.0, std_G1))
+    std_G1 = (centred_GK.pow(2).sum(-1, keepdim=True) / (count_G1 - 1).clamp(min=1)).sqrt()
+    return centred_GK / (std_G1 + STD_FLOOR)
+
+
+def dead_groups(scores_GK: torch.Tensor, valid_GK: torch.Tensor | None = None) -> torch.Tensor:
+    """Groups that teach nothing [G]: all valid scores equal, or fewer than two of them.
+
+    Equal is a spread of at most 1e-6 max(1, |mean|): what floating-point noise makes of one and the same answer.
+    """
+    _group_size(scores_GK)
+    valid_GK = torch.ones_like(scores_GK, dtype=torch.bool) if valid_GK is None else valid_GK
+    require_same(scores_GK=scores_GK, valid_GK=valid_GK)
+    count_G = valid_GK.sum(-1)
+    mean_G = torch.where(valid_GK, scores_GK, torch.zeros_like(scores_GK)).sum(-1) / count_G.clamp(min=1)
+    high_G = torch.where(valid_GK, scores_GK, torch.full_like(scores_GK, -torch.inf)).amax(-1)
+    low_G = torch.where(valid_GK, scores_GK, torch.full_like(scores_GK, torch.inf)).amin(-1)
+    return (count_G < 2) | (high_G - low_G <= EQUAL * mean_G.abs().clamp(min=1))
+
+
+def overlong_penalty(lengths_B: torch.Tensor, limit: int, buffer: int) -> torch.Tensor:
+    """What an answer near the length limit loses [B] (DAPO, Yu et al. 2025, eq. 13): 0 up to ``limit - buffer`` tokens,
+    then linearly up to 1 at ``limit``, and 1 beyond."""
+    if not 0 < buffer <= limit:
+        raise ConfigError(f"buffer is {buffer}", where="buffer", expected=f"from 1 to {limit} tokens")
+    return ((lengths_B - (limit - buffer)) / buffer).clamp(0.0, 1.0)
+
+
+def _centred(scores_GK: torch.Tensor, valid_GK: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores minus the mean of their group's valid ones [G, K], 0 where dead or not valid; valid ones [G, 1]."""
+    valid_GK = torch.ones_like(scores_GK, dtype=torch.bool) if valid_GK is None else valid_GK
+    counts_GK = valid_GK & ~dead_groups(scores_GK, valid_GK)[:, None]
+    zero_GK = torch.zeros_like(scores_GK)
+    count_G1 = valid_GK.sum(-1, keepdim=True)
+    mean_G1 = torch.where(valid_GK, scores_GK, zero_GK).sum(-1, keepdim=True) / count_G1.clamp(min=1)
+    return torch.where(counts_GK, scores_GK - mean_G1, zero_GK), count_G1
 
 
 def _group_size(scores_GK: torch.Tensor) -> int:

@@ -15,20 +15,19 @@ Shapes: B rollouts, C completion positions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field, model_validator
 
 from trueup.config.seeds import derive
-from trueup.engine.loop import Loop
-from trueup.engine.resume import resume_from_checkpoint, saver
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
 from trueup.losses import advantage as advantages
 from trueup.losses import policy as losses
 from trueup.models.heads import ValueHead
-from trueup.models.policy import Policy
 from trueup.recipes import rollouts
-from trueup.recipes.rollouts import AdaptiveKl, OnlineSettings, Rollout
+from trueup.recipes.rollouts import OnlineSettings, PretrainingMix, Ptx, Rollout, Session, Step
 
 
 class Ppo(OnlineSettings):
@@ -50,93 +49,68 @@ class Ppo(OnlineSettings):
     """Weight of the value loss beside the policy loss."""
     entropy_weight: float = Field(default=0.0, ge=0)
     """Weight of an entropy bonus."""
+    critic_warmup: int = Field(default=0, ge=0)
+    """Steps at the beginning in which only the value head learns, from answers of the policy as it started: advantages
+    against values that mean nothing yet are noise."""
+    ptx: Ptx | None = None
+    """Texts to go on learning beside the reward (PPO-ptx), as ``{data: texts.jsonl, weight: 1.0}``."""
     whiten_advantages: bool = True
     """Scale advantages to mean 0 and variance 1 over the valid tokens of the whole batch."""
 
     @model_validator(mode="after")
     def _mini_batches_hold_rollouts(self) -> Ppo:
-        if self.mini_batches > self.batch.size:
-            raise ValueError(
-                f"mini_batches is {self.mini_batches} and batch.size {self.batch.size}: a batch of rollouts cannot be"
-                " cut into more parts than it has"
-            )
+        rollouts.check_mini_batches(self.mini_batches, self.batch.size)
         return self
 
 
 def train(config: Ppo, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
-    torch.manual_seed(derive(config.seed, "ppo"))
-    actors = rollouts.open_actors(
-        run,
-        config.model,
-        config.reward,
-        reference=config.reference,
-        batch=config.batch,
-        read=config.read,
-        seed=config.seed,
-    )
-    prompts = rollouts.usable_prompts(
-        run, actors, config.data, read=config.read, batch=config.batch, sampling=config.sampling
-    )
-    plan = rollouts.prompt_plan(prompts, config.batch.size, config.steps, seed=config.seed, purpose="ppo prompts")
-    policy = actors.policy
+    session = rollouts.open_session(config, run, asked=config.batch.size, purpose="ppo")
+    policy = session.policy
     value_head = ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
     parameters = policy.trainable() | {f"value_head.{n}": p for n, p in value_head.named_parameters()}
     stepper = Stepper(parameters, config.optim, config.steps * config.epochs * config.mini_batches)
-    controller = rollouts.kl_controller(config.kl)
-    coefficient = {"beta": float(resume_from_checkpoint(run, stepper).get("beta", controller.beta))}
-    run.note(steps=config.steps)
-    headline = ("score", "kl", "beta", "completion_length")
-    loop = Loop(run, plan, save=saver(run, stepper, coefficient.copy), save_every=config.save_every, headline=headline)
-    for step, batch in loop:
-        beta = coefficient["beta"]
-        rollout = rollouts.draw_rollout(
-            actors,
-            batch,
-            config.sampling,
-            seed=derive(config.seed, "rollout", step),
-            budget=policy.trunk.budget(config.batch),
-            missing_eos_penalty=config.missing_eos_penalty,
-            length_penalty=config.length_penalty,
-            value_head=value_head,
-        )
-        update, fit = _improve(policy, value_head, stepper, rollout, beta, config, step)
-        measured = rollouts.describe(rollout, beta) | fit
-        run.log(step, update, measured, {"kl_target": config.kl.target} if isinstance(config.kl, AdaptiveKl) else {})
-        coefficient["beta"] = controller.update(beta, measured["kl"], len(batch))
-        if step % config.probe_every == 0 or step + 1 == config.steps:
-            probes = prompts[: config.probes]
-            rollouts.log_probes(run, step, actors, probes, config.sampling, seed=derive(config.seed, "probes"))
-        loop.time(step, tokens=float(rollout.mask_BC.sum()))
-        if config.kl_stop is not None and measured["kl"] > config.kl_stop:
-            run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
-            break
-    actors.export(run, prompts)
+    mix = None if config.ptx is None else PretrainingMix(config.ptx, run, session, config.read, config.seed)
+
+    def learn(step: Step) -> tuple[Rollout, Mapping[str, float]]:
+        seed = derive(config.seed, "rollout", step.number)
+        rollout = rollouts.draw(config, session, step.prompts, seed=seed, value_head=value_head)
+        return rollout, _improve(config, session, value_head, stepper, step, rollout, mix)
+
+    rollouts.fit(config, run, session, stepper, learn, kl=config.kl)
 
 
 def _improve(
-    policy: Policy, value_head: ValueHead, stepper: Stepper, rollout: Rollout, beta: float, config: Ppo, step: int
-) -> tuple[dict[str, float], dict[str, float]]:
+    config: Ppo,
+    session: Session,
+    value_head: ValueHead,
+    stepper: Stepper,
+    step: Step,
+    rollout: Rollout,
+    mix: PretrainingMix | None,
+) -> dict[str, float]:
     """Several clipped passes over one batch of rollouts."""
+    warming = step.number < config.critic_warmup
     mask_BC = rollout.mask_BC
-    rewards_BC = advantages.shaped_rewards(rollout.net_B, rollout.kl_BC, mask_BC, beta)
+    rewards_BC = advantages.shaped_rewards(rollout.net_B, rollout.kl_BC, mask_BC, step.beta)
     raw_BC = advantages.gae(rewards_BC, rollout.values_BC, mask_BC, config.gamma, config.lam)
     returns_BC = advantages.returns(raw_BC, rollout.values_BC, mask_BC)
     advantages_BC = advantages.whiten(raw_BC, mask_BC) if config.whiten_advantages else raw_BC
     statistics = rollouts.UpdateStatistics()
+    mixed: list[float] = []
     info: dict[str, float] = {}
     for mini_batch in rollouts.mini_batches(
-        len(rollout), config.mini_batches, config.epochs, seed=config.seed, step=step
+        len(rollout), config.mini_batches, config.epochs, seed=config.seed, step=step.number
     ):
         tokens = float(mask_BC[mini_batch].sum())
         for part in rollouts.passes(
-            policy,
+            session.policy,
             stepper,
             rollout,
             mini_batch,
             temperature=config.sampling.temperature,
-            budget=policy.trunk.budget(config.batch),
-            entropy=config.entropy_weight > 0,
+            budget=session.budget,
+            entropy_grad=config.entropy_weight > 0,
             value_head=value_head,
         ):
             old_BC, advantage_BC = part.of(rollout.logps_BC), part.of(advantages_BC)
@@ -144,28 +118,30 @@ def _improve(
             value_BC = part.mask_BC * losses.clipped_value(
                 part.values_BC, part.of(rollout.values_BC), part.of(returns_BC), config.value_clip_range
             )
-            total_BC = surrogate_BC + config.value_weight * value_BC
-            if part.scores.entropy_BC is not None:
+            total_BC = config.value_weight * value_BC if warming else surrogate_BC + config.value_weight * value_BC
+            if not warming and part.scores.entropy_BC is not None:
                 total_BC = total_BC - config.entropy_weight * part.scores.entropy_BC
             stepper.accumulate(total_BC, count=tokens)
-            statistics.add(
-                part,
-                old_BC,
-                advantage_BC,
-                clip_range=config.clip_range,
-                policy_loss=surrogate_BC,
-                value_loss=value_BC,
-            )
+            clipped_BC = losses.clip_stops(part.logps_BC.detach(), old_BC, advantage_BC, config.clip_range)
+            statistics.add(part, old_BC, clipped_BC=clipped_BC, policy_loss=surrogate_BC, value_loss=value_BC)
+        if warming:
+            for parameter in session.policy.trainable().values():
+                parameter.grad = None  # the value head sits on the trunk, which stays as it is
+        elif mix is not None:
+            mixed.append(mix.accumulate(stepper))
         info = stepper.step()
         statistics.end_update()
-    return info, statistics.summary() | _value_fit(raw_BC, returns_BC, rollout)
+    if mixed:
+        info["ptx_nll"] = sum(mixed) / len(mixed)
+    return info | statistics.summary() | _value_fit(raw_BC, returns_BC, rollout.values_BC, mask_BC)
 
 
-def _value_fit(raw_BC: torch.Tensor, returns_BC: torch.Tensor, rollout: Rollout) -> dict[str, float]:
+def _value_fit(
+    raw_BC: torch.Tensor, returns_BC: torch.Tensor, values_BC: torch.Tensor, mask_BC: torch.Tensor
+) -> dict[str, float]:
     """Spread of the advantages, and the share of the variance of returns that the values explain."""
-    mask_BC = rollout.mask_BC
     spread = float(raw_BC[mask_BC].std()) if int(mask_BC.sum()) > 1 else 0.0
-    residual = returns_BC[mask_BC] - rollout.values_BC[mask_BC]
+    residual = returns_BC[mask_BC] - values_BC[mask_BC]
     variance = float(returns_BC[mask_BC].var())
     explained = 1.0 - float(residual.var()) / variance if variance > 0 else 0.0
     return {"advantage_std": spread, "explained_variance": explained}

@@ -35,6 +35,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "value_weight": 0.1,
         },
     },
+    # Liu et al. 2025 (arXiv:2503.20783), what makes it Dr. GRPO; batch, length and learning rate stay yours.
+    "dr-grpo": {
+        "grpo": {"scale": False, "normalise": "constant", "kl": {"kind": "fixed", "beta": 0.0}},
+    },
+    # Yu et al. 2025 (arXiv:2503.14476), what makes it DAPO. Its buffer is 4,096 of 20,480 tokens and its penalty 1,
+    # where rewards are 1 and -1; it has no other one for answers without an end.
+    "dapo": {
+        "grpo": {
+            "clip_low": 0.2,
+            "clip_high": 0.28,
+            "normalise": "token",
+            "resample": 4,
+            "overlong_share": 0.2,
+            "missing_eos_penalty": 0.0,
+            "kl": {"kind": "fixed", "beta": 0.0},
+            "mini_batches": 16,
+        },
+    },
     # Huang et al. 2024 (N+ implementation details): one learning rate for all stages, Pythia 1B and up.
     "n-plus-2024": {
         "sft": {"optim": {"learning_rate": 3e-6, "eps": 1e-5}, "epochs": 1},

@@ -66,7 +66,7 @@ def identify(kind: str, config: Settings) -> dict[str, str]:
     identities: dict[str, str] = {}
     values = config.model_dump()
     recipe = recipe_of(kind)
-    for field in recipe.inputs:
+    for field in (*recipe.inputs, *recipe.inner_inputs):
         value = _lookup(values, field)
         if isinstance(value, str | tuple) and value:
             identities[field] = IDENTITIES.get(field, data_hash)(value)

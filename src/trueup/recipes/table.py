@@ -20,6 +20,7 @@ class Recipe:
     """Where a method lives, what it reads, and what its command says of itself.
 
     ``inputs`` are the settings that name what is read: a run resumes only with the same contents, and each has a flag.
+    ``inner_inputs`` are more of them, inside a block that need not be there; those have none.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Recipe:
     teaches: str
     summary: str
     example: str
+    inner_inputs: tuple[str, ...] = ()
 
     def settings(self) -> type[Settings]:
         """The config class."""
@@ -42,6 +44,14 @@ class Recipe:
         """The training function."""
         train: Callable[[Any, Run], None] = import_module(self.module).train
         return train
+
+
+def _online(kind: str, config: str, teaches: str, summary: str) -> Recipe:
+    """A method that learns from its own answers to prompts; its module is called as its command is."""
+    inputs = ("model.name", "data", "reward", "reference")
+    example = f"trueup {kind} --model runs/sft/final --reward runs/reward/final --data prompts.jsonl --out runs/{kind}"
+    module = f"trueup.recipes.{kind.replace('-', '_')}"
+    return Recipe(module, config, inputs, teaches, summary, example, ("ptx.data",) if kind == "ppo" else ())
 
 
 RECIPES: dict[str, Recipe] = {
@@ -77,13 +87,53 @@ RECIPES: dict[str, Recipe] = {
         "Train a policy on single responses marked good or bad.",
         "trueup kto --model runs/sft/final --data labelled.jsonl --out runs/kto",
     ),
-    "ppo": Recipe(
-        "trueup.recipes.ppo",
+    "ppo": _online(
+        "ppo",
         "Ppo",
-        ("model.name", "data", "reward", "reference"),
         "RLHF against a reward",
         "RLHF: sample, score with a reward, improve by PPO, stay near the reference.",
-        "trueup ppo --model runs/sft/final --reward runs/reward/final --data prompts.jsonl --out runs/ppo",
+    ),
+    "rloo": _online(
+        "rloo",
+        "Rloo",
+        "RLHF without a critic",
+        "RLOO: reinforce answers that beat the others to the same prompt.",
+    ),
+    "grpo": _online(
+        "grpo",
+        "Grpo",
+        "RLHF without a critic",
+        "GRPO: answers against their group's mean and spread, clipped; Dr. GRPO and DAPO by preset.",
+    ),
+    "reinforce-pp": _online(
+        "reinforce-pp",
+        "ReinforcePp",
+        "RLHF without a critic",
+        "REINFORCE++: token returns against the group's mean, whitened over the batch.",
+    ),
+    "cispo": _online(
+        "cispo",
+        "Cispo",
+        "RLHF without a critic",
+        "CISPO: REINFORCE weighted by a clipped ratio, so that no token loses its gradient.",
+    ),
+    "gspo": _online(
+        "gspo",
+        "Gspo",
+        "RLHF without a critic",
+        "GSPO: the ratio of a whole answer is clipped.",
+    ),
+    "online-dpo": _online(
+        "online-dpo",
+        "OnlineDpo",
+        "preferences among the policy's own answers",
+        "Online DPO: the best and the worst of the policy's own answers, judged by a reward.",
+    ),
+    "best-of-n": _online(
+        "best-of-n",
+        "BestOfN",
+        "imitate the best of the policy's own answers",
+        "Best-of-n distillation: imitate the best of several answers; rejection sampling with a bar.",
     ),
 }
 """Every recipe; its command, its settings page and its place in a chain of stages follow from its line here."""

@@ -10,12 +10,15 @@ from typing import Any
 
 from trueup.evaluation.compare import Judging, compare
 from trueup.evaluation.overoptimization import turning_point
-from trueup.evaluation.rows import Row, models
+from trueup.evaluation.rows import Row, models, of_model, read_rows
 from trueup.evaluation.settling import settling
-from trueup.ledger import read_run, write_atomic
+from trueup.ledger import Damage, read_lines, read_run, write_atomic
 from trueup.reports import figures
+from trueup.reports.again import again, changed, flat
+from trueup.reports.criteria import criteria, is_trial
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
+from trueup.reports.page import rendered
 from trueup.reports.parts import part_figure, reward_parts
 from trueup.reports.verdict import verdict
 
@@ -57,6 +60,7 @@ CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
         (("nll", "training NLL, nats per token"), ("heldout_nll", "held-out NLL")),
     ),
 }
+CURVES |= dict.fromkeys(("rloo", "grpo", "reinforce-pp", "cispo", "gspo", "online-dpo", "best-of-n"), CURVES["ppo"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ def build_report(
     skill: Mapping[str, Any] | None = None,
     smoke: bool = False,
     commands: Sequence[str] = (),
+    demands: Sequence[Mapping[str, str]] = (),
+    asked: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Write the report of ``run_dirs`` and ``evaluation_rows`` into ``out``.
 
@@ -109,6 +115,9 @@ def build_report(
         skill: Of the reward model on held-out pairs: ``evaluation.skill.Skill.to_dict()``.
         smoke: The runs are only a trial that everything runs: the page says so first and claims nothing else.
         commands: Commands that reproduce the report.
+        demands: Criteria and whether they are met: ``name``, ``outcome``, ``words``.
+        asked: Answers to fixed prompts along one run, to show the first and the last: ``step``, ``question``,
+            ``completion``, ``score``.
     """
     logs = {name: read_log(path) for name, path in run_dirs.items()}
     runs = {name: _run(log) for name, log in logs.items()}
@@ -127,6 +136,7 @@ def build_report(
         "overoptimization": _probe_curve(probes),
         "feedback": dict(feedback) if feedback else None,
         "commands": list(commands),
+        "criteria": [dict(demand) for demand in demands],
         "problems": problems,
     }
     data["verdict"] = list(verdict(data))
@@ -139,6 +149,7 @@ def build_report(
         "run_settings": runs,
         "figures": drawn,
         "samples": shown,
+        "probes": _first_and_last(asked, samples),
         "baseline": baseline,
         "judged": bool(judges) or score is None,
         "shown_scores": [judge.label for judge in judges if judge.pairs is None]
@@ -148,72 +159,86 @@ def build_report(
     return _write(out, page, data)
 
 
-def report_run(run_dir: str | Path, out: str | Path | None = None) -> Report:
+def report_run(
+    run_dir: str | Path,
+    out: str | Path | None = None,
+    *,
+    evaluation: str | Path | None = None,
+    model: str | None = None,
+) -> Report:
     """The report of one run, beside it unless ``out`` says otherwise.
 
+    Args:
+        run_dir: The run.
+        out: Folder of the report.
+        evaluation: Folder of an evaluation in which the run's model took part.
+        model: Name of the run's model there; by default the model that lies in the run, or is called like it.
+
     Raises:
-        UsageError: ``run_dir`` is not a run directory.
+        UsageError: ``run_dir`` is not a run directory, or its model took no part in the evaluation.
     """
     path = Path(run_dir)
     name = path.resolve().name
-    record = read_run(path)
-    command = f"trueup report {run_dir}"
-    return build_report({name: path}, [], Path(out or path), title=f"{record['kind']}: {name}", commands=[command])
+    log = read_log(path)
+    rows = read_rows(Path(evaluation) / "eval.jsonl") if evaluation is not None else []
+    own = (model or evaluated_as(path, Path(evaluation), rows)) if evaluation is not None else None
+    if own is not None:
+        of_model(rows, own)  # a clear error if it is not there
+    probes, damaged = _probes(path)
+    commands = [*again(log.record, run_dir), f"trueup report {run_dir}"]
+    smoke = is_trial(log)
+    return build_report(
+        {name: path},
+        rows,
+        Path(out or path),
+        title=f"{log.record['kind']}: {name}",
+        notes=[*damaged, *([f"A trial: {smoke}."] if smoke else [])],
+        baseline=next((other for other in models(rows) if other != own), "sft"),
+        score="gold" if rows and rows[0].get("gold") is not None else "reward",
+        smoke=smoke is not None,
+        commands=commands,
+        demands=[one.to_dict() for one in criteria(log, probes, rows, own)],
+        asked=probes,
+    )
+
+
+def evaluated_as(run: Path, evaluation: Path, rows: Sequence[Row]) -> str:
+    """What an evaluation calls the model of a run: by where it lies, where the evaluation says so, else by its name."""
+    record = evaluation / "stage.json"
+    if record.exists():
+        for name, path in json.loads(record.read_text(encoding="utf-8"))["config"]["models"].items():
+            if Path(path).resolve() in (run.resolve(), (run / "final").resolve()):
+                return str(name)
+    kind = str(read_run(run)["kind"])
+    return next((name for name in (run.resolve().name, kind) if name in models(rows)), run.resolve().name)
+
+
+def _probes(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Answers to fixed prompts along the run, and what is damaged of them."""
+    file, damaged = run / "samples.jsonl", list[Damage]()
+    lines = read_lines(file, damaged=damaged)[0] if file.exists() else []
+    needed = {"step", "question", "completion", "score"}
+    return [line for line in lines if needed <= set(line)], [f"{damage}; the line is left out." for damage in damaged]
 
 
 def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Report:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    # Model text is hostile input: the HTML escapes everything that is not marked as our own SVG.
-    html = Environment(loader=PackageLoader("trueup.reports"), autoescape=True, undefined=StrictUndefined)
-    plain = Environment(loader=PackageLoader("trueup.reports"), undefined=StrictUndefined, trim_blocks=True)
-    for environment in (html, plain):
-        environment.filters["number"] = number
-        environment.filters["span"] = span
-        environment.filters["oneline"] = oneline
     files = out / "report.html", out / "report.md", out / "summary.json"
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
     for figure in page["figures"]:
         write_atomic(folder / f"{figure.name}.svg", figure.svg.encode())
-    write_atomic(files[0], html.get_template("report.html.j2").render(page).encode("utf-8", "replace"))
-    write_atomic(files[1], plain.get_template("report.md.j2").render(page).encode("utf-8", "replace"))
+    write_atomic(files[0], rendered("report.html.j2", page))
+    write_atomic(files[1], rendered("report.md.j2", page))
     write_atomic(files[2], (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     return Report(*files, tuple(data["verdict"]), dict(data), tuple(data["problems"]))
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """A number for a table cell; a dash where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 1e5:
-        return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-    return f"{value:.{digits}g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
-
-
-def span(interval: Mapping[str, Any] | None) -> str:
-    """The bounds of an interval for a table cell; a dash where nothing is known."""
-    if not interval or interval["low"] is None or interval["high"] is None:
-        return "–"
-    return f"{number(interval['low'])} to {number(interval['high'])}"
-
-
-def oneline(text: str) -> str:
-    """Text for a Markdown cell or quote: one line, nothing that is markup."""
-    flat = " ".join(str(text).split())
-    for sign in "\\`*_{}[]<>#|":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat
-
-
 def _run(log: RunLog) -> dict[str, Any]:
     record, rows = log.record, log.metrics
-    base = _flat(record.get("defaults", {}))
+    base, other = flat(record.get("defaults", {})), changed(record) if "defaults" in record else {}
     settings = [
-        {"name": key, "value": value, "changed": bool(base) and (key not in base or base[key] != value)}
-        for key, value in _flat(record["config"]).items()
+        {"name": key, "value": value, "changed": key in other, "default": base.get(key)}
+        for key, value in flat(record["config"]).items()
     ]
     return {
         "kind": record["kind"],
@@ -225,6 +250,7 @@ def _run(log: RunLog) -> dict[str, Any]:
         "inputs": record.get("inputs", {}),
         "pinned": record.get("pinned", {}),
         "kl_band": _kl_band(record, rows),
+        "changed": other,
         "last": {k: v for k, v in (rows[-1] if rows else {}).items() if k != "ids"},
         "settings": settings,
     }
@@ -244,16 +270,6 @@ def _adaptive_kl(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     control = record["config"].get("kl")
     adaptive = isinstance(control, Mapping) and control.get("kind") == "adaptive"
     return control if adaptive and isinstance(control.get("target"), int | float) else None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def _reward_card(logs: Mapping[str, RunLog]) -> dict[str, Any] | None:
@@ -319,6 +335,17 @@ def _figures(
             drawn.append(figure)
     # What most readers look for first: PPO's reward and KL.
     return sorted(drawn, key=lambda f: (f.name != "quality", "ppo" not in f.name))
+
+
+def _first_and_last(asked: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Of the first fixed prompts, the first answer of the run and the last."""
+    steps = sorted({int(line["step"]) for line in asked})
+    ends = dict.fromkeys((*steps[:1], *steps[-1:]))
+    answers = {step: [line for line in asked if line["step"] == step][:count] for step in ends}
+    return [
+        {"question": lines[0]["question"], "answers": [{**line, "at": f"step {line['step']}"} for line in lines]}
+        for lines in zip(*answers.values(), strict=False)
+    ]
 
 
 def _samples(rows: Sequence[Row], count: int) -> list[dict[str, Any]]:

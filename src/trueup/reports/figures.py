@@ -84,6 +84,78 @@ def intervals(name: str, title: str, caption: str, entries: Sequence[tuple[str, 
     return Figure(name, title, caption, _svg(figure))
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line or a cloud of points over KL: its points, a band around them, and how it is drawn."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
+    line: bool = True
+    dashed: bool = False
+
+
+def over_root_kl(
+    name: str, title: str, caption: str, parts: Sequence[tuple[str, Sequence[Series]]], marks: Sequence[float] = ()
+) -> Figure:
+    """Panels (label, series) over KL on a square-root axis, on which a good reward rises in a line.
+
+    Args:
+        name, title, caption: Of the figure.
+        parts: One panel each, such as gold and proxy.
+        marks: KL at which a vertical line is drawn.
+    """
+    figure, axes = _canvas(len(parts), height=3.0 * len(parts) + 0.4)
+    labels = list(dict.fromkeys(series.label for _, several in parts for series in several))
+    for axis, (label, several) in zip(axes, parts, strict=True):
+        for series in several:
+            _draw(axis, series, COLOURS[labels.index(series.label) % len(COLOURS)])
+        for mark in marks:
+            axis.axvline(mark, color=INK, linewidth=1, linestyle=":")
+        axis.set_title(label, loc="left", fontsize=10, color=INK)
+        axis.set_xscale("function", functions=(_root, np.square))
+        # Sampled KL may be 0 or below near the start; the axis needs a length all the same.
+        axis.set_xlim(0, 1.1 * max([1e-3, *(x for _, several in parts for series in several for x in series.x)]))
+    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), fontsize=8, frameon=False, loc="outside lower center", ncols=3, labelcolor=INK
+    )
+    axes[-1].set_xlabel("KL to the reference, nats per sequence (square-root axis)", fontsize=9, color=INK)
+    return Figure(name, title, caption, _svg(figure))
+
+
+def _draw(axis: Any, series: Series, colour: str) -> None:
+    style = "--" if series.dashed else "-"
+    axis.plot(
+        series.x,
+        series.y,
+        color=colour,
+        linestyle=style if series.line else "none",
+        linewidth=1.6,
+        marker=None if series.dashed else "o",
+        markersize=4,
+        label=series.label,
+    )
+    known = [
+        (x, low, high)
+        for x, low, high in zip(series.x, series.low, series.high, strict=False)
+        if low is not None and high is not None
+    ]
+    if not known:
+        return
+    x, low, high = zip(*known, strict=True)
+    if series.line:
+        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    else:
+        axis.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.6)
+
+
+def _root(values: Any) -> Any:
+    return np.sqrt(np.maximum(values, 0.0))
+
+
 def smooth(values: Sequence[float], share: float = 0.12) -> list[float]:
     """Centred running mean over ``share`` of the points."""
     width = max(1, int(len(values) * share) // 2)

@@ -9,56 +9,11 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from trueup.rewards.part import Rule
+from trueup.rewards.refusal_phrases import Refusal as Refused
+from trueup.rewards.refusal_phrases import refusal
 from trueup.types import Completion, Prompt
 
-_UNWILLING = (
-    "can't",
-    "cannot",
-    "can not",
-    "won't",
-    "will not",
-    "unable to",
-    "not able to",
-    "rather not",
-    "don't want to",
-    "do not want to",
-    "not going to",
-    "not comfortable",
-)
-_DEED = (
-    "help",
-    "assist",
-    "provide",
-    "provid",
-    "give",
-    "tell you",
-    "answer",
-    "do that",
-    "do this",
-    "discuss",
-    "explain how",
-    "share",
-    "write",
-    "create",
-    "comply",
-    "engage",
-    "fulfil",
-    "support",
-)
-PHRASES = (
-    *(f"{unwilling} {deed}" for unwilling in _UNWILLING for deed in _DEED),
-    "i must decline",
-    "have to decline",
-    "must refuse",
-    "have to refuse",
-    "i refuse to",
-    "not something i can",
-    "against my guidelines",
-)
-"""Phrases of a refusal, in small letters with plain apostrophes."""
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
-
-Refused = Literal["full", "partial", "none"]
 
 
 class Refusal(Rule):
@@ -67,13 +22,14 @@ class Refusal(Rule):
     kind: Literal["refusal"] = "refusal"
     """Name of the part."""
     phrases: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """What a refusing sentence holds; capitals and the kind of apostrophe do not matter. None: a list in English."""
+    """What a refusing sentence holds; capitals and the kind of apostrophe do not matter. None: English refusals, in the
+    classes in which ``trueup evaluate`` counts them."""
     full: float = -1.0
     """Value of an answer that only refuses."""
     partial: float = -0.5
     """Value of an answer that refuses and goes on to say something."""
     help_words: int = Field(default=12, ge=1)
-    """Words outside refusing sentences from which on a refusal is partial."""
+    """With ``phrases``: words outside refusing sentences from which on a refusal is partial."""
 
     @field_validator("phrases")
     @classmethod
@@ -84,25 +40,18 @@ class Refusal(Rule):
 
     def values(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         """``full``, ``partial`` or 0 for each answer."""
-        worth, phrases = {"full": self.full, "partial": self.partial, "none": 0.0}, self.phrases or PHRASES
-        return [worth[refused(completion.text, phrases, self.help_words)] for completion in completions]
+        worth = {Refused.FULL: self.full, Refused.PARTIAL: self.partial, Refused.NONE: 0.0}
+        return [worth[self._class(completion.text)] for completion in completions]
 
-
-def refused(text: str, phrases: Sequence[str] = PHRASES, help_words: int = 12) -> Refused:
-    """Whether a text refuses what it was asked, wholly, in part, or not at all.
-
-    Args:
-        text: The answer.
-        phrases: What a refusing sentence holds.
-        help_words: Words outside refusing sentences from which on the refusal is partial.
-    """
-    plain = [_plain(phrase) for phrase in phrases]
-    sentences = _SENTENCE.findall(_plain(text))
-    refusing = [any(phrase in sentence for phrase in plain) for sentence in sentences]
-    if not any(refusing):
-        return "none"
-    rest = sum(len(sentence.split()) for sentence, no in zip(sentences, refusing, strict=True) if not no)
-    return "partial" if rest >= help_words else "full"
+    def _class(self, text: str) -> Refused:
+        if self.phrases is None:
+            return refusal(text)
+        plain = [_plain(phrase) for phrase in self.phrases]
+        sentences = _SENTENCE.findall(_plain(text))
+        rest = [sentence for sentence in sentences if not any(phrase in sentence for phrase in plain)]
+        if len(rest) == len(sentences):
+            return Refused.NONE
+        return Refused.PARTIAL if sum(len(s.split()) for s in rest) >= self.help_words else Refused.FULL
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,10 @@ Masks are right-padded; padded slots are ignored whatever they hold, and come ou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 
 from trueup.errors import ConfigError
 from trueup.spec.shapes import Array, Mask, require_same
@@ -75,22 +78,48 @@ def whiten(x_BT: Array, mask_BT: Mask, shift_mean: bool = True) -> Array:
     return np.where(mask_BT, (safe_BT - mean) / std + (0.0 if shift_mean else mean), 0.0)
 
 
-def rloo(scores_GK: Array) -> Array:
-    """r_i minus the mean of the other samples of its prompt [G, K] (Ahmadian et al. 2024)."""
-    k = _group_size(scores_GK)
-    others_GK: Array = (scores_GK.sum(-1, keepdims=True) - scores_GK) / (k - 1)
-    return scores_GK - others_GK
+def rloo(scores_GK: Array, valid_GK: Mask | None = None) -> Array:
+    """r_i minus the mean of the other valid samples of its prompt [G, K] (Ahmadian et al. 2024); 0 in a dead group."""
+    out_GK: Array = np.zeros_like(scores_GK)
+    for group, members, scores in _live(scores_GK, valid_GK):
+        for member, score in zip(members, scores, strict=True):
+            out_GK[group, member] = score - np.delete(scores, list(members).index(member)).mean()
+    return out_GK
 
 
-def group_advantages(scores_GK: Array, scale: bool = True) -> Array:
-    """(r - mean) / std of the prompt's samples [G, K] (Shao et al. 2024); undivided without ``scale``."""
+def group_advantages(scores_GK: Array, scale: bool = True, valid_GK: Mask | None = None) -> Array:
+    """(r - mean) / (std + 1e-4) of the prompt's valid samples [G, K] (Shao et al. 2024); undivided without ``scale``.
+
+    The standard deviation divides by k - 1. A dead group has advantage 0.
+    """
+    out_GK: Array = np.zeros_like(scores_GK)
+    for group, members, scores in _live(scores_GK, valid_GK):
+        out_GK[group, members] = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-4 if scale else 1.0)
+    return out_GK
+
+
+def dead_groups(scores_GK: Array, valid_GK: Mask | None = None) -> Mask:
+    """Groups with fewer than two valid scores, or with max - min <= 1e-6 max(1, |mean|) of them [G]."""
     _group_size(scores_GK)
-    centred_GK: Array = scores_GK - scores_GK.mean(-1, keepdims=True)
-    if not scale:
-        return centred_GK
-    std_G1 = scores_GK.std(-1, ddof=1, keepdims=True)
-    flat_G1 = std_G1 <= 1e-7 * (1 + np.abs(scores_GK).max(-1, keepdims=True))
-    return np.where(flat_G1, 0.0, centred_GK / np.where(flat_G1, 1.0, std_G1))
+    live = [group for group, _, _ in _live(scores_GK, valid_GK)]
+    return np.array([group not in live for group in range(len(scores_GK))])
+
+
+def overlong_penalty(lengths_B: Array, limit: int, buffer: int) -> Array:
+    """0 up to ``limit - buffer`` tokens, linear to 1 at ``limit``, 1 beyond [B] (DAPO, Yu et al. 2025, eq. 13)."""
+    if not 0 < buffer <= limit:
+        raise ConfigError(f"buffer is {buffer}", where="buffer", expected=f"from 1 to {limit} tokens")
+    return np.interp(lengths_B, [limit - buffer, limit], [0.0, 1.0])
+
+
+def _live(scores_GK: Array, valid_GK: Mask | None) -> Iterator[tuple[int, NDArray[np.intp], Array]]:
+    """(group, its valid members, their scores) of every group that is not dead."""
+    _group_size(scores_GK)
+    for group, row in enumerate(scores_GK):
+        members = np.arange(len(row)) if valid_GK is None else np.flatnonzero(valid_GK[group])
+        scores = row[members]
+        if len(scores) >= 2 and np.ptp(scores) > 1e-6 * max(1.0, abs(scores.mean())):
+            yield group, members, scores
 
 
 def _group_size(scores_GK: Array) -> int:

@@ -1,4 +1,4 @@
-"""Policy-gradient losses per token, value and gradient. Legend: B rollouts, T positions, V vocabulary."""
+"""Policy-gradient losses, value and gradient. Legend: B rollouts, T positions, V vocabulary."""
 
 from __future__ import annotations
 
@@ -6,27 +6,152 @@ import numpy as np
 
 from trueup.errors import ConfigError
 from trueup.spec.logprob import log_softmax
-from trueup.spec.shapes import Array, require_same
+from trueup.spec.shapes import Array, Mask, require_same
+
+LOG_RATIO_LIMIT = 20.0
+"""Log-ratios are held within this before exp."""
 
 
-def ppo_clip(new_logps_BT: Array, old_logps_BT: Array, advantages_BT: Array, clip_range: float) -> Array:
-    """max(-r A, -clip(r, 1-e, 1+e) A) [B, T], r = new / old (Schulman et al. 2017, eq. 7, as a loss)."""
-    require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, advantages_BT=advantages_BT)
-    ratio_BT = np.exp(new_logps_BT - old_logps_BT)
-    return np.maximum(-ratio_BT * advantages_BT, -np.clip(ratio_BT, 1 - clip_range, 1 + clip_range) * advantages_BT)
+def ppo_clip(
+    new_logps_BT: Array,
+    old_logps_BT: Array,
+    advantages_BT: Array,
+    clip_range: float,
+    clip_high: float | None = None,
+    dual_clip: float | None = None,
+) -> Array:
+    """max(-r A, -clip(r, 1-e, 1+e_high) A) [B, T], r = new / old (Schulman et al. 2017, eq. 7, as a loss).
 
-
-def ppo_clip_grad(new_logps_BT: Array, old_logps_BT: Array, advantages_BT: Array, clip_range: float) -> tuple[Array]:
-    """-r A, but 0 where the clipped branch is the larger: A > 0 and r > 1+e, or A < 0 and r < 1-e [B, T].
-
-    Being outside the band is not enough: with A < 0 and r > 1+e the loss still pulls r back.
+    ``clip_high`` is e where absent; with ``dual_clip`` = c the loss of A < 0 is at most -c A (Ye et al. 2020, eq. 5).
     """
     require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, advantages_BT=advantages_BT)
-    ratio_BT = np.exp(new_logps_BT - old_logps_BT)
-    stopped_BT = ((advantages_BT > 0) & (ratio_BT > 1 + clip_range)) | (
-        (advantages_BT < 0) & (ratio_BT < 1 - clip_range)
-    )
+    ratio_BT = _ratio(new_logps_BT, old_logps_BT)
+    near_BT = np.clip(ratio_BT, 1 - clip_range, 1 + _high(clip_range, clip_high))
+    loss_BT: Array = np.maximum(-ratio_BT * advantages_BT, -near_BT * advantages_BT)
+    if dual_clip is None:
+        return loss_BT
+    if dual_clip <= 1:
+        raise ConfigError(f"dual_clip is {dual_clip}", where="dual_clip", expected="above 1, or None")
+    return np.where(advantages_BT < 0, np.minimum(loss_BT, -dual_clip * advantages_BT), loss_BT)
+
+
+def ppo_clip_grad(
+    new_logps_BT: Array,
+    old_logps_BT: Array,
+    advantages_BT: Array,
+    clip_range: float,
+    clip_high: float | None = None,
+    dual_clip: float | None = None,
+) -> tuple[Array]:
+    """-r A, but 0 where the clipped branch is the larger: A > 0 and r > 1+e_high, or A < 0 and r < 1-e [B, T].
+
+    Being outside the band is not enough: with A < 0 and r > 1+e the loss still pulls r back, up to ``dual_clip``.
+    """
+    stopped_BT = clip_stops(new_logps_BT, old_logps_BT, advantages_BT, clip_range, clip_high)
+    ratio_BT = _ratio(new_logps_BT, old_logps_BT)
+    stopped_BT = stopped_BT | (np.abs(new_logps_BT - old_logps_BT) > LOG_RATIO_LIMIT)
+    if dual_clip is not None:
+        stopped_BT = stopped_BT | ((advantages_BT < 0) & (ratio_BT > dual_clip))
     return (np.where(stopped_BT, 0.0, -ratio_BT * advantages_BT),)
+
+
+def clip_stops(
+    new_logps_BT: Array,
+    old_logps_BT: Array,
+    advantages_BT: Array,
+    clip_range: float,
+    clip_high: float | None = None,
+) -> Mask:
+    """A > 0 and r > 1 + e_high, or A < 0 and r < 1 - e [B, T]."""
+    require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, advantages_BT=advantages_BT)
+    ratio_BT = _ratio(new_logps_BT, old_logps_BT)
+    up_BT: Mask = (advantages_BT > 0) & (ratio_BT > 1 + _high(clip_range, clip_high))
+    return up_BT | ((advantages_BT < 0) & (ratio_BT < 1 - clip_range))
+
+
+def cispo(new_logps_BT: Array, old_logps_BT: Array, advantages_BT: Array, clip_range: float, clip_high: float) -> Array:
+    """-w A log p [B, T] with the weight w = clip(r, 1-e, 1+e_high), held fixed (arXiv:2506.13585, eq. 4)."""
+    require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, advantages_BT=advantages_BT)
+    weight_BT = np.clip(_ratio(new_logps_BT, old_logps_BT), 1 - clip_range, 1 + clip_high)
+    return -weight_BT * advantages_BT * new_logps_BT
+
+
+def cispo_grad(
+    new_logps_BT: Array, old_logps_BT: Array, advantages_BT: Array, clip_range: float, clip_high: float
+) -> tuple[Array]:
+    """-w A [B, T]: the gradient with w held fixed, which is never 0 for want of room in the band."""
+    weight_BT = np.clip(_ratio(new_logps_BT, old_logps_BT), 1 - clip_range, 1 + clip_high)
+    return (-weight_BT * advantages_BT,)
+
+
+def gspo(
+    new_logps_BT: Array,
+    old_logps_BT: Array,
+    advantages_B: Array,
+    mask_BT: Mask,
+    clip_range: float,
+    clip_high: float | None = None,
+) -> Array:
+    """max(-s A, -clip(s, 1-e, 1+e_high) A) [B], s the geometric mean of the ratios of an answer (arXiv:2507.18071)."""
+    out_B: Array = np.zeros(len(advantages_B))
+    s_B = sequence_ratio(new_logps_BT, old_logps_BT, mask_BT)
+    require_same(advantages_B=advantages_B, s_B=s_B)
+    for row, (s, a) in enumerate(zip(s_B, advantages_B, strict=True)):
+        if mask_BT[row].any():
+            out_B[row] = max(-s * a, -min(max(s, 1 - clip_range), 1 + _high(clip_range, clip_high)) * a)
+    return out_B
+
+
+def gspo_grad(
+    new_logps_BT: Array,
+    old_logps_BT: Array,
+    advantages_B: Array,
+    mask_BT: Mask,
+    clip_range: float,
+    clip_high: float | None = None,
+) -> tuple[Array]:
+    """-s A / T on each of an answer's T tokens [B, T]; 0 on all of them where the clipped branch is the larger."""
+    s_B = sequence_ratio(new_logps_BT, old_logps_BT, mask_BT)
+    out_BT: Array = np.zeros_like(new_logps_BT)
+    for row, (s, a) in enumerate(zip(s_B, advantages_B, strict=True)):
+        stopped = (a > 0 and s > 1 + _high(clip_range, clip_high)) or (a < 0 and s < 1 - clip_range)
+        if not stopped and mask_BT[row].any():
+            out_BT[row] = np.where(mask_BT[row], -s * a / mask_BT[row].sum(), 0.0)
+    return (out_BT,)
+
+
+def sequence_ratio(new_logps_BT: Array, old_logps_BT: Array, mask_BT: Mask) -> Array:
+    """(product of the ratios of the T valid tokens)^(1/T) [B]; 1 where there are none."""
+    require_same(new_logps_BT=new_logps_BT, old_logps_BT=old_logps_BT, mask_BT=mask_BT)
+    return np.array(
+        [
+            float(np.exp(np.clip((new[mask] - old[mask]).mean(), -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)))
+            if mask.any()
+            else 1.0
+            for new, old, mask in zip(new_logps_BT, old_logps_BT, mask_BT, strict=True)
+        ]
+    )
+
+
+def answer_weights(mask_BT: Mask, normalise: str, limit: int) -> Array:
+    """Weights [B, T] whose sum with token losses is the mean over answers of token means (``answer``), the mean over
+    tokens (``token``), or the mean over answers of token sums (``sum``), divided by ``limit`` (``constant``)."""
+    out_BT: Array = np.zeros(mask_BT.shape)
+    answers = sum(bool(row.any()) for row in mask_BT)
+    for row, mask in enumerate(mask_BT):
+        if mask.any():
+            parts = {
+                "answer": answers * mask.sum(),
+                "token": mask_BT.sum(),
+                "constant": answers * limit,
+                "sum": answers,
+            }
+            if normalise not in parts:
+                raise ConfigError(
+                    f"normalise is {normalise!r}", where="normalise", expected="answer, token, constant or sum"
+                )
+            out_BT[row, mask] = 1.0 / parts[normalise]
+    return out_BT
 
 
 def reinforce(logps_BT: Array, advantages_BT: Array) -> Array:
@@ -78,3 +203,12 @@ def entropy_grad(logits_BTV: Array) -> tuple[Array]:
     p_BTV = np.exp(logp_BTV)
     safe_BTV = np.where(p_BTV > 0, logp_BTV, 0.0)
     return (-p_BTV * (safe_BTV + entropy(logits_BTV)[..., None]),)
+
+
+def _ratio(new_logps_BT: Array, old_logps_BT: Array) -> Array:
+    out_BT: Array = np.exp(np.clip(new_logps_BT - old_logps_BT, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    return out_BT
+
+
+def _high(clip_range: float, clip_high: float | None) -> float:
+    return clip_range if clip_high is None else clip_high

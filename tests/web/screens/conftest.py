@@ -94,7 +94,7 @@ class Visit:
 
     def __init__(self, browser, desk, **options):
         self.desk = desk
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.page = self.context.new_page()
         self.faults, self.dialogs, self.sent = [], [], []
         self.expected = ()

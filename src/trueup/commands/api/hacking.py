@@ -13,9 +13,9 @@ from trueup.config.code import register
 from trueup.errors import DataError, UsageError
 from trueup.evaluation.answers import mean_repetition, same_opening
 from trueup.evaluation.hacking import KL_LIMIT, Hacking, find_hacking
-from trueup.evaluation.refusals import Refusal, refusal
 from trueup.ledger import read_lines
 from trueup.reports.logs import RunLog, read_log
+from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import knows
 from trueup.types import Completion, Message, Prompt, StopReason
 

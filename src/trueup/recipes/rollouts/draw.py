@@ -150,17 +150,17 @@ def length(sequence: tuple[Ids, Ids]) -> int:
     return len(sequence[0]) + len(sequence[1])
 
 
-def describe(rollout: Rollout, beta: float) -> dict[str, float]:
-    """The metrics of a rollout under a KL penalty of ``beta``."""
+def describe(rollout: Rollout, beta: float | None) -> dict[str, float]:
+    """The metrics of a rollout under a KL penalty of ``beta``, None for a method that has none."""
     kl_B = (rollout.kl_BC * rollout.mask_BC).sum(-1)
     k3_B = (kl.k3(rollout.logps_BC, rollout.reference_BC) * rollout.mask_BC).sum(-1)
     return {
         "score": float(rollout.score_B.mean()),
         "score_cut": rollout.cut / len(rollout),
-        "reward": float((rollout.net_B - beta * kl_B).mean()),
+        "reward": float((rollout.net_B - (beta or 0.0) * kl_B).mean()),
         "kl": float(kl_B.mean()),
         "kl_k3": float(k3_B.mean()),
-        "beta": beta,
+        **({} if beta is None else {"beta": beta}),
         "entropy": rollout.entropy,
         "completion_length": float(rollout.mask_BC.sum(-1).float().mean()),
         "eos_rate": sum(c.ended for c in rollout.completions) / len(rollout),

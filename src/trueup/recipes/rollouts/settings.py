@@ -40,7 +40,20 @@ def kl_controller(kl: AdaptiveKl | FixedKl) -> AdaptiveController | FixedControl
     return FixedController(kl.beta)
 
 
-class OnlineSettings(Settings):
+def check_mini_batches(pieces: int, size: int) -> None:
+    """Refuse to cut a batch into more parts than it has rollouts.
+
+    Raises:
+        ValueError: Says so.
+    """
+    if pieces > size:
+        raise ValueError(
+            f"mini_batches is {pieces} and batch.size {size}: a batch of rollouts cannot be cut into more parts than"
+            " it has"
+        )
+
+
+class RolloutSettings(Settings):
     """What a method needs that learns from its own answers; its own settings come after these."""
 
     data: str
@@ -63,14 +76,15 @@ class OnlineSettings(Settings):
     """How completions are drawn; only temperature and length may differ from plain sampling."""
     steps: int = Field(default=100, ge=1)
     """Rollout-and-update cycles."""
-    kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
-    """Controller of the KL penalty."""
     missing_eos_penalty: float = Field(default=1.0, ge=0)
     """Taken off the score of a completion that hit the length limit, in standard deviations of a reward model."""
     length_penalty: float = Field(default=0.0, ge=0)
     """Taken off the score for each completion token."""
     kl_stop: float | None = Field(default=None, gt=0)
     """Stop the run when the KL of a step exceeds this many nats."""
+    reset_reference_every: int | None = Field(default=None, ge=1)
+    """Steps after which the policy as it then is becomes the reference, again and again: KL is then measured from where
+    the policy lately was, and may grow without bound from where it started. None: the reference stays."""
     probes: int = Field(default=8, ge=0)
     """Fixed prompts whose completions are logged along the run."""
     probe_every: int = Field(default=10, ge=1)
@@ -86,7 +100,7 @@ class OnlineSettings(Settings):
         return one_name(value)
 
     @model_validator(mode="after")
-    def _rollouts_are_sound(self) -> OnlineSettings:
+    def _rollouts_are_sound(self) -> RolloutSettings:
         filters = [
             name
             for name, off in (("top_p", 1.0), ("top_k", 0), ("repetition_penalty", 1.0))
@@ -100,3 +114,15 @@ class OnlineSettings(Settings):
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
         return self
+
+    def resets_after(self, done: int) -> bool:
+        """Whether the reference is set anew after so many steps; after the last one nobody would read it."""
+        every = self.reset_reference_every
+        return every is not None and done % every == 0 and done < self.steps
+
+
+class OnlineSettings(RolloutSettings):
+    """The same for a method with a KL penalty."""
+
+    kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
+    """Controller of the KL penalty."""

@@ -5,7 +5,6 @@ Shapes: B rollouts, C completion positions, N completion tokens (flat).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from trueup.engine.processes import highest, summed
 from trueup.engine.score import Scores, score
 from trueup.engine.step import Stepper
 from trueup.losses import kl
+from trueup.losses import policy as losses
 from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
 from trueup.recipes.rollouts.draw import Rollout, length
@@ -72,7 +72,7 @@ def passes(
     *,
     temperature: float,
     budget: int,
-    entropy: bool = False,
+    entropy_grad: bool = False,
     value_head: ValueHead | None = None,
 ) -> Iterator[Part]:
     """This process's forward passes over some rollouts, longest first.
@@ -84,14 +84,18 @@ def passes(
         batch: Numbers of the rollouts of this update.
         temperature: As they were drawn.
         budget: Padded tokens of one pass.
-        entropy: Also entropies.
+        entropy_grad: Also entropies, with gradient.
         value_head: Also values.
     """
     groups = stepper.share(batch, lambda i: length(rollout.sequences[i]), budget)
     for group in groups:
         rows = Rows.of([rollout.sequences[i] for i in group], policy.device)
-        scores = score(policy, rows, temperature=temperature, entropy=entropy, value_head=value_head)
+        scores = score(policy, rows, temperature=temperature, entropy_grad=entropy_grad, value_head=value_head)
         yield Part(tuple(group), rows, scores, groups.copies)
+
+
+WIDE = 0.1
+"""A ratio further than this from 1 is counted: a mean KL hides the few tokens that move far."""
 
 
 class UpdateStatistics:
@@ -107,9 +111,8 @@ class UpdateStatistics:
         self,
         part: Part,
         old_BC: torch.Tensor,
-        advantages_BC: torch.Tensor,
         *,
-        clip_range: float = math.inf,
+        clipped_BC: torch.Tensor | None = None,
         **losses_BC: torch.Tensor,
     ) -> None:
         """Count one pass.
@@ -117,15 +120,18 @@ class UpdateStatistics:
         Args:
             part: The pass.
             old_BC: Log-probs of the policy that drew the tokens, on its device.
-            advantages_BC: Advantages, on its device.
-            clip_range: Half-width of the ratio's trust band, if there is one.
-            losses_BC: Losses by the name of their metric.
+            clipped_BC: Where clipping acted, in a method that clips.
+            losses_BC: Losses by the name of their metric; 0 in the padding.
         """
         new_BC, mask_BC = part.logps_BC.detach(), part.mask_BC
-        ratio_N, advantage_N = (new_BC - old_BC)[mask_BC].exp(), advantages_BC[mask_BC]
-        stopped_N = (advantage_N > 0) & (ratio_N > 1 + clip_range) | (advantage_N < 0) & (ratio_N < 1 - clip_range)
+        gap_N = (new_BC - old_BC)[mask_BC]
+        ratio_N = gap_N.clamp(-losses.LOG_RATIO_LIMIT, losses.LOG_RATIO_LIMIT).exp()
         values = {name: loss_BC.sum() for name, loss_BC in losses_BC.items()}
-        values |= {"clip_fraction": stopped_N.sum(), "approx_kl": kl.k3(old_BC, new_BC)[mask_BC].sum()}
+        if clipped_BC is not None:
+            values["clip_fraction"] = clipped_BC[mask_BC].sum()
+        values["approx_kl"] = kl.k3(old_BC, new_BC)[mask_BC].sum()
+        values["ratio_outside"] = ((ratio_N < 1 - WIDE) | (ratio_N > 1 + WIDE)).sum()
+        values["ratio_clamped"] = (gap_N.abs() > losses.LOG_RATIO_LIMIT).sum()
         for name, value in {"tokens": mask_BC.sum(), **values}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value) / part.copies
         self.ratio_max = max(self.ratio_max, float(ratio_N.max()))

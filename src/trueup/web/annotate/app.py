@@ -21,7 +21,13 @@ from trueup.web.shell.pages import serve_files
 from trueup.web.shell.security import Doors, Gate
 
 API = "/api/v1"
-DOORS = Doors(f"{API}/auth/login", re.compile(rf"{API}/projects/[^/]+/import"), LEADS, IMPORT_SCOPES)
+DOORS = Doors(
+    f"{API}/auth/login",
+    re.compile(rf"{API}/projects/[^/]+/import"),
+    LEADS,
+    IMPORT_SCOPES,
+    "trueup serve --allow-host NAME",
+)
 HASHES_AT_ONCE = 2
 """Passwords that are checked at the same time: each takes 32 MiB and most of a core."""
 

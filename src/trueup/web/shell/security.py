@@ -70,6 +70,8 @@ class Doors:
     """Paths that take a large body by POST; nothing of it is read for those who may not send one."""
     large_roles: tuple[str, ...]
     large_scopes: tuple[str, ...]
+    host_fix: str
+    """What to do about a host name that is not answered."""
 
 
 class Gate:
@@ -77,7 +79,7 @@ class Gate:
 
     Args:
         app: What is behind it.
-        store: Where sessions and tokens are.
+        store: Where sessions and tokens are; None for an app in which nobody signs in.
         limits: Sizes, times and rates.
         guard: Gives the keyed hash of addresses.
         doors: Calls that are treated in a way of their own.
@@ -89,7 +91,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        store: Store,
+        store: Store | None,
         limits: Limits,
         guard: LoginGuard,
         doors: Doors,
@@ -138,10 +140,12 @@ class Gate:
                 f"this server is not {name!r}",
                 where="Host",
                 expected=" or ".join(sorted(self.hosts)),
-                fix="trueup serve --allow-host NAME",
+                fix=self.doors.host_fix,
             )
 
     async def _who(self, scope: Scope, headers: Headers) -> Principal | None:
+        if self.store is None:
+            return None
         header = headers.get("authorization")
         if header is not None:
             scheme, _, text = header.partition(" ")

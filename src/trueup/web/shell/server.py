@@ -23,11 +23,13 @@ DRAIN_SECONDS = 20
 
 
 class Server(uvicorn.Server):
-    """A server that tells its address once it listens."""
+    """A server that tells its address once it listens, and those who wait for news that it ends."""
 
-    def __init__(self, config: uvicorn.Config, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tell: Callable[[str], None], closing: threading.Event | None = None
+    ) -> None:
         super().__init__(config)
-        self.tell = tell
+        self.tell, self.closing = tell, closing
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Open the socket, then tell the address."""
@@ -36,6 +38,12 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             self.tell(f"http://{shown}:{port}/")
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """End the streams, which would never end by themselves, then drain."""
+        if self.closing is not None:
+            self.closing.set()
+        await super().shutdown(sockets=None)
 
 
 def is_loopback(host: str) -> bool:
@@ -46,7 +54,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run(app: FastAPI, host: str, port: int, *, proxy: str | None, limits: Limits, tell: Callable[[str], None]) -> None:
+def run(
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    proxy: str | None,
+    limits: Limits,
+    tell: Callable[[str], None],
+    closing: threading.Event | None = None,
+) -> None:
     """Serve an app until SIGINT or SIGTERM; requests that have begun are finished first.
 
     Args:
@@ -56,6 +73,7 @@ def run(app: FastAPI, host: str, port: int, *, proxy: str | None, limits: Limits
         proxy: Addresses of a proxy whose ``X-Forwarded-For`` and ``-Proto`` are believed, comma-separated.
         limits: Sizes, times and rates.
         tell: Gets the address once it listens.
+        closing: Is set when the server begins to end.
 
     Raises:
         UsageError: The address cannot be used.
@@ -74,7 +92,7 @@ def run(app: FastAPI, host: str, port: int, *, proxy: str | None, limits: Limits
         timeout_graceful_shutdown=DRAIN_SECONDS,
         lifespan="off",
     )
-    server = Server(config, tell)
+    server = Server(config, tell, closing)
     if threading.current_thread() is threading.main_thread():
         # uvicorn raises the signal again after it has drained; this lets the database be closed in peace.
         signal.signal(signal.SIGTERM, _drained)

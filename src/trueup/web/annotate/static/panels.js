@@ -1,6 +1,6 @@
 // How prompts and responses are shown: as text, in their own direction, with neutral names.
 
-import { diff } from "./diff.js";
+import { diff } from "./shell/diff.js";
 import { h, show, uid } from "./shell/dom.js";
 import { measure, reveal } from "./shell/text.js";
 

@@ -1,6 +1,6 @@
 // A better version of a response, with the changes shown while it is written.
 
-import { diff } from "../diff.js";
+import { diff } from "../shell/diff.js";
 import { button, cap, field, h, show } from "../shell/dom.js";
 import { responsePanel, scrolling } from "../panels.js";
 import { hiddenIn, reveal } from "../shell/text.js";

@@ -6,7 +6,7 @@ import pytest
 
 from tests.published import DATA, rows
 from trueup.evaluation.intervals import wilson
-from trueup.evaluation.refusals import Refusal, refusal
+from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import phrases
 
 FULL, PARTIAL, NONE = Refusal.FULL, Refusal.PARTIAL, Refusal.NONE

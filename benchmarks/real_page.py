@@ -1,0 +1,128 @@
+"""The part of ``docs/results.md`` that the real road makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import real_answers, real_demos, real_judges, real_preferences, real_sentiment
+from benchmarks.shown import interval
+
+
+def section() -> str:
+    """Markdown; empty where nothing was measured."""
+    parts = [part for part in (_sentiment(), _preferences(), _demos(), _judges(), _answers()) if part]
+    if not parts:
+        return ""
+    opening = (
+        "## A real pretrained model\n\n"
+        "`make real DATA=DIR`: SmolLM2-135M-Instruct (134.5 million weights, Q4_1 as it comes from the package registry, "
+        "then trained in bfloat16), two CPU cores. Each part has its own command, `python -m benchmarks.real --data DIR "
+        "--only PART`, and goes on where it was cut off."
+    )
+    return "\n\n".join([opening, *parts])
+
+
+def _load(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _sentiment() -> str:
+    found = _load(real_sentiment.RESULTS)
+    if not found:
+        return ""
+    counts, sizes = found["counts"], found["sizes"]
+    examples = "\n\n".join(
+        "\n".join([f"> **{one['opening']}**", *(f">\n> *{n}*: {t.strip()}" for n, t in one.items() if n != "opening")])
+        for one in found["examples"]
+    )
+    return "\n\n".join(
+        [
+            "### Sentiment by VADER (`--only sentiment`)",
+            "The task of Ziegler et al. (2019) and of the controlled experiment of Rafailov et al. (2023), offline. The model "
+            f"continues openings; {counts['sentences']} of its own first sentences teach it where to end. Of two continuations the "
+            f"one with the higher VADER score is preferred: {counts['pairs']} pairs ({counts['ties']} of {counts['drawn']} were ties, "
+            f"{counts['no_end']} reached no end). *VADER* is the mean on {sizes['test']} openings that nobody trained on, from -1 to "
+            "1; *KL* is that of whole continuations from the start; nats a token show what is still English to the model that it "
+            f"started from. PPO: {sizes['steps']} steps of {sizes['rollouts']} rollouts; the number behind a name is beta. The reward "
+            f"model orders {found['reward_accuracy']:.3f} of held-out pairs right.",
+            real_sentiment.table(found),
+            examples,
+            _costs(found["costs"]),
+        ]
+    )
+
+
+def _preferences() -> str:
+    found = _load(real_preferences.RESULTS)
+    if not found:
+        return ""
+    curve = found["curve"]
+    parts = [
+        "### Human preferences: harmless or not (`--only preferences`)",
+        "The 1,191 usable harmlessness pairs of Bai et al. (2022), five folds by prompt, each pair held out once; where fewer "
+        "folds were trained, the difference is over the same folds. *full*: a reward model from the chat model, all weights, one "
+        "epoch; *from-sft*: the same from its SFT on 998 instructions; *lora*: adapters only; *full/4*: a quarter of the "
+        "training pairs; *dpo*: its implicit reward; *log-prob*: what the chat model itself finds more likely, as a sum or a "
+        f"token. The bag of words has the ridge that is best on the held-out pairs ({found['ridge']}), which favours it.",
+        real_preferences.table(found),
+    ]
+    if curve:
+        slope, goals = curve["slope"], curve["doublings"]
+        needed = "; ".join(
+            f"{goal} would need {2**doublings:.1f} times these pairs"
+            if doublings is not None
+            else f"{goal} is out of reach"
+            for goal, doublings in goals.items()
+        )
+        parts.append(
+            f"Each doubling of the pairs adds {interval(slope, '+.3f')} ({curve['folds']} folds). If the line went on, {needed}; the "
+            "interval of the slope says how little that is known."
+        )
+    return "\n\n".join([*parts, _costs(found["costs"])])
+
+
+def _demos() -> str:
+    found = _load(real_demos.RESULTS)
+    if not found:
+        return ""
+    heading = "### Marked responses and rankings (`--only demos`)"
+    return "\n\n".join([heading, real_demos.table(found), _costs(found["costs"])])
+
+
+def _judges() -> str:
+    found = _load(real_judges.RESULTS)
+    if not found:
+        return ""
+    return "\n\n".join(
+        [
+            "### Judges against people (`--only judges`)",
+            "Share of pairs on which a judge prefers what people prefer. *Letters*: the chat model is asked which answer is "
+            "better, A or B, in both orders; *place A* is the log-odds that the place alone gives, which the mean of both orders "
+            "takes out.",
+            real_judges.table(found),
+        ]
+    )
+
+
+def _answers() -> str:
+    found = _load(real_answers.RESULTS)
+    if not found:
+        return ""
+    agree = interval(found["phrases_agree_with_people"])
+    return "\n\n".join(
+        [
+            "### Refusals before and after (`--only answers`)",
+            f"XSTest, {found['prompts']['safe']} safe and {found['prompts']['unsafe']} unsafe prompts. Published models by the labels of "
+            f"people; ours by phrases, which agree with those people on {agree} of the published answers.",
+            real_answers.table(found),
+        ]
+    )
+
+
+def _costs(costs: dict[str, dict[str, float]]) -> str:
+    if not costs:
+        return ""
+    cells = ", ".join(f"{name} {one['minutes']:.1f} min, {one['gb']:.1f} GB" for name, one in costs.items())
+    return f"Time and peak memory of each stage: {cells}."

@@ -1,0 +1,187 @@
+"""Detectors that run on a run's own numbers: each opens after it held for some steps, and closes after it did not.
+
+The thresholds are rules of thumb, stated in each message beside what was measured, so that a reader can disagree.
+
+N  values of one metric
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trueup.commands.live.columns import Columns
+from trueup.commands.live.story import target_band
+
+HELD, CLEAR = 3, 5
+"""Steps in a row until an alert opens, and until it closes again."""
+WINDOW, START, RECENT = 5, 5, 30
+"""Steps of a running mean, of the run's beginning, and of a correlation."""
+RUNAWAY, COLLAPSE, HALVED, LONGER, TIED = 2.0, 0.3, 0.5, 1.5, 0.6
+DISPLACED = -0.5
+"""Nats that the log-ratio of chosen answers must have lost."""
+
+Floats = npt.NDArray[np.float64]
+Steps = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One detector that opened."""
+
+    rule: str
+    step: int
+    """Where it opened."""
+    until: int | None
+    """Where it closed; None while it is open."""
+    metric: str
+    """On whose curve it is shown."""
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {name: getattr(self, name) for name in ("rule", "step", "until", "metric", "message")}
+
+
+def alerts(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    """Every time a detector opened, oldest first."""
+    raised: list[Alert] = []
+    for detect in (_not_finite, _runaway, _entropy, _repetition, _length, _both_fall):
+        raised += detect(columns, config)
+    return sorted(raised, key=lambda alert: (alert.step, alert.rule))
+
+
+def running_mean(values_N: Floats, width: int = WINDOW) -> Floats:
+    """Mean of the last ``width`` values at each place, of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(values_N)])
+    ends = np.arange(1, len(values_N) + 1)
+    starts = np.maximum(ends - width, 0)
+    means: Floats = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+def running_correlation(left_N: Floats, right_N: Floats, width: int = RECENT) -> Floats:
+    """Pearson's correlation of the last ``width`` pairs; 0 where there are fewer, or one does not vary."""
+    a, b = left_N - left_N.mean(), right_N - right_N.mean()  # cumulative sums of large means would cancel
+    mean_a, mean_b = running_mean(a, width), running_mean(b, width)
+    covariance = running_mean(a * b, width) - mean_a * mean_b
+    spread_a = running_mean(a * a, width) - mean_a * mean_a
+    spread_b = running_mean(b * b, width) - mean_b * mean_b
+    least = 1e-12 * np.maximum((a * a).mean() * (b * b).mean(), np.finfo(np.float64).tiny)
+    product = spread_a * spread_b
+    varies = (product > least) & (spread_a > 0) & (spread_b > 0) & (np.arange(len(a)) >= width - 1)
+    tied: Floats = np.where(varies, covariance / np.sqrt(np.where(varies, product, 1.0)), 0.0)
+    return tied
+
+
+def spans(holds: npt.NDArray[np.bool_], clear: npt.NDArray[np.bool_]) -> list[tuple[int, int | None]]:
+    """(place where it opens, where it closes or None): ``HELD`` times ``holds``, then ``CLEAR`` times ``clear``."""
+    opened: int | None = None
+    listed: list[tuple[int, int | None]] = []
+    count = 0
+    for place in range(len(holds)):
+        count = count + 1 if (holds[place] if opened is None else clear[place]) else 0
+        if opened is None and count == HELD:
+            opened, count = place, 0
+        elif opened is not None and count == CLEAR:
+            listed.append((opened, place))
+            opened, count = None, 0
+    return listed if opened is None else [*listed, (opened, None)]
+
+
+def _raise(
+    rule: str,
+    metric: str,
+    steps: Steps,
+    holds: npt.NDArray[np.bool_],
+    clear: npt.NDArray[np.bool_],
+    message: Callable[[int], str],
+) -> list[Alert]:
+    return [
+        Alert(rule, int(steps[at]), None if end is None else int(steps[end]), metric, message(at))
+        for at, end in spans(holds, clear)
+    ]
+
+
+def _not_finite(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    for name in ("loss", "grad_norm", "reward", "kl"):
+        gap = columns.first_gap(name)
+        if gap is not None:
+            step, value = gap
+            return [Alert("not_finite", step, None, name, f"{name} is {value}: the numbers broke down here.")]
+    return []
+
+
+def _runaway(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    band = target_band(config)
+    steps, kl = columns.curve("kl")
+    if band is None or not len(kl):
+        return []
+    means, most = running_mean(kl), RUNAWAY * band["target"]
+
+    def message(at: int) -> str:
+        return (
+            f"KL runs away: its mean of {WINDOW} steps is {means[at]:.2f} nats, over {RUNAWAY:g} times the target "
+            f"of {band['target']:.2g}. Lower the learning rate or raise kl.beta, and look at the samples from here on."
+        )
+
+    return _raise("kl_runaway", "kl", steps, means > most, means < 0.8 * most, message)
+
+
+def _falls_to(columns: Columns, rule: str, name: str, share: float, tell: str) -> list[Alert]:
+    steps, values = columns.curve(name)
+    if len(values) < START + HELD or values[:START].mean() <= 0:
+        return []
+    start, means = float(values[:START].mean()), running_mean(values)
+
+    def message(at: int) -> str:
+        return f"{tell}: {name} is {means[at]:.3g}, under {share:.0%} of the {start:.3g} that it began with."
+
+    return _raise(rule, name, steps, means < share * start, means > 1.25 * share * start, message)
+
+
+def _entropy(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    return _falls_to(columns, "entropy_collapse", "entropy", COLLAPSE, "The policy hardly varies any more")
+
+
+def _repetition(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    return _falls_to(columns, "repetition", "distinct_2", HALVED, "Answers repeat each other")
+
+
+def _length(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    steps, length = columns.curve("completion_length")
+    scored, score = columns.curve("score")
+    if len(length) < RECENT or not np.array_equal(steps, scored):
+        return []
+    start, means, tied = float(length[:START].mean()), running_mean(length), running_correlation(length, score)
+
+    def message(at: int) -> str:
+        return (
+            f"Answers grow with the score: {means[at]:.0f} tokens where they had {start:.0f}, and the two go together "
+            f"(correlation {tied[at]:.2f} over {RECENT} steps): the reward may like length."
+        )
+
+    return _raise(
+        "length", "completion_length", steps, (means > LONGER * start) & (tied > TIED), means < 1.3 * start, message
+    )
+
+
+def _both_fall(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    steps, chosen = columns.curve("chosen_logratio")
+    _, rejected = columns.curve("rejected_logratio")
+    if not len(chosen) or len(chosen) != len(rejected):
+        return []
+    up, down = running_mean(chosen), running_mean(rejected)
+
+    def message(at: int) -> str:
+        return (
+            f"Both log-probabilities fall: chosen by {-up[at]:.2f} nats, rejected by {-down[at]:.2f}. The margin grows "
+            "because rejected falls faster, and probability goes to answers that nobody judged."
+        )
+
+    low = (up < DISPLACED) & (down < DISPLACED)
+    return _raise("both_fall", "chosen_logratio", steps, low, up > 0.5 * DISPLACED, message)

@@ -1,0 +1,129 @@
+"""The numbers of a run, column by column, and how many of them a screen can show.
+
+N   values of one metric that lie in a range of steps
+BW  buckets of equal width
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+GAPS = ("nan", "inf", "-inf")
+"""How a run writes a value that is no number."""
+LARGEST_STEP = 2**53 - 1
+
+
+def number_of(value: Any) -> float | None:
+    """A logged value as a float, typed gaps too; None for what is neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return float(value) if isinstance(value, str) and value in GAPS else None
+
+
+def as_json(value: float) -> float | str:
+    """A float as it is written: JSON has no NaN."""
+    return value if math.isfinite(value) else str(value)
+
+
+class Columns:
+    """Values by metric; each metric has its own steps, because some are measured at a few steps only."""
+
+    def __init__(self) -> None:
+        self.first_step: int | None = None
+        self.last_step: int | None = None
+        self.rows = 0
+        self._steps: dict[str, array[int]] = {}
+        self._values: dict[str, array[float]] = {}
+
+    def append(self, row: Mapping[str, Any]) -> bool:
+        """Add the numbers of a row, unless its step is not past the last one: then False."""
+        step = row.get("step")
+        if not isinstance(step, int) or step > LARGEST_STEP:
+            return False
+        if self.last_step is not None and step <= self.last_step:
+            return False
+        self.first_step = step if self.first_step is None else self.first_step
+        self.last_step = step
+        self.rows += 1
+        for name, raw in row.items():
+            value = None if name == "step" else number_of(raw)
+            if value is None:
+                continue
+            self._steps.setdefault(name, array("q")).append(step)
+            self._values.setdefault(name, array("d")).append(value)
+        return True
+
+    @property
+    def names(self) -> list[str]:
+        """Metrics that have a value, in the order in which they came."""
+        return list(self._steps)
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a metric."""
+        values = self._values.get(name)
+        return values[-1] if values else None
+
+    def pairs(self, name: str) -> Iterator[tuple[int, float]]:
+        """(step, value) of a metric, oldest first."""
+        return zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True)
+
+    def curve(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Steps and values of a metric where it is finite."""
+        steps = np.array(self._steps.get(name, array("q")), dtype=np.int64)
+        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
+        finite = np.isfinite(values)
+        return steps[finite], values[finite]
+
+    def first_gap(self, name: str) -> tuple[int, float] | None:
+        """The first step at which a metric was no number, and what it was."""
+        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
+        odd = np.flatnonzero(~np.isfinite(values))
+        return None if not len(odd) else (self._steps[name][int(odd[0])], float(values[odd[0]]))
+
+    def decimate(
+        self, name: str, points: int, first: int | None = None, last: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Steps and values of a metric between two steps, at most about ``points`` of them.
+
+        Each bucket gives its lowest and its highest value and the first that is no number, so that no spike and no gap
+        is lost.
+        """
+        all_steps, all_values = self._steps.get(name, array("q")), self._values.get(name, array("d"))
+        low = 0 if first is None else bisect_left(all_steps, first)
+        high = len(all_steps) if last is None else bisect_right(all_steps, last)
+        steps, values = all_steps[low:high], all_values[low:high]
+        if len(values) <= max(points, 4):
+            return list(steps), list(values)
+        kept = extremes(np.array(values), max(points // 2, 2))
+        return [steps[place] for place in kept], [values[place] for place in kept]
+
+
+def extremes(values_N: npt.NDArray[np.float64], buckets: int) -> list[int]:
+    """Places of the ends, and of the lowest, the highest and the first non-finite value of each bucket, in order."""
+    count = len(values_N)
+    width = -(-count // buckets)
+    padded = np.full(width * -(-count // width), np.nan)
+    padded[:count] = values_N
+    real = np.zeros(len(padded), dtype=bool)
+    real[:count] = True
+    grid_BW, real_BW = padded.reshape(-1, width), real.reshape(-1, width)
+    finite_BW = np.isfinite(grid_BW)
+    odd_BW = real_BW & ~finite_BW
+    starts = np.arange(len(grid_BW)) * width
+    some, odd = finite_BW.any(axis=1), odd_BW.any(axis=1)
+    lowest = starts + np.where(finite_BW, grid_BW, np.inf).argmin(axis=1)
+    highest = starts + np.where(finite_BW, grid_BW, -np.inf).argmax(axis=1)
+    places = np.concatenate([[0, count - 1], lowest[some], highest[some], (starts + odd_BW.argmax(axis=1))[odd]])
+    return [int(place) for place in np.unique(places)]

@@ -1,0 +1,237 @@
+"""The runs below a folder: which there are, how they stand, and everything the explorer asks of them.
+
+What is asked by name must be in the list that was read from the disk, so that no name leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.commands.live.alerts import Alert, alerts
+from trueup.commands.live.columns import as_json
+from trueup.commands.live.cursor import STREAMS, Cursor
+from trueup.commands.live.follow import Followed, News
+from trueup.commands.live.samples import Samples
+from trueup.commands.live.story import Verdict, alarmed, penalty, target_band, tell
+from trueup.errors import RunError, TrueupError, UsageError
+from trueup.ledger import read_run
+
+_INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
+"""Folders in which no run is looked for."""
+_RESCAN = 2.0
+"""Seconds that a list of runs is good for."""
+_OPEN = 16
+"""Runs whose numbers are held in memory at once."""
+_SILENT, _SILENT_STEPS = 120.0, 10
+"""A running run is silent after so many seconds, and so many of its steps, without a line."""
+
+
+@dataclass(slots=True)
+class _Open:
+    followed: Followed
+    samples: Samples
+    judged: tuple[Cursor, Verdict, list[Alert]] | None = None
+    """What was made of the numbers up to a cursor."""
+
+    def judge(self, config: Mapping[str, Any]) -> tuple[Verdict, list[Alert]]:
+        """Verdict and alerts of the numbers by now."""
+        cursor = self.followed.refresh()
+        if self.judged is None or self.judged[0] != cursor:
+            raised = alerts(self.followed.metrics, config)
+            told = tell(self.followed.metrics, config)
+            self.judged = (cursor, alarmed(told, [a.message for a in raised if a.until is None]), raised)
+        return self.judged[1], self.judged[2]
+
+
+class Runs:
+    """The runs below ``root``, which may be a run itself."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise UsageError("there is no such folder", where=str(root), expected="a run, or a folder of runs")
+        self.root = root
+        self._lock = threading.Lock()
+        self._folders: dict[str, Path] = {}
+        self._read_at = 0.0
+        self._opened: OrderedDict[str, _Open] = OrderedDict()
+        self._records: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+
+    def runs(self) -> list[dict[str, Any]]:
+        """One line for each run, the one written last first. One that cannot be read says why."""
+        lines = [self._line(name, folder) for name, folder in self._scan(fresh=True).items()]
+        return sorted(lines, key=lambda line: (-line["written"], line["name"]))
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Record, settings, metrics and verdict of one run."""
+        folder, record = self._folder(name), self._record(name)
+        opened = self._open(name)
+        cursor = opened.followed.refresh()
+        defaults = flat(record.get("defaults", {}))
+        settings = [
+            {"name": key, "value": value, "changed": bool(defaults) and defaults.get(key) != value}
+            for key, value in flat(record["config"]).items()
+        ]
+        return {
+            **self._line(name, folder),
+            "settings": settings,
+            "inputs": record["inputs"],
+            "versions": record.get("versions", {}),
+            "metrics": [*opened.followed.metrics.names, *opened.followed.timing.names],
+            "band": target_band(record["config"]),
+            "penalty": penalty(record["config"], opened.followed.metrics),
+            "cursor": str(cursor),
+            **self.state(name),
+        }
+
+    def state(self, name: str) -> dict[str, Any]:
+        """What changes while a run goes on, besides its curves."""
+        opened, record = self._open(name), self._record(name)
+        verdict, raised = opened.judge(record["config"])
+        opened.samples.refresh()
+        line = self._line(name, self._folder(name))
+        metrics = opened.followed.metrics
+        return {
+            "status": line["status"],
+            "last_step": metrics.last_step,
+            "rows": metrics.rows,
+            "steps": line["steps"],
+            "left_out": opened.followed.left_out + opened.samples.left_out,
+            "probes": len(opened.samples.steps),
+            "verdict": verdict.to_dict(),
+            "alerts": [alert.to_dict() for alert in raised],
+        }
+
+    def series(
+        self, name: str, metrics: Sequence[str], points: int, first: int | None = None, last: int | None = None
+    ) -> dict[str, Any]:
+        """Steps and values of metrics, decimated, and the cursor from which to go on."""
+        followed = self._open(name).followed
+        cursor = followed.refresh()
+        known = [*followed.metrics.names, *followed.timing.names]
+        series = {}
+        for metric in metrics or known:
+            columns = followed.metrics if metric in followed.metrics.names else followed.timing
+            steps, values = columns.decimate(metric, points, first, last)
+            series[metric] = {"steps": steps, "values": [as_json(value) for value in values]}
+        return {"cursor": str(cursor), "series": series, "last_step": followed.metrics.last_step}
+
+    def news(self, name: str, cursor: str | None) -> News:
+        """Rows after a cursor."""
+        return self._open(name).followed.news(None if cursor is None else Cursor.parse(cursor))
+
+    def samples(self, name: str) -> Samples:
+        """The samples of a run, up to date."""
+        samples = self._open(name).samples
+        samples.refresh()
+        return samples
+
+    def differences(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Settings and inputs that are not the same in all of the runs: name, and one value for each run."""
+        records = [self._record(name) for name in names]
+        rows = [flat({"kind": r["kind"], **r["config"], "inputs": r["inputs"]}) for r in records]
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        listed = [{"name": key, "values": [row.get(key) for row in rows]} for key in keys]
+        return [row for row in listed if any(value != row["values"][0] for value in row["values"][1:])]
+
+    def _scan(self, *, fresh: bool = False) -> dict[str, Path]:
+        with self._lock:
+            if not self._folders or fresh or time.monotonic() - self._read_at > _RESCAN:
+                self._folders = find_runs(self.root)
+                self._read_at = time.monotonic()
+            return dict(self._folders)
+
+    def _folder(self, name: str) -> Path:
+        folder = self._scan().get(name)
+        if folder is None:
+            raise UsageError(f"there is no run {name!r}", where=str(self.root), expected="a run of the list")
+        return folder
+
+    def _open(self, name: str) -> _Open:
+        folder = self._folder(name)
+        with self._lock:
+            opened = self._opened.get(name)
+            if opened is None:
+                opened = self._opened[name] = _Open(Followed(folder), Samples(folder))
+            self._opened.move_to_end(name)
+            while len(self._opened) > _OPEN:
+                self._opened.popitem(last=False)
+            return opened
+
+    def _record(self, name: str) -> dict[str, Any]:
+        """``run.json``, read again when it was written again."""
+        folder = self._folder(name)
+        try:
+            status = (folder / "run.json").stat()
+        except OSError as error:
+            raise RunError("run.json is gone", where=str(folder)) from error
+        stamp = (status.st_mtime_ns, status.st_size)
+        known = self._records.get(name)
+        if known is None or known[0] != stamp:
+            known = self._records[name] = (stamp, read_run(folder))
+        return known[1]
+
+    def _line(self, name: str, folder: Path) -> dict[str, Any]:
+        written = _written(folder)
+        line: dict[str, Any] = {"name": name, "written": written, "kind": "", "problem": None}
+        try:
+            record = self._record(name)
+        except TrueupError as error:
+            return line | {"status": "unreadable", "problem": str(error), "steps": None}
+        steps = record["config"].get("steps")
+        return line | {
+            "kind": record["kind"],
+            "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
+            "status": _status(record["status"], written, self._opened.get(name)),
+        }
+
+
+def find_runs(root: Path) -> dict[str, Path]:
+    """Runs below a folder by name: the path from there, in text that can be shown."""
+    runs = {}
+    for place, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if f not in _INSIDE and not f.endswith(".tmp"))
+        if "run.json" in files:
+            folder = Path(place)
+            name = folder.name or str(folder) if folder == root else folder.relative_to(root).as_posix()
+            if folder == root and not name:
+                name = str(folder.resolve().name)
+            runs[os.fsencode(name).decode("utf-8", "replace")] = folder
+    return runs
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names."""
+    pairs: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            pairs |= flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs
+
+
+def _written(folder: Path) -> float:
+    """When the run was last written, in seconds since 1970."""
+    times = [0.0]
+    for name in ("run.json", "events.jsonl", "samples.jsonl", *(f"{stream}.jsonl" for stream in STREAMS)):
+        try:
+            times.append((folder / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(times)
+
+
+def _status(status: str, written: float, opened: _Open | None) -> str:
+    """The run's own word; ``silent`` where it says running and has not written for long."""
+    if status != "running":
+        return status
+    pace = opened.followed.timing.last("seconds") if opened else None
+    allowed = max(_SILENT, _SILENT_STEPS * (pace or 0.0))
+    return "silent" if time.time() - written > allowed else "running"

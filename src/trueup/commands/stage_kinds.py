@@ -1,0 +1,269 @@
+"""Stages of a chain that train nothing: what each is given, what it reads, what it does.
+
+Each leaves ``stage.json`` in its directory: kind, settings, hashes of what was read, and what it gave. With the same
+settings and inputs it is not done again; with others it is, and what it had made before is moved aside first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trueup.config import Reading, Sampling, Settings
+from trueup.errors import RunError, UsageError
+from trueup.ledger import move_aside, one_writer, read_run, write_json
+
+Tell = Callable[[str], None]
+RECORD = "stage.json"
+FRESH = "start the stage anew with --fresh, which moves this directory aside"
+
+
+class Evaluate(Settings):
+    """``kind: evaluate``: several models, the same held-out prompts, as ``trueup evaluate`` does it."""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Models by name, as ``{sft: "@sft", ppo: "@ppo"}``; the first is the baseline."""
+    data: str
+    """Held-out prompts."""
+    reward: str
+    """What scores the answers, as ``"@reward"``."""
+    baseline: str | None = None
+    """Model that the others are compared with."""
+    reference: str | None = None
+    """Model from which KL is measured."""
+    limit: int = Field(default=400, ge=1)
+    """Prompts used, from the top."""
+    samples: int = Field(default=1, ge=1)
+    """Answers to each prompt; several of the reference give ``trueup frontier`` its best-of-n."""
+    sampling: Sampling = Sampling(max_new_tokens=64)
+    """How answers are drawn."""
+    read: Reading = Reading(templated=True)
+    """How the file is read."""
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
+    """Where the models are."""
+    dtype: str = Field(default="float32", pattern="^(float32|bfloat16)$")
+    """Precision of matrix products."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Names the draws, which all models share."""
+
+
+class Report(Settings):
+    """``kind: report``: the report of one run, as ``trueup report`` writes it."""
+
+    run: str
+    """The run, as ``"@ppo"``."""
+    evaluation: str | None = None
+    """What ``trueup evaluate`` wrote, as ``"@test"``: says whether the run's model is better than the baseline."""
+
+
+class Import(Settings):
+    """``kind: import``: judged data into a feedback database of the stage's own."""
+
+    file: str
+    """File of judged data."""
+    project: str
+    """Name of the project."""
+    format: str | None = None
+    """``preference``, ``kto``, ``argilla``, ...; by default the columns tell."""
+    encoding: str | None = None
+    """Of a text file that is not UTF-8."""
+
+
+class Curate(Settings):
+    """``kind: curate``: a project's judgments as training files, as ``trueup curate`` freezes them."""
+
+    project: str
+    """Name of the project."""
+    db: str
+    """Feedback database, as ``"@import"``."""
+    format: Literal["preference", "kto", "ranking", "sft"] = "preference"
+    """What is written."""
+    method: str = "ability"
+    """How votes become labels."""
+    min_votes: int = Field(default=1, ge=1)
+    """Fewest votes a pair needs."""
+    min_strength: float = Field(default=0.5, ge=0.5, le=1)
+    """Less probable winners are ties."""
+    drop: tuple[str, ...] = ()
+    """Pseudonyms not to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageKind:
+    """One of them: its settings, hashes of what it reads by setting, and the work, which returns what it gave."""
+
+    settings: type[Settings]
+    inputs: Callable[[Any], dict[str, str]]
+    work: Callable[[Any, Path, Tell], Path]
+
+
+def is_unchanged(kind: str, config: Settings, folder: Path) -> bool:
+    """Whether the stage was done in ``folder`` with the same settings and inputs."""
+    record = _record(folder)
+    return record is not None and all(record.get(name) == value for name, value in _wanted(kind, config).items())
+
+
+def _wanted(kind: str, config: Settings) -> dict[str, Any]:
+    return {"kind": kind, "config": config.model_dump(mode="json"), "inputs": KINDS[kind].inputs(config)}
+
+
+def run(kind: str, config: Settings, folder: Path, tell: Tell) -> None:
+    """Do the stage in ``folder``; what an earlier one with other settings or inputs left there is moved aside."""
+    wanted = _wanted(kind, config)
+    if folder.is_dir() and any(folder.iterdir()):
+        if (folder / "run.json").exists():
+            raise UsageError("holds a training run", where=str(folder), fix="give the stage another name")
+        tell(f"{folder.name}: settings or inputs changed, or it was cut off; what was here is in {move_aside(folder)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder):
+        started = time.perf_counter()
+        given = KINDS[kind].work(config, folder, tell)
+        write_json(folder / RECORD, {**wanted, "result": str(given), "seconds": time.perf_counter() - started})
+
+
+def result(folder: Path) -> Path | None:
+    """What a stage of these kinds gave; None where there is none in ``folder``."""
+    record = _record(folder)
+    return Path(record["result"]) if record is not None else None
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    file = folder / RECORD
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(loaded, dict) and isinstance(loaded["result"], str):
+            return loaded
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, RecursionError) as error:
+        raise RunError(f"{RECORD} is damaged: {error}", where=str(file), fix=FRESH) from error
+    raise RunError(f"{RECORD} is damaged", where=str(file), fix=FRESH)
+
+
+def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
+    from trueup.commands.comparison import compare_models
+    from trueup.config import Model
+    from trueup.rewards.registry import open_reward
+
+    reward = open_reward(config.reward, Model(name=config.reward, device=config.device, dtype=config.dtype))
+    compare_models(
+        [f"{name}={path}" for name, path in config.models.items()],
+        config.data,
+        reward,
+        folder,
+        baseline=config.baseline,
+        reference=config.reference,
+        limit=config.limit,
+        samples=config.samples,
+        sampling=config.sampling,
+        read=config.read,
+        device=config.device,
+        dtype=config.dtype,
+        seed=config.seed,
+        tell=tell,
+    )
+    return folder
+
+
+def _evaluated(config: Evaluate) -> dict[str, str]:
+    from trueup.data.listing import data_hash
+    from trueup.models.files import identity
+    from trueup.rewards.registry import identify
+
+    models = {f"models.{name}": identity(path) for name, path in config.models.items()}
+    return {**models, "data": data_hash(config.data), "reward": identify(config.reward)}
+
+
+def _report(config: Report, folder: Path, tell: Tell) -> Path:
+    from trueup.reports.build import report_run
+
+    report = report_run(run_of(config.run), folder, evaluation=config.evaluation)
+    for line in (*report.problems, *report.verdict):
+        tell(line)
+    return folder
+
+
+def run_of(path: str | Path) -> Path:
+    """The run directory of a model that ``@name`` stands for, or of itself."""
+    given = Path(path)
+    return given.parent if given.name == "final" and (given.parent / "run.json").exists() else given
+
+
+def _reported(config: Report) -> dict[str, str]:
+    folder = run_of(config.run)
+    read_run(folder)
+    files = {name: folder / name for name in ("run.json", "metrics.jsonl", "eval.jsonl", "samples.jsonl")}
+    if config.evaluation is not None:
+        files["evaluation"] = Path(config.evaluation) / "eval.jsonl"
+    return {name: file_hash(file) for name, file in files.items() if file.exists()}
+
+
+def _import(config: Import, folder: Path, tell: Tell) -> Path:
+    from trueup.commands.feedback import import_file
+
+    db = folder / "feedback.db"
+    import_file(Path(config.file), config.project, config.format, str(db), config.encoding, False)
+    return db
+
+
+def _curate(config: Curate, folder: Path, tell: Tell) -> Path:
+    from trueup.commands.curate import curate
+
+    out = folder / "snapshot"
+    curate(
+        config.project,
+        config.db,
+        out,
+        format=config.format,
+        method=config.method,
+        min_votes=config.min_votes,
+        min_strength=config.min_strength,
+        drop=[*config.drop],
+    )
+    return out
+
+
+def _curated(config: Curate) -> dict[str, str]:
+    if "://" in config.db:
+        raise UsageError(
+            "a stage reads a file",
+            where="db",
+            expected='"@import", or a SQLite file',
+            fix="trueup curate reads servers",
+        )
+    return {"db": file_hash(Path(config.db)), **_written_ahead(config.db)}
+
+
+def _written_ahead(db: str) -> dict[str, str]:
+    """What SQLite has not put into the file itself yet."""
+    log = Path(f"{db}-wal")
+    return {"db-wal": file_hash(log)} if log.exists() and log.stat().st_size else {}
+
+
+def file_hash(path: Path) -> str:
+    """First 16 hex digits of the SHA-256 of a file.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), expected="a file") from error
+
+
+KINDS: Mapping[str, StageKind] = {
+    "import": StageKind(Import, lambda config: {"file": file_hash(Path(config.file))}, _import),
+    "curate": StageKind(Curate, _curated, _curate),
+    "evaluate": StageKind(Evaluate, _evaluated, _evaluate),
+    "report": StageKind(Report, _reported, _report),
+}
+"""Every kind of stage beside the recipes and ``sweep``, which is a chain in a chain."""

@@ -1,0 +1,152 @@
+"""A run of an online method from its models to its last step: opened, stepped, logged, saved and resumed in one place.
+
+A method gives ``fit`` one function: prompts in, what it learned from its answers to them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from trueup.config.seeds import derive
+from trueup.engine.loop import Loop
+from trueup.engine.resume import resume_from_checkpoint, saver
+from trueup.engine.step import Stepper
+from trueup.ledger import Run
+from trueup.models.heads import ValueHead
+from trueup.models.policy import Policy
+from trueup.recipes.rollouts.actors import Actors, PromptPlan, open_actors, prompt_plan, usable_prompts
+from trueup.recipes.rollouts.draw import Rollout, describe, draw_rollout, log_probes
+from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
+from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
+from trueup.types import Prompt
+
+HEADLINE = ("score", "kl", "beta", "completion_length")
+
+
+@dataclass(eq=False)
+class Session:
+    """What a run holds from its first step to its last."""
+
+    actors: Actors
+    prompts: tuple[Prompt, ...]
+    plan: PromptPlan
+    budget: int
+    """Padded tokens of one forward pass of the policy."""
+
+    @property
+    def policy(self) -> Policy:
+        """The model that learns."""
+        return self.actors.policy
+
+
+def open_session(config: RolloutSettings, run: Run, *, asked: int, purpose: str) -> Session:
+    """Models, reward and prompts of a run, checked and pinned, and the order in which the prompts are asked.
+
+    Args:
+        config: Settings of the method.
+        run: The run.
+        asked: Prompts of a step.
+        purpose: Names the draws: another method has another order of prompts.
+    """
+    torch.manual_seed(derive(config.seed, purpose))
+    actors = open_actors(
+        run,
+        config.model,
+        config.reward,
+        reference=config.reference,
+        batch=config.batch,
+        read=config.read,
+        seed=config.seed,
+    )
+    prompts = usable_prompts(run, actors, config.data, read=config.read, batch=config.batch, sampling=config.sampling)
+    plan = prompt_plan(prompts, asked, config.steps, seed=config.seed, purpose=f"{purpose} prompts")
+    return Session(actors, prompts, plan, actors.policy.trunk.budget(config.batch))
+
+
+def draw(
+    config: RolloutSettings,
+    session: Session,
+    prompts: Sequence[Prompt],
+    *,
+    seed: int,
+    value_head: ValueHead | None = None,
+) -> Rollout:
+    """``draw_rollout`` by the settings of the method."""
+    return draw_rollout(
+        session.actors,
+        prompts,
+        config.sampling,
+        seed=seed,
+        budget=session.budget,
+        missing_eos_penalty=config.missing_eos_penalty,
+        length_penalty=config.length_penalty,
+        value_head=value_head,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a method."""
+
+    number: int
+    prompts: tuple[Prompt, ...]
+    beta: float
+    """Coefficient of the KL penalty; 0 in a method that has none."""
+
+
+Learn: TypeAlias = Callable[[Step], tuple[Rollout, Mapping[str, float]]]
+"""A step -> what was drawn, and the metrics of the updates that followed."""
+
+
+def fit(
+    config: RolloutSettings,
+    run: Run,
+    session: Session,
+    stepper: Stepper,
+    learn: Learn,
+    *,
+    kl: AdaptiveKl | FixedKl | None = None,
+    headline: Sequence[str] = HEADLINE,
+) -> None:
+    """Take all steps that are left and write ``final/``, a directory that Hugging Face opens.
+
+    Args:
+        config: Settings of the method.
+        run: The run.
+        session: Its models and prompts.
+        stepper: Holds what is trained; a checkpoint restores it.
+        learn: One step of the method.
+        kl: The method's KL penalty, if it has one: its beta goes to ``learn``, to the log and into checkpoints.
+        headline: Metrics that the progress shows.
+    """
+    controller = None if kl is None else kl_controller(kl)
+    state: dict[str, Any] = {} if controller is None else {"beta": controller.beta}
+    state |= resume_from_checkpoint(run, stepper)
+    if "reference" in state:
+        made, fingerprint = state["reference"]
+        session.actors = reopen_reference(run, session.actors, config.model, made, fingerprint)
+    run.note(steps=config.steps)
+    save = saver(run, stepper, state.copy)
+    loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
+    for step, prompts in loop:
+        beta = state.get("beta")
+        rollout, learned = learn(Step(step, prompts, beta or 0.0))
+        measured = describe(rollout, beta)
+        run.log(step, learned, measured, {"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})
+        if controller is not None and beta is not None:
+            state["beta"] = controller.update(beta, measured["kl"], len(rollout))
+        if step % config.probe_every == 0 or step + 1 == config.steps:
+            probes = session.prompts[: config.probes]
+            log_probes(run, step, session.actors, probes, config.sampling, seed=derive(config.seed, "probes"))
+        if config.resets_after(step + 1):
+            session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
+            state["reference"] = [step + 1, session.actors.reference.fingerprint]
+        loop.time(step, tokens=float(rollout.mask_BC.sum()))
+        if config.kl_stop is not None and measured["kl"] > config.kl_stop:
+            run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
+            break
+    session.actors.export(run, session.prompts)

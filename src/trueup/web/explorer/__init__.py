@@ -1,0 +1,1 @@
+"""The training explorer: a page that follows runs while they train, and afterwards."""

@@ -1,0 +1,130 @@
+"""The calls of the explorer. All of them read; nothing here changes a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from trueup.web.explorer import panels
+from trueup.web.explorer.source import Meaning, Source
+from trueup.web.explorer.stream import Follower, stream
+from trueup.web.shell.problems import BadRequest
+
+router = APIRouter()
+MOST_RUNS = 10
+"""Runs that are followed or compared at once."""
+MOST_TEXT = 200
+
+
+def _source(request: Request) -> Source:
+    source: Source = request.app.state.source
+    return source
+
+
+Reads = Annotated[Source, Depends(_source)]
+Name = Annotated[str, Query(max_length=4096)]
+Names = Annotated[list[str] | None, Query(max_length=MOST_RUNS)]
+Step = Annotated[int | None, Query(ge=0, le=2**53 - 1)]
+
+
+class Json(Response):
+    """JSON in ASCII: half pairs in texts of a run reach the page, which shows them as what they are."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes."""
+        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+@router.get("/runs")
+def runs(source: Reads) -> Json:
+    """One line for each run."""
+    return Json({"runs": source.runs()})
+
+
+@router.get("/run")
+def describe(request: Request, source: Reads, run: Name) -> Json:
+    """One run: settings, verdict, and which charts it has."""
+    data = source.describe(run)
+    logged = data["metrics"]
+    means: Callable[[str], Meaning | None] = request.app.state.means
+    meanings = {name: _meaning(means(name)) for name in logged}
+    penalised = (data["penalty"] or {}).get("metric", "kl")
+    hero = panels.hero(logged, penalised)
+    return Json({**data, "meanings": meanings, "hero": hero, "groups": panels.groups(logged)})
+
+
+def _meaning(metric: Meaning | None) -> dict[str, str] | None:
+    if metric is None:
+        return None
+    return {name: getattr(metric, name) for name in ("meaning", "estimator", "unit", "better")}
+
+
+@router.get("/series")
+def series(
+    source: Reads,
+    run: Name,
+    metric: Annotated[list[str] | None, Query(max_length=200)] = None,
+    points: Annotated[int, Query(ge=4, le=10_000)] = 1_000,
+    first: Step = None,
+    last: Step = None,
+) -> Json:
+    """Steps and values of metrics, all of them where none is named."""
+    return Json(source.series(run, metric or (), points, first, last))
+
+
+@router.get("/events")
+def events(
+    request: Request,
+    source: Reads,
+    run: Names = None,
+    after: Annotated[str, Query(max_length=4096)] = "",
+    last_event_id: Annotated[str, Header(max_length=4096)] = "",
+) -> StreamingResponse:
+    """What is new in some runs, for as long as the connection stands; see ``stream``."""
+    follower = Follower(source, run or (), last_event_id or after)
+    return StreamingResponse(stream(follower, request.app.state.closing), media_type="text/event-stream")
+
+
+@router.get("/probes")
+def probes(source: Reads, run: Name) -> Json:
+    """The steps at which the fixed prompts were answered."""
+    return Json({"probes": source.samples(run).summary()})
+
+
+@router.get("/samples")
+def samples(
+    source: Reads,
+    run: Name,
+    step: Annotated[int, Query(ge=0, le=2**53 - 1)],
+    sort: Annotated[str, Query(max_length=MOST_TEXT)] = "probe",
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Json:
+    """Answers of one step, each with the answer at the step before."""
+    return Json(source.samples(run).page(step, sort=sort, offset=offset, limit=limit))
+
+
+@router.get("/history")
+def history(source: Reads, run: Name, prompt: Annotated[str, Query(max_length=MOST_TEXT)]) -> Json:
+    """The answers to one prompt at every step."""
+    return Json({"rows": source.samples(run).history(prompt)})
+
+
+@router.get("/search")
+def search(source: Reads, run: Name, text: Annotated[str, Query(min_length=1, max_length=MOST_TEXT)]) -> Json:
+    """Answers that hold a text, in the prompt or in the answer."""
+    return Json(source.samples(run).search(text))
+
+
+@router.get("/differences")
+def differences(source: Reads, run: Names = None) -> Json:
+    """Settings that are not the same in all of the runs."""
+    if not run or len(run) < 2:
+        raise BadRequest("nothing to compare", where="run", expected="two runs or more")
+    return Json({"runs": run, "settings": source.differences(run)})

@@ -1,0 +1,106 @@
+"""What the explorer asks of whoever reads the run directories; it reads none itself.
+
+What is given back are JSON values: texts, finite numbers (``"nan"`` and its like for what is none), lists, objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+class News(Protocol):
+    """Rows that came after a cursor."""
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """``step`` and numbers of each."""
+        ...
+
+    @property
+    def cursor(self) -> object:
+        """From where to go on; ``str`` of it is handed in again."""
+        ...
+
+    @property
+    def reset(self) -> bool:
+        """The run no longer holds what was read before the cursor."""
+        ...
+
+
+class Samples(Protocol):
+    """The samples of one run."""
+
+    def summary(self) -> list[dict[str, Any]]:
+        """For each step: answers, and how their scores are spread."""
+        ...
+
+    def page(self, step: int, *, sort: str, offset: int, limit: int) -> dict[str, Any]:
+        """Answers of one step, each with the one before it."""
+        ...
+
+    def history(self, prompt: str) -> list[dict[str, Any]]:
+        """The answers to one prompt at every step."""
+        ...
+
+    def search(self, text: str) -> dict[str, Any]:
+        """Answers that hold a text."""
+        ...
+
+
+class Source(Protocol):
+    """Runs by name. A name that is not in the list is an error."""
+
+    def runs(self) -> list[dict[str, Any]]:
+        """One line for each run."""
+        ...
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Settings, metrics, verdict and cursor of one run."""
+        ...
+
+    def state(self, name: str) -> dict[str, Any]:
+        """What changes while a run goes on, besides its curves."""
+        ...
+
+    def series(
+        self, name: str, metrics: Sequence[str], points: int, first: int | None = None, last: int | None = None
+    ) -> dict[str, Any]:
+        """Steps and values of metrics, at most about ``points`` of each."""
+        ...
+
+    def news(self, name: str, cursor: str | None) -> News:
+        """Rows after a cursor."""
+        ...
+
+    def samples(self, name: str) -> Samples:
+        """The samples of a run."""
+        ...
+
+    def differences(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Settings that are not the same in all of the runs."""
+        ...
+
+
+class Meaning(Protocol):
+    """What a metric is."""
+
+    @property
+    def meaning(self) -> str:
+        """In a sentence."""
+        ...
+
+    @property
+    def estimator(self) -> str:
+        """How it is estimated."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Of its values."""
+        ...
+
+    @property
+    def better(self) -> str:
+        """``up``, ``down`` or ``none``."""
+        ...

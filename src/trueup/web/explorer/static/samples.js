@@ -1,0 +1,194 @@
+// Samples over time: the fixed prompts at every probe step, what changed since the step before, search, permalinks.
+
+import { get, seg } from "./shell/api.js";
+import { diff } from "./shell/diff.js";
+import { button, h, show } from "./shell/dom.js";
+import { announce, attempt, notify } from "./shell/page.js";
+import { reveal } from "./shell/text.js";
+import { Chart } from "./chart.js";
+import { number, plural, signed } from "./format.js";
+import { address, go, here } from "./place.js";
+
+const SORTS = [["probe", "As asked"], ["reward", "Best first"], ["reward-low", "Worst first"], ["length", "Longest first"], ["length-short", "Shortest first"]];
+const PAGE = 20;
+const LEAST = 5e-4;
+const STOPS = { eos: "ended by itself", length: "cut at the limit" };
+
+/** The text of an answer, with what is new and what is gone against an earlier one. */
+function body(row, before, marked) {
+  if (!marked || !before) return h("p", { class: "answer", dir: "auto" }, reveal(row.text));
+  return h("p", { class: "answer", dir: "auto" }, diff(before.text, row.text).map(({ how, text }) =>
+    (how === "same" ? reveal(text) : h(how === "new" ? "ins" : "del", {}, reveal(text)))));
+}
+
+function facts(row, before) {
+  const change = typeof row.score === "number" && typeof before?.score === "number" ? row.score - before.score : null;
+  return h("p", { class: "facts-line" },
+    row.score !== null && h("span", { class: "score" }, `Score ${number(row.score)}`),
+    change !== null && (Math.abs(change) < LEAST ? h("span", { class: "muted" }, `as at step ${before.step}`)
+      : h("span", { class: change > 0 ? "ink-good" : "ink-bad" }, `${signed(change)} since step ${before.step}`)),
+    h("span", { class: "muted" }, plural(row.words, "word")),
+    row.stop && h("span", { class: "muted" }, STOPS[row.stop] ?? row.stop),
+    Object.entries(row.parts).map(([name, value]) => h("span", { class: "muted" }, h("bdi", {}, name), ` ${signed(value)}`)));
+}
+
+/** The samples of one run. */
+export class Book {
+  constructor(run) {
+    this.run = run;
+    this.probes = [];
+    this.marked = true;
+    this.turn = 0;
+    this.status = h("p", { class: "muted step-name" });
+    this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, class: "steps", "aria-label": "Probe step" });
+    this.slider.addEventListener("input", () => this.to(Number(this.slider.value)));
+    this.list = h("div", { class: "answers" });
+    this.chart = new Chart({
+      title: "Score of the fixed prompts", unit: "mean", shade: "10 % to 90 % of them", level: "h3", height: 130, span: () => this.span(),
+      pick: (step) => this.to(this.probes.findLastIndex((row) => row.step <= step)),
+      lines: () => [{ label: "Mean score", ...this.column("mean"), ink: "left" }],
+      spread: () => this.spread(),
+    });
+    this.sort = h("select", {}, SORTS.map(([value, label]) => h("option", { value }, label)));
+    this.sort.addEventListener("change", () => this.move({ sort: this.sort.value === "probe" ? "" : this.sort.value }));
+    this.element = h("section", { class: "card", "aria-labelledby": "samples" }, this.head(), this.list);
+  }
+
+  head() {
+    const marks = h("input", { type: "checkbox", checked: true, id: "marks" });
+    marks.addEventListener("change", () => {
+      this.marked = marks.checked;
+      this.draw();
+    });
+    this.text = h("input", { type: "search", maxlength: 200, class: "small", "aria-label": "Text to search in all steps", placeholder: "Search all steps" });
+    const form = h("form", { class: "row", role: "search" }, this.text, h("button", { type: "submit", class: "small" }, "Search"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.move({ text: this.text.value.trim(), prompt: "" });
+    });
+    this.scrub = h("div", { class: "scrub" }, button("◀", () => this.by(-1), { "aria-label": "Probe before", class: "small" }), this.slider,
+      button("▶", () => this.by(1), { "aria-label": "Next probe", class: "small" }), this.status);
+    return [h("div", { class: "head" }, h("h2", { id: "samples" }, "Samples over time"), form), this.chart.element, this.scrub,
+      h("div", { class: "row tools" }, h("label", { class: "row" }, h("span", { class: "hint" }, "Order"), this.sort),
+        h("label", { class: "check", for: "marks" }, marks, h("span", {}, "Mark what changed since the probe before")))];
+  }
+
+  column(name) {
+    const rows = this.probes.filter((row) => row[name] !== null);
+    return { steps: rows.map((row) => row.step), values: rows.map((row) => row[name]) };
+  }
+
+  spread() {
+    const rows = this.probes.filter((row) => row.p10 !== null);
+    return rows.length > 1 ? { steps: rows.map((row) => row.step), low: rows.map((row) => row.p10), high: rows.map((row) => row.p90) } : null;
+  }
+
+  span() {
+    return this.probes.length ? [this.probes[0].step, this.probes.at(-1).step] : [0, 1];
+  }
+
+  /** Reads which steps there are; at the newest one it goes along with the run. */
+  async refresh() {
+    const atEnd = this.index() === this.probes.length - 1 && !here().step;
+    this.probes = (await get(`/probes?run=${seg(this.run.name)}`)).probes;
+    this.slider.max = String(Math.max(this.probes.length - 1, 0));
+    this.chart.touch();
+    if (atEnd || !this.list.childElementCount) await this.draw();
+    else this.label();
+  }
+
+  index() {
+    const { step } = here();
+    if (step === "") return this.probes.length - 1;
+    return Math.max(this.probes.findLastIndex((row) => row.step <= Number(step)), 0); // a step between probes: the one before
+  }
+
+  by(change) {
+    this.to(Math.min(Math.max(this.index() + change, 0), this.probes.length - 1));
+  }
+
+  to(place) {
+    const row = this.probes[place];
+    if (row) this.move({ step: String(row.step), text: "", prompt: "" });
+  }
+
+  /** Another place in this book, without drawing the page anew, so that the focus stays. */
+  move(change) {
+    go({ ...here(), ...change }, { quiet: true });
+    attempt(() => this.draw());
+  }
+
+  label() {
+    const place = this.index();
+    const row = this.probes[place];
+    this.slider.value = String(place);
+    const text = row ? `Step ${row.step}, probe ${place + 1} of ${this.probes.length}` : "";
+    this.slider.setAttribute("aria-valuetext", text);
+    this.status.textContent = text;
+    this.chart.point(row ? row.step : null);
+    return row;
+  }
+
+  async draw() {
+    this.turn += 1;
+    const own = this.turn;
+    const place = here();
+    this.sort.value = place.sort || "probe";
+    if (!this.probes.length) {
+      show(this.list, h("p", { class: "muted" }, "This run has written no samples: its method or settings log none (", h("code", {}, "probes"), "), or no probe was due yet."));
+      this.scrub.hidden = this.chart.element.hidden = true;
+      return;
+    }
+    this.scrub.hidden = this.chart.element.hidden = false;
+    const row = this.label();
+    const nodes = place.text ? await this.hits(place) : place.prompt && !place.step ? await this.life(place) : await this.step(row.step, place);
+    if (own === this.turn) show(this.list, nodes);
+    if (own === this.turn && place.prompt) this.list.querySelector(`#prompt-${CSS.escape(place.prompt)}`)?.scrollIntoView({ block: "center" });
+  }
+
+  async step(step, place, offset = 0) {
+    const reply = await get(`/samples?run=${seg(this.run.name)}&step=${step}&sort=${seg(place.sort || "probe")}&offset=${offset}&limit=${PAGE}`);
+    const rest = reply.total - offset - reply.rows.length;
+    const more = rest > 0 && button(`Show ${Math.min(rest, PAGE)} more of ${rest}`, async () => {
+      const nodes = await attempt(() => this.step(step, place, offset + PAGE));
+      if (nodes) more.replaceWith(...nodes.flat().filter(Boolean));
+    });
+    return [reply.rows.map((row) => this.card(row, row.before, place)), more];
+  }
+
+  card(row, before, place) {
+    const link = address({ ...place, step: String(row.step), prompt: row.prompt, text: "" });
+    const chosen = place.prompt === row.prompt && Number(place.step) === row.step;
+    const copy = button("Copy link", async () => {
+      const target = new URL(link, location.href).href;
+      try {
+        await navigator.clipboard.writeText(target);
+        announce("Link copied");
+      } catch {
+        notify(target);
+      }
+    }, { class: "small quiet" });
+    return h("article", { class: "sample", id: row.turn ? null : `prompt-${row.prompt}`, data: { chosen: chosen ? "yes" : "no" } },
+      h("h3", { class: "question", dir: "auto" }, reveal(row.question)), body(row, before, this.marked), facts(row, before),
+      h("p", { class: "row links" }, h("a", { href: link }, `Step ${row.step}`),
+        h("a", { href: address({ ...place, step: "", prompt: row.prompt, text: "" }) }, "All steps of this prompt"), copy));
+  }
+
+  /** One prompt through the run, each answer against the one before it. */
+  async life(place) {
+    const { rows } = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}`);
+    const same = (row, n) => rows.slice(0, n).findLast((other) => other.turn === row.turn);
+    return [h("p", { class: "row" }, h("strong", {}, plural(rows.length, "answer")), h("span", {}, "to one prompt, oldest first."),
+      h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps")),
+    rows.map((row, n) => this.card(row, same(row, n), { ...place, prompt: "" }))];
+  }
+
+  async hits(place) {
+    this.text.value = place.text;
+    const reply = await get(`/search?run=${seg(this.run.name)}&text=${seg(place.text)}`);
+    announce(`${reply.total} found`);
+    return [h("p", { class: "row" }, h("strong", {}, plural(reply.total, "answer")), h("span", {}, "hold ", h("q", {}, place.text), ", newest first",
+      reply.total > reply.rows.length ? `; the first ${reply.rows.length} are shown.` : "."), h("a", { href: address({ ...place, text: "" }) }, "Back to the steps")),
+    reply.rows.map((row) => this.card(row, null, place))];
+  }
+}

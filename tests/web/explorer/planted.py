@@ -1,0 +1,85 @@
+"""Run directories whose every number is known, and the explorer on them behind a real server."""
+
+import json
+import math
+import threading
+import time
+
+import uvicorn
+
+from trueup.commands.explore import means
+from trueup.commands.live.runs import Runs
+from trueup.ledger import Run
+from trueup.web.explorer.app import create_app
+from trueup.web.shell.limits import Limits
+from trueup.web.shell.server import Server
+
+PROMPTS = ("What is a hammer for?", "How do I plant a tree?", "Hello!")
+CONFIG = {"kl": {"kind": "adaptive", "beta": 0.05, "target": 4.0, "horizon": 100.0}, "seed": 0, "steps": 40}
+
+
+def row(step):
+    """What a healthy run of PPO logs: the score rises, the KL comes to its target and stays."""
+    return {"loss": 1 / (1 + step), "score": step / 10, "reward": step / 10 - 0.2, "kl": 4 * (1 - math.exp(-step / 4)),
+            "beta": 0.05, "entropy": 1.0, "completion_length": 20.0, "distinct_2": 0.5}  # fmt: skip
+
+
+def write(run, steps, *, values=row, probe_every=5):
+    """Log steps, and samples at every probe."""
+    for step in steps:
+        run.log(step, values(step))
+        run.time(step, 2.0, tokens=100.0)
+        for number, prompt in enumerate(PROMPTS if step % probe_every == 0 else ()):
+            text = f"Answer {step} to prompt {number}" + " and more" * number
+            run.sample(
+                step, prompt=f"user: {prompt}", question=prompt, completion=text, score=step / 10 - number, stop="eos"
+            )
+
+
+def start(folder, kind="ppo", config=CONFIG, **inputs):
+    """An open run."""
+    return Run.start(
+        folder, kind=kind, config=config, inputs={"data": "abc", **inputs}, defaults={"seed": 0}, quiet=True
+    )
+
+
+def plant(folder, steps=40, **changes):
+    """A finished run."""
+    values = changes.pop("values", row)
+    with start(folder, **changes) as run:
+        write(run, range(steps), values=values)
+    return folder
+
+
+def append(folder, stream, *rows):
+    """Lines added to a stream as another machine's copy would add them."""
+    with open(folder / f"{stream}.jsonl", "a", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(one) + "\n" for one in rows)
+
+
+class Served:
+    """The explorer on a folder, on a port of its own; ``stop`` and ``begin`` are a restart on the same port."""
+
+    def __init__(self, root, port=0):
+        self.root, self.port = root, port
+        self.begin()
+
+    def begin(self):
+        """Start, or start again."""
+        app = create_app(Runs(self.root), means, limits=Limits(rate=1000, burst=1000))
+        config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=5)
+        self.server = Server(config, lambda _: None, app.state.closing)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        until = time.monotonic() + 60
+        while not self.server.started:
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self):
+        """End it as SIGTERM would."""
+        self.server.should_exit = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()

@@ -1,0 +1,201 @@
+"""The explorer in a real browser: it goes on by itself, and no text of a run becomes code."""
+
+import importlib.util
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.web.explorer.planted import CONFIG, Served, append, plant, start, write
+from tests.web.screens.conftest import Visit
+from tests.web.test_hostile import PAYLOADS
+
+
+@pytest.fixture
+def served(tmp_path):
+    (tmp_path / "runs").mkdir()
+    made = Served(tmp_path / "runs")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def window(chromium, served):
+    """Opens a window of the explorer at a place; its faults fail the test."""
+    opened = []
+
+    def open_at(place="", expected=(), **options):
+        visit = Visit(chromium, SimpleNamespace(url=served.url), **options)
+        visit.expected = expected
+        visit.page.set_default_timeout(30_000)
+        opened.append(visit)
+        visit.go(f"/#{place}")
+        return visit.page
+
+    yield open_at
+    for visit in opened:
+        visit.close()
+
+
+def table(page, title):
+    """The table twin of a chart at the top, as rows of texts, oldest first."""
+    figure = page.locator(".hero figure").filter(has=page.get_by_role("heading", name=title))
+    details = figure.locator("details")
+    if not details.evaluate("d => d.open"):
+        details.locator("summary").press("Enter")
+    figure.locator("tbody tr").first.wait_for()
+    return [line.split("\t") for line in figure.locator("tbody").inner_text().split("\n")][::-1]
+
+
+def wait_for_steps(page, count):
+    page.get_by_text(f"{count} of 40 steps").wait_for()
+
+
+def test_curves_advance_together_while_a_run_trains(served, window):
+    run = start(served.root / "a")
+    write(run, range(3))
+    page = window()
+    wait_for_steps(page, 3)
+    assert [one[0] for one in table(page, "Score and Reward")] == ["0", "1", "2"]
+    for step in range(3, 14):
+        write(run, [step])
+    wait_for_steps(page, 14)
+    score, kl = table(page, "Score and Reward"), table(page, "KL to the reference")
+    assert [one[0] for one in score] == [one[0] for one in kl] == [str(step) for step in range(14)]
+    assert score[-1][1:] == ["1.300", "1.100"]
+    page.get_by_role("heading", name="Reward rises, KL is").wait_for()
+    assert "Score 1.300" in page.get_by_label("Step", exact=True).get_attribute("aria-valuetext")
+    run.__exit__(None, None, None)
+    page.get_by_text("done", exact=True).first.wait_for()
+
+
+def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window):
+    from playwright.sync_api import expect
+
+    run = start(served.root / "a")
+    write(run, range(5))
+    page = window(expected=("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"))
+    wait_for_steps(page, 5)
+    served.stop()
+    page.get_by_text("No connection").wait_for()
+    write(run, range(5, 9))
+    served.begin()
+    wait_for_steps(page, 9)
+    assert [one[0] for one in table(page, "Score and Reward")] == [str(step) for step in range(9)]
+    run.rewind(0, {})  # the trainer was killed before its first checkpoint
+    write(run, range(7), values=lambda step: {"score": -1.0, "reward": -1.0, "kl": 0.5, "beta": 0.1})
+    wait_for_steps(page, 7)
+    expect(page.locator(".reading")).to_contain_text("−1")
+    assert [one[:2] for one in table(page, "Score and Reward")] == [[str(step), "−1"] for step in range(7)]
+    page.reload()
+    wait_for_steps(page, 7)
+    assert [one[0] for one in table(page, "Score and Reward")] == [str(step) for step in range(7)]
+    run.__exit__(None, None, None)
+
+
+def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served, window):
+    from playwright.sync_api import expect
+
+    plant(served.root / "a")
+    page = window("run=a&view=samples")
+    slider = page.get_by_label("Probe step")
+    page.get_by_text("Step 35, probe 8 of 8").wait_for()
+    slider.focus()
+    for _ in range(3):
+        slider.press("ArrowLeft")
+    page.get_by_text("Step 20, probe 5 of 8").wait_for()
+    page.get_by_label("Mark what changed").uncheck()
+    page.get_by_text("Answer 20 to prompt 0", exact=True).wait_for()
+    page.get_by_label("Mark what changed").check()
+    assert page.locator(".answer ins").first.inner_text() == "20"
+    assert page.locator(".answer del").first.inner_text() == "15"
+    page.get_by_label("Order").select_option("Worst first")
+    expect(page.locator(".question").first).to_have_text("Hello!")
+    page.reload()
+    page.get_by_text("Step 20, probe 5 of 8").wait_for()
+    assert page.locator(".question").first.inner_text() == "Hello!"
+    page.get_by_role("link", name="All steps of this prompt").first.press("Enter")
+    page.get_by_text("to one prompt, oldest first").wait_for()
+    assert page.locator(".sample").count() == 8
+    page.get_by_role("link", name="Back to the steps").press("Enter")
+    page.get_by_label("Text to search in all steps").fill("answer 10 to")
+    page.keyboard.press("Enter")
+    page.get_by_text("3 answers").wait_for()
+
+
+def test_a_point_of_a_curve_opens_the_answers_behind_it(served, window):
+    plant(served.root / "a")
+    page = window("run=a")
+    wait_for_steps(page, 40)
+    chart = page.locator(".hero .u-over").first
+    box = chart.bounding_box()
+    chart.click(position={"x": box["width"] * 17 / 39, "y": 20})
+    page.get_by_text("Step 15, probe 4 of 8").wait_for()
+
+
+def test_nothing_that_a_run_holds_becomes_code(served, window):
+    name = "<img src=x onerror=alert(1)>"
+    run = start(served.root / name, config={**CONFIG, PAYLOADS[0]: PAYLOADS[2]})
+    write(run, range(12))
+    append(run.path, "samples", *({"step": 20, "prompt": text, "completion": text, "score": 0.1, "stop": text,
+                                   "parts": {text: {"weighted": 1.0}}} for text in PAYLOADS))  # fmt: skip
+    append(run.path, "metrics", *({"step": 12 + n, text: 1.0, "score": 1.0} for n, text in enumerate(PAYLOADS)))
+    run.__exit__(None, None, None)
+    page = window()
+    page.get_by_role("heading", name=name, exact=True, level=1).wait_for()
+    page.get_by_role("heading", name=PAYLOADS[0], exact=True).first.wait_for()
+    for view, shown in (("Samples", PAYLOADS[2]), ("Settings", PAYLOADS[2])):
+        page.get_by_role("link", name=view, exact=True).press("Enter")
+        page.get_by_text(shown, exact=True).first.wait_for()
+        assert (
+            page.evaluate("document.querySelectorAll('main script, main img, main iframe, main form[action]').length")
+            == 0
+        )
+
+
+def test_runs_are_compared_by_what_is_set_differently(served, window):
+    for seed in range(3):
+        plant(served.root / f"seed-{seed}", config={**CONFIG, "seed": seed, "steps": 40 if seed < 2 else 41})
+    page = window("run=seed-0")
+    wait_for_steps(page, 40)
+    for seed in range(3):
+        page.get_by_label(f"Compare seed-{seed}").check()
+    page.get_by_role("link", name="Compare 3 runs").press("Enter")
+    page.get_by_role("heading", name="What is set differently").wait_for()
+    settings = page.get_by_role("region", name="Settings that differ").get_by_role("rowheader").all_inner_texts()
+    assert sorted(settings) == ["seed", "steps"]
+    page.get_by_label("Metric").select_option("Entropy")
+    page.get_by_role("heading", name="Entropy").wait_for()
+    assert "metric=entropy" in page.url
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """The source of axe-core, which looks for violations of WCAG."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI must install axe-playwright-python")
+        pytest.skip("axe-playwright-python is not installed")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_view_can_be_used_by_everybody(served, window, axe, width, scheme):
+    plant(
+        served.root / "a", values=lambda s: {"loss": 1.0, "score": s / 10, "reward": 0.1 * s, "kl": 12.0, "beta": 0.1}
+    )
+    plant(served.root / "b", config={**CONFIG, "seed": 1})
+    page = window("run=a", viewport={"width": width, "height": 900}, color_scheme=scheme)
+    wait_for_steps(page, 40)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    for place in ("run=a", "run=a&view=samples&step=10", "run=a&view=settings", "view=compare&with=a&with=b"):
+        page.evaluate("place => { location.hash = place; }", place)
+        page.wait_for_timeout(500)
+        page.evaluate("document.querySelectorAll('main details').forEach((d) => (d.open = true))")
+        page.wait_for_timeout(200)
+        page.evaluate(axe)
+        report = page.evaluate("rules => axe.run(document, { runOnly: rules })", rules)
+        assert [(one["id"], one["nodes"][0]["html"]) for one in report["violations"]] == [], place
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
