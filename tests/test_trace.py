@@ -14,7 +14,7 @@ from tests.recipes.conftest import _kernels, material  # noqa: F401
 from tests.recipes.test_recipes import config_of
 from tests.test_commands import trueup
 from trueup.commands.life import trace
-from trueup.commands.life_steps import cross_entropy, logit, margin_loss, sigmoid
+from trueup.commands.life_steps import Standing, cross_entropy, logit, margin_loss, pulls, sigmoid
 from trueup.commands.life_text import format_text
 from trueup.data.read import read_labelled
 from trueup.engine.checkpoint import names
@@ -141,6 +141,28 @@ def test_losses_and_shares_are_those_of_the_steps(world):
             assert sum(p.share for p in passages) == pytest.approx(1)
             if run == runs[1]:  # a reward model's has its centring term too
                 assert sum(p.loss for p in passages) / len(passages) == pytest.approx(logged[step], rel=1e-5)
+
+
+def test_a_run_whose_data_is_gone_keeps_its_margins(world, tmp_path):
+    _, runs, lines = world
+    copy = tmp_path / "dpo"
+    shutil.copytree(runs[1], copy)
+    record = read_run(copy)
+    record["config"]["data"] = str(tmp_path / "gone.jsonl")
+    (copy / "run.json").write_text(json.dumps(record))
+    life = trace(lines[3]["pair_id"], [runs[0], copy])
+    assert [step.loss for step in life.runs[str(copy)]] == [None] * 4
+    assert any("losses and shares, which go by its data" in said for said in life.missing)
+    assert all(step.margin is not None for step in life.runs[str(copy)])
+
+
+def test_a_share_is_not_guessed_where_a_pair_of_the_step_is_not_known():
+    loss = margin_loss("reward", {})
+    rows = [{"step": 0, "pair_id": "a", "margin": 1.0}, {"step": 0, "pair_id": "b", "margin": 1.0}]
+    standing = Standing(1.0, 2.0, 0.0)
+    assert pulls(rows, {0}, loss, {"a": standing}) == {0: None}
+    both = pulls(rows, {0, 1}, loss, {"a": standing, "b": standing})
+    assert both == {0: pytest.approx(4 / (1 + math.e)), 1: 0.0}
 
 
 def test_an_objective_of_more_than_the_margin_says_so():

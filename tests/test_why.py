@@ -78,7 +78,7 @@ def test_estimates_are_sums_of_inner_products_that_autograd_gives(kind, runs):
                 rate
                 for step, rate in rates.items()
                 if example in plan[step]
-                and number == min(range(len(kept)), key=lambda k: abs(kept[k].step - step - 0.5))  # noqa: B023
+                and number == min(range(len(kept)), key=lambda k: abs(kept[k].step - step - 0.5))
             ]
             own = torch.autograd.grad(lessons.losses([example]).sum(), used, allow_unused=True)
             wanted[i] -= sum(near) * float(sum((g * s).sum() for g, s in zip(own, steps, strict=True)))
@@ -180,8 +180,15 @@ def test_what_cannot_be_answered_is_said(runs, material, tmp_path):  # noqa: F81
     kto = execute("kto", config_of("kto", material, epochs=1), tmp_path / "kto", quiet=True)
     with pytest.raises(UsageError, match="a run of kto"):
         explain(kto, [ASKED])
-    with pytest.raises(DataError, match="not what the run was trained on"):
+    with pytest.raises(DataError, match="data is not what the run was trained on"):
         explain(by_kind["dpo"], [ASKED], data=material["pairs"])
+    record = json.loads((by_kind["dpo"] / "run.json").read_text())
+    record["inputs"]["model.name"] = "0" * 16
+    other = tmp_path / "other"
+    shutil.copytree(by_kind["dpo"], other)
+    (other / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"model\.name is not what the run was trained on"):
+        explain(other, [ASKED])
     bare = tmp_path / "bare"
     shutil.copytree(by_kind["dpo"], bare)
     shutil.rmtree(bare / "checkpoints")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup.commands.life_labels import Labels, labels_of
-from trueup.commands.life_steps import MarginLoss, Standing, logit, margin_loss, pull, sigmoid
+from trueup.commands.life_steps import MarginLoss, Standing, logit, margin_loss, pull, pulls, sigmoid
 from trueup.commands.located import places
 from trueup.data.pair_formats import PAIRS
 from trueup.data.read import read_labelled, read_pairs
@@ -234,7 +234,7 @@ def _the_subject(wanted: str, source: str, kind: str, read: Mapping[str, Any]) -
 
     The data of a run on labels (``kto``) may be pairs, and then the name may be a pair's or a response's.
     """
-    options = {name: read[name] for name in ("columns", "split", "verdicts") if name in read}
+    options = _reading(read)
     subjects: list[_Subject] = []
     noun = "pairs"
     pairs = True
@@ -260,6 +260,11 @@ def _the_subject(wanted: str, source: str, kind: str, read: Mapping[str, Any]) -
         if exact
         else "ids and keys are in metrics.jsonl and pairs.jsonl of a run; an id is also in the data file (pair_id)",
     )
+
+
+def _reading(read: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run read its data, as far as it decides what the pairs are."""
+    return {name: read[name] for name in ("columns", "split", "verdicts") if name in read}
 
 
 def voices_of(store: Store, ids: Sequence[str], chosen: str | None, rejected: str | None) -> tuple[Voice, ...]:
@@ -364,27 +369,25 @@ def _weighed(
         missing.append(f"{run}: this pair's loss, which with its objective is of more than the margin")
         return steps
     source = places(run, record).get("data") or str(record["config"].get("data", ""))
-    options = {
-        name: record["config"]["read"][name] for name in ("columns", "split") if name in record["config"]["read"]
-    }
-    standings = {
-        pair.key: Standing(pair.strength, pair.weight, pair.margin or 0.0)
-        for pair in read_pairs(source, on_bad="skip", **options).items
-    }
-    total: dict[int, float] = dict.fromkeys((step.step for step in steps), 0.0)
-    for _, row in _rows(run / "pairs.jsonl", (), []):
-        standing = standings.get(row.get("key") or row.get("pair_id", ""))
-        if row.get("step") in total and standing is not None and isinstance(row.get("margin"), float | int):
-            total[row["step"]] += pull(loss, float(row["margin"]), standing)
+    try:
+        pairs = read_pairs(source, on_bad="skip", **_reading(record["config"]["read"])).items
+    except TrueupError as error:
+        missing.append(f"{run}: losses and shares, which go by its data ({error})")
+        return steps
+    standings = {pair.key: Standing(pair.strength, pair.weight, pair.margin or 0.0) for pair in pairs}
     own = standings.get(subject.key)
-    return tuple(_with_loss(step, loss, own, total[step.step]) if own else step for step in steps)
+    if own is None:
+        return steps
+    rows = (row for _, row in _rows(run / "pairs.jsonl", (), []))
+    total = pulls(rows, {step.step for step in steps}, loss, standings)
+    return tuple(_with_loss(step, loss, own, total[step.step]) for step in steps)
 
 
-def _with_loss(step: Passage, loss: MarginLoss, own: Standing, total: float) -> Passage:
+def _with_loss(step: Passage, loss: MarginLoss, own: Standing, total: float | None) -> Passage:
     if step.margin is None or not math.isfinite(step.margin):
         return step
     value, _ = loss(step.margin, own.strength, own.margin)
-    share = pull(loss, step.margin, own) / total if total else 0.0
+    share = pull(loss, step.margin, own) / total if total else total
     return replace(step, probability=sigmoid(step.margin), loss=value, share=share)
 
 

@@ -9,7 +9,7 @@ of the pull is its weight times |slope|, over the sum of that over the pairs of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,3 +80,26 @@ class Standing:
 def pull(loss: MarginLoss, margin: float, standing: Standing) -> float:
     """With what force the pair moves its margin."""
     return standing.weight * abs(loss(margin, standing.strength, standing.margin)[1])
+
+
+def pulls(
+    rows: Iterable[Mapping[str, Any]], steps: Collection[int], loss: MarginLoss, standings: Mapping[str, Standing]
+) -> dict[int, float | None]:
+    """Step -> the summed pull of its pairs; None where one of them is not in the data any more.
+
+    Args:
+        rows: Of pairs.jsonl.
+        steps: Steps that are asked about.
+        loss: The run's.
+        standings: What each pair's loss goes by, by key.
+    """
+    totals: dict[int, float | None] = dict.fromkeys(steps, 0.0)
+    for row in rows:
+        total = totals.get(row.get("step", -1))
+        if total is not None:
+            standing, margin = standings.get(row.get("key") or row.get("pair_id", "")), row.get("margin")
+            if standing is None or not isinstance(margin, float | int):
+                totals[row["step"]] = None
+            else:
+                totals[row["step"]] = total + pull(loss, float(margin), standing)
+    return totals

@@ -97,8 +97,9 @@ def _passage_line(passage: Passage, noun: str) -> str:
     line = f"  step {passage.step:>6}  " + (f"epoch {passage.epoch:.2f}  " if passage.epoch is not None else "")
     if passage.margin is not None:
         line += f"margin {passage.margin:+.3f}  "
-    if passage.probability is not None and passage.loss is not None and passage.share is not None:
-        line += f"= {passage.probability:.1%}, loss {passage.loss:.3f}, {passage.share:.1%} of the step's pull  "
+    if passage.probability is not None and passage.loss is not None:
+        share = "" if passage.share is None else f", {passage.share:.1%} of the step's pull"
+        line += f"= {passage.probability:.1%}, loss {passage.loss:.3f}{share}  "
     sides = [("chosen", passage.chosen_reward), ("rejected", passage.rejected_reward)]
     if noun == "response":
         return line + "".join(f"reward {reward:+.3f}" for _, reward in sides if reward is not None)

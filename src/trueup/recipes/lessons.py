@@ -27,6 +27,7 @@ from trueup.engine import checkpoint
 from trueup.engine.score import score
 from trueup.errors import DataError, RunError, TrueupError, UsageError
 from trueup.ledger import Run, metric_rows
+from trueup.models.files import identity
 from trueup.models.heads import RewardModel, open_reward_model
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
 from trueup.recipes import dpo, sft
@@ -86,7 +87,7 @@ def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -
         raise UsageError("it learned from whole rankings", where=str(path), expected="a reward model of pairs")
     run = Run.follow(path)
     config = _placed(settings, places or {})
-    _require_same_data(run, config)
+    _require_same(run, config)
     if isinstance(config, Reward):
         return _of_reward(run, config)
     return _of_dpo(run, config) if isinstance(config, dpo.Dpo) else _of_sft(run, config)
@@ -105,15 +106,18 @@ def _placed(config: Kind, places: Mapping[str, str]) -> Kind:
     return config.model_copy(update={"model": model, **others})
 
 
-def _require_same_data(run: Run, config: Offline) -> None:
-    known, now = run.record["inputs"].get("data"), data_hash(config.data)
-    if known != now:
-        raise DataError(
-            "the training data is not what the run was trained on",
-            where=config.data,
-            expected=f"content {known}, and this is {now}",
-            fix="name the file of that time with --data",
-        )
+def _require_same(run: Run, config: Kind) -> None:
+    """Refuse data and a start that are not those of the run: its steps would be made of others."""
+    known = run.record["inputs"]
+    fixes = {"data": "name the file of that time with --data", "model.name": "put back the model that it started from"}
+    for name, now in (("data", data_hash(config.data)), ("model.name", identity(config.model.name))):
+        if known.get(name) != now:
+            raise DataError(
+                f"{name} is not what the run was trained on",
+                where=config.data if name == "data" else config.model.name,
+                expected=f"content {known.get(name)}, and this is {now}",
+                fix=fixes[name],
+            )
 
 
 # The kinds -----------------------------------------------------------------------------------------------------------

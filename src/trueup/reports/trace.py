@@ -26,7 +26,7 @@ def write_trace(life: Mapping[str, Any], file: Path) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(loader=PackageLoader("trueup.reports"), autoescape=True, undefined=StrictUndefined)
-    curves = [curve for run, steps in life["runs"].items() if (curve := _curve(run, steps)) is not None]
+    curves = [curve for run, steps in life["runs"].items() if (curve := _curve(run, steps))]
     html = pages.get_template("trace.html.j2").render(life=life, curves=curves)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, html.encode("utf-8", "replace"))
@@ -35,4 +35,4 @@ def write_trace(life: Mapping[str, Any], file: Path) -> None:
 def _curve(run: str, steps: Sequence[Mapping[str, Any]]) -> Figure | None:
     wanted = [("margin", "margin (logit)"), ("loss", "loss of this pair, nats"), ("share", "share of the step's pull")]
     seen = [(name, label) for name, label in wanted if any(step[name] is not None for step in steps)]
-    return figures.panels(f"trace-{len(run)}", run, CAPTION, steps, seen)
+    return figures.panels(run, run, CAPTION, steps, seen)
