@@ -144,9 +144,10 @@ def format_text(why: Explanation) -> str:
         lines.append(f"{'why' if sign > 0 else 'rather than'} {_short(answer)!r} to {_short(prompt)!r}")
     if why.taught_by != why.run:
         lines.append(f"{why.run} learned from the reward model {why.taught_by}; what follows is about its reward")
+    blocks = "block" if why.blocks == 1 else f"{why.blocks} blocks"
     lines += [
         f"{why.unit}: moved by {why.change:+.3f} in training; the {why.examples} examples add up to {why.estimate:+.3f}"
-        f" by estimate (TracIn at {', '.join(why.points)}; linear layers of the head and the last {why.blocks} blocks)",
+        f" by estimate (TracIn at {', '.join(why.points)}; linear layers of the head and the last {blocks})",
     ]
     for title, causes in (("towards it:", why.towards), ("against it:", why.against)):
         lines.append(title)
