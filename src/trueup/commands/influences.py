@@ -37,8 +37,8 @@ from trueup.recipes.lessons import Item, Lessons, Point, open_lessons, points, p
 from trueup.types import Message, Prompt
 
 BLOCKS = 2
-"""How many of the last blocks are looked at: in the sandbox they named flipped labels as well as all four did, in
-three fifths of the time."""
+"""How many of the last blocks are looked at; chosen on one seed of the sandbox (``docs/why.md``), where two named what
+counts better than all four, in three fifths of the time."""
 
 
 @dataclass(frozen=True, slots=True)
