@@ -127,7 +127,7 @@ def log_probs(model: str, settings: dict[str, Any], pairs: Sequence[PreferencePa
     sums, means = [], []
     for answers in ([p.chosen for p in pairs], [p.rejected for p in pairs]):
         with tuned_process():
-            rows = reader.token_logps([list(_turns(p)) for p in pairs], answers)
+            rows = reader.token_logps([list(p.prompt) for p in pairs], answers)  # dialogues: tuples of turns
         sums.append(np.array([float(row.double().sum()) for row in rows]))
         means.append(np.array([float(row.double().mean()) for row in rows]))
     return {"sum": sums[0] - sums[1], "mean": means[0] - means[1]}
@@ -137,10 +137,6 @@ def dpo_right(policy: str, reference: str, settings: dict[str, Any], held: Seque
     """What DPO's implicit reward orders right."""
     one, two = (log_probs(name, settings, held)["sum"] for name in (policy, reference))
     return list(outcomes(one - two))
-
-
-def _turns(pair: PreferencePair) -> Any:
-    return pair.prompt
 
 
 class Right:

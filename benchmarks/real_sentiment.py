@@ -67,6 +67,8 @@ SENTENCE = re.compile(r"^.{20,}?[.!?](?=\s|$)", re.DOTALL)
 """A continuation up to the end of its first sentence of some length."""
 BETAS = {"ppo": (0.2, 0.05, 0.0), "dpo": (1.0, 0.2, 0.05)}
 BEST_OF = (1, 2, 4, 8, 16)
+NO_END = 8.0
+"""Taken off a continuation without an end. The reward model saw none, and scores some of them at 5 and more."""
 EXAMPLES = 3
 SIDES = {"pairs": False, "held-out": True}
 
@@ -209,6 +211,7 @@ def stages(data: Path, settings: dict[str, Any], *, steps: int, rollouts: int, s
         "steps": steps,
         "epochs": 2,
         "sampling": {"max_new_tokens": NEW_TOKENS},
+        "missing_eos_penalty": NO_END,
         "optim": {"learning_rate": 1e-5, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
         "probe_every": max(1, steps // 4),
     }

@@ -22,6 +22,12 @@ def test_reference_pages_are_those_of_the_code(name):
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_mark_of_a_merge_is_left(page):
+    marks = [line for line in page.read_text(encoding="utf-8").splitlines() if re.match(r"(<<<<<<<|>>>>>>>) ", line)]
+    assert marks == []
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_and_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:

@@ -214,6 +214,7 @@ MANY_PARAMETERS = {
     "commands/api/evaluating.py": "what the command takes",
     "commands/sample.py": "an option of a command is a parameter",
     "commands/score.py": "an option of a command is a parameter",
+    "commands/why.py": "an option of a command is a parameter",
     "web/annotate/projects.py": "a field of a form is a parameter",
     "spec/preference.py": "the symbols of the formula",
     "losses/preference.py": "the symbols of the formula",

@@ -4,21 +4,29 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.golden import ANIMALS, prompt
 from tests.recipes.conftest import _kernels, material  # noqa: F401
 from tests.recipes.test_recipes import config_of
 from tests.test_commands import trueup
-from trueup.commands.life import format_text, trace
+from trueup.commands.life import trace
+from trueup.commands.life_steps import Standing, cross_entropy, logit, margin_loss, pulls, sigmoid
+from trueup.commands.life_text import format_text
 from trueup.data.read import read_labelled
+from trueup.engine.checkpoint import names
 from trueup.errors import UsageError
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.history import ImportedVote, import_judged
 from trueup.feedback.store.projects import NewItem, add_person, add_template, create_project
 from trueup.feedback.store.reading import read_project
-from trueup.ledger import read_run
+from trueup.ledger import metric_rows, read_run
 from trueup.recipes.registry import execute
+from trueup.reports.trace import write_trace
+from trueup.spec import preference
 from trueup.types import Message, content_id, prompt_json
 
 
@@ -92,6 +100,145 @@ def test_the_command_says_it_in_words_and_in_json(world):
         assert words in said.stdout
     parsed = json.loads(trueup("trace", lines[0]["pair_id"], str(runs[0]), "--json").stdout)
     assert parsed["missing"] == ["judgments: give the feedback store with --db"]
+
+
+WORKED = {"strength": 0.9, "chosen": 0.8, "rejected": -1.4}
+"""The example that is worked in the second document: a pair that is 90 % sure, and the rewards it ends with."""
+
+
+def test_the_worked_example_of_the_course():
+    target = logit(WORKED["strength"])
+    assert target == pytest.approx(2.197, abs=5e-4)  # printed: 2.2
+    assert round(cross_entropy(target, 1.0)[0], 3) == 0.105
+    margin = WORKED["chosen"] - WORKED["rejected"]
+    assert margin == pytest.approx(2.2)
+    assert sigmoid(margin) == pytest.approx(0.9, abs=5e-4)
+    assert cross_entropy(margin, 1.0)[0] == pytest.approx(0.105, abs=5e-4)
+    hard, soft = cross_entropy(margin, 1.0)[1], cross_entropy(target, WORKED["strength"])[1]
+    assert hard == pytest.approx(-0.1, abs=5e-4)  # a label that is certain still pulls there
+    assert soft == pytest.approx(0.0, abs=1e-12)  # one that is 90 % sure does not
+
+
+@given(st.floats(-60, 60), st.floats(-60, 60), st.floats(0.5, 1), st.floats(0, 5))
+def test_loss_and_pull_of_a_pair_are_those_of_the_specification(chosen, rejected, strength, apart):
+    arrays = [np.array([value]) for value in (chosen, rejected, strength, apart)]
+    loss, slope = cross_entropy(chosen - rejected, strength, apart)
+    assert loss == pytest.approx(float(preference.bradley_terry(*arrays)[0]), rel=1e-12, abs=1e-12)
+    assert slope == pytest.approx(float(preference.bradley_terry_grad(*arrays)[0][0]), rel=1e-9, abs=1e-12)
+
+
+def test_losses_and_shares_are_those_of_the_steps(world):
+    db, runs, lines = world
+    assert trace(lines[0]["pair_id"], runs, db=db).target_logit == pytest.approx(math.log(9))
+    for run in runs:
+        lives = [trace(line["pair_id"], [run]).runs[str(run)] for line in lines]
+        by_step = {}
+        for passage in (passage for steps in lives for passage in steps):
+            by_step.setdefault(passage.step, []).append(passage)
+            assert passage.probability == pytest.approx(1 / (1 + math.exp(-passage.margin)))
+        logged = {row["step"]: row["loss"] for row in metric_rows(run)}
+        for step, passages in by_step.items():
+            assert sum(p.share for p in passages) == pytest.approx(1)
+            if run == runs[1]:  # a reward model's has its centring term too
+                assert sum(p.loss for p in passages) / len(passages) == pytest.approx(logged[step], rel=1e-5)
+
+
+def test_a_run_whose_data_is_gone_keeps_its_margins(world, tmp_path):
+    _, runs, lines = world
+    copy = tmp_path / "dpo"
+    shutil.copytree(runs[1], copy)
+    record = read_run(copy)
+    record["config"]["data"] = str(tmp_path / "gone.jsonl")
+    (copy / "run.json").write_text(json.dumps(record))
+    life = trace(lines[3]["pair_id"], [runs[0], copy])
+    assert [step.loss for step in life.runs[str(copy)]] == [None] * 4
+    assert any("losses and shares, which go by its data" in said for said in life.missing)
+    assert all(step.margin is not None for step in life.runs[str(copy)])
+
+
+def test_a_share_is_not_guessed_where_a_pair_of_the_step_is_not_known():
+    loss = margin_loss("reward", {})
+    rows = [{"step": 0, "pair_id": "a", "margin": 1.0}, {"step": 0, "pair_id": "b", "margin": 1.0}]
+    standing = Standing(1.0, 2.0, 0.0)
+    assert pulls(rows, {0}, loss, {"a": standing}) == {0: None}
+    both = pulls(rows, {0, 1}, loss, {"a": standing, "b": standing})
+    assert both == {0: pytest.approx(4 / (1 + math.e)), 1: 0.0}
+
+
+def test_an_objective_of_more_than_the_margin_says_so():
+    assert margin_loss("dpo", {"objective": {"kind": "dpo-nll"}}) is None
+    assert margin_loss("kto", {}) is None
+    smoothed = margin_loss("dpo", {"objective": {"kind": "dpo", "label_smoothing": 0.1}})
+    assert smoothed(math.log(9), 1.0, 0.0)[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_one_sentence_says_why_the_labels_differ(world):
+    db, runs, lines = world
+    life = trace(lines[0]["pair_id"], runs, db=db)
+    assert life.labels["majority"] == pytest.approx(2.5 / 3)
+    assert list(life.labels) == ["majority", "dawid_skene", "ability"]
+    assert all(0.5 < value <= 1 for value in life.labels.values())
+    text = format_text(life)
+    assert "majority says 0.833 because it counts 3 votes alike, 83% for chosen" in text
+    assert all(f"{name} says {value:.3f}" in text for name, value in life.labels.items())
+
+
+@pytest.fixture(scope="module")
+def online_run(world, material, tmp_path_factory):  # noqa: F811
+    """PPO after the reward model of these pairs."""
+    config = config_of("ppo", {**material, "judge": str(world[1][0] / "final")}, steps=2, probe_every=1)
+    return execute("ppo", config, tmp_path_factory.mktemp("online") / "ppo", quiet=True)
+
+
+def test_the_models_say_how_likely_each_answer_is_and_what_the_pair_pulled(world, online_run, tmp_path):
+    db, runs, lines = world
+    probe = json.loads((online_run / "samples.jsonl").read_text().splitlines()[0])
+    line = next(line for line in lines if line["prompt"][0]["content"] in probe["prompt"])
+    page = tmp_path / "pages" / "pair.html"
+    life = trace(line["pair_id"], [*runs, online_run], db=db, models=True)
+    write_trace(life.to_dict(), page)
+    assert life.missing == ()
+    scaled = life.models[str(runs[0])].rewards
+    assert scaled.chosen_raw - scaled.rejected_raw == pytest.approx((scaled.chosen - scaled.rejected) * _std(runs[0]))
+    before, after = life.models[str(runs[1])].likelihoods
+    assert (before.model, after.model) == ("reference (before)", "after")
+    assert life.models[str(online_run)].likelihoods[0].chosen == before.chosen  # both start from one model
+    assert after.chosen - after.rejected > before.chosen - before.rejected
+    for run in runs:
+        pushes = life.models[str(run)].pushes
+        assert [push.point for push in pushes] == ["start", *names(run)]
+        assert all(push.norm > 0 for push in pushes)  # a share may be below 0: a pair can pull against its batch
+    assert [reply.step for reply in life.replies[str(online_run)]] == [0, 1]
+    text, html = format_text(life), page.read_text()
+    for words in ("scaled, as PPO sees them", "of the gradient of step", "its own answers to this prompt"):
+        assert words in text
+    for words in ("says", "ability", "Its logit", "<svg", "as PPO sees them", "answered to this prompt"):
+        assert words in html
+
+
+def _std(run):
+    return json.loads((run / "final" / "trueup_reward.json").read_text())["std"]
+
+
+def test_an_online_run_alone_names_what_is_needed(online_run):
+    with pytest.raises(UsageError, match="no run on pairs"):
+        trace("a", [online_run])
+
+
+def test_a_run_with_relative_paths_is_followed_from_anywhere(world, material, tmp_path, monkeypatch):  # noqa: F811
+    _, runs, lines = world
+    (tmp_path / "data").mkdir()
+    shutil.copy(read_run(runs[0])["config"]["data"], tmp_path / "data" / "pairs.jsonl")
+    monkeypatch.chdir(tmp_path)
+    config = config_of("reward", {**material, "pairs": "data/pairs.jsonl"}, epochs=1)
+    execute("reward", config, "runs/reward", quiet=True)
+    elsewhere = tmp_path / "elsewhere" / "deep"
+    (elsewhere / "data").mkdir(parents=True)
+    (elsewhere / "data" / "pairs.jsonl").write_text("another file of that name\n")
+    monkeypatch.chdir(elsewhere)
+    life = trace(lines[0]["pair_id"], [tmp_path / "runs" / "reward"])
+    assert len(life.runs[str(tmp_path / "runs" / "reward")]) == 1
+    assert life.source == str(tmp_path / "data" / "pairs.jsonl")
 
 
 def test_unknown_and_ambiguous_ids_say_what_to_do(world):

@@ -55,6 +55,12 @@ METRICS: dict[str, Metric] = {
     "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
     # PPO and the other online methods
     "score": _m("Score of sampled completions by the reward, before penalties", "mean over rollouts", "reward", "up"),
+    "score_no_eos": _m(
+        "The same of completions without an end, where there are any; above the score it pays not to end",
+        "mean over those rollouts",
+        "reward",
+        "none",
+    ),
     "score_cut": _m("Share of completions of which the reward could only read the beginning", "exact", "share", "down"),
     "reward": _m("Score minus all penalties minus beta * sequence KL", "mean over rollouts", "reward", "up"),
     "kl": _m("Sequence KL(policy || reference)", "k1, sum over tokens, mean over rollouts", "nats", "none"),

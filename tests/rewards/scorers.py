@@ -71,3 +71,8 @@ def only_alone(prompts, completions):
 def nan_for_odd(prompts, completions):
     """Two for an answer whose ids have an even sum, and no number for others."""
     return [float("nan") if sum(c.ids) % 2 else 2.0 for c in completions]
+
+
+def likes_no_end(prompts, completions):
+    """An answer without an end is worth five more."""
+    return [5.0 * (not c.ended) + 0.01 * (len(c.text) % 3) for c in completions]

@@ -36,6 +36,7 @@ from trueup.commands.trace import trace
 from trueup.commands.training import command
 from trueup.commands.version import version
 from trueup.commands.watch import watch
+from trueup.commands.why import why
 from trueup.errors import RunError, TrueupError
 from trueup.recipes.table import RECIPES
 
@@ -61,6 +62,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     evaluate,
     hacking,
     trace,
+    why,
     report,
     compare,
     frontier,

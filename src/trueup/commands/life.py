@@ -7,21 +7,25 @@ of them is not at hand, the rest is shown and what is missing is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trueup.commands.life_labels import Labels, labels_of
+from trueup.commands.life_steps import MarginLoss, Standing, logit, margin_loss, pull, pulls, sigmoid
+from trueup.commands.located import places
 from trueup.data.pair_formats import PAIRS
 from trueup.data.read import read_labelled, read_pairs
-from trueup.errors import UsageError
+from trueup.errors import TrueupError, UsageError
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.reading import read_judgments
 from trueup.ledger import Damage, iterate_lines, parse_line, read_run
 from trueup.types import Labelled, PreferencePair, prompt_text, response_key
 
-SHOWN = 8
-"""Steps that are printed of each run: the first, the last, and some between."""
+if TYPE_CHECKING:
+    from trueup.commands.life_models import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,22 @@ class Passage:
     chosen_reward: float | None
     rejected_reward: float | None
     margin: float | None
+    """Of a reward model and of DPO: the logit of the probability that the model gives to chosen being better."""
+    probability: float | None = None
+    loss: float | None = None
+    """Of this pair alone, its weight apart; None where the objective's loss is of more than the margin."""
+    share: float | None = None
+    """Of the pull of all pairs of the step at their margins (``life_steps``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the policy of an online run said to the pair's prompt at a step."""
+
+    step: int
+    text: str
+    score: float | None
+    """The reward that it got; None where a part of the reward could not score it."""
 
 
 @dataclass(frozen=True)
@@ -72,47 +92,54 @@ class Life:
     voices: tuple[Voice, ...] = ()
     runs: dict[str, tuple[Passage, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    weight: float = 1.0
+    target_logit: float | None = None
+    """The margin at which the pair stops pulling, logit(strength); None for strength 1, which has none."""
+    labels: dict[str, float] = field(default_factory=dict)
+    """Probability that chosen is better, by the method that makes the label."""
+    why_labels_differ: str = ""
+    replies: dict[str, tuple[Reply, ...]] = field(default_factory=dict)
+    models: dict[str, Measured] = field(default_factory=dict)
+    """What the models of each run say, where they were opened."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return asdict(self)
 
 
-def trace(pair: str, runs: Sequence[Path], *, db: str | None = None) -> Life:
+def trace(pair: str, runs: Sequence[Path], *, db: str | None = None, models: bool = False) -> Life:
     """Follow a pair, or a labelled response.
 
     Args:
         pair: Its id or the hash of its content (``key``), or the beginning of either.
-        runs: Runs on pairs, rankings or labels (``trueup reward``, ``dpo``, ``kto``); the first one's data file holds
-            the pair or response.
+        runs: Runs on pairs, rankings or labels (``trueup reward``, ``dpo``, ``kto``), of which the first one's data
+            file holds the pair or response; and online runs, whose answers to the same prompt are shown.
         db: The feedback store that the data came from.
+        models: Open the models of the runs and measure what only they can say.
 
     Raises:
-        UsageError: No run, nothing of that name in the data, or several that begin so.
+        UsageError: No run on judged data, nothing of that name in the data, or several that begin so.
     """
-    if not runs:
-        raise UsageError(
-            "no run was given", where="trace", fix="name at least one run directory: trueup trace ID runs/dpo"
-        )
-    record = read_run(runs[0])
-    source = str(record["config"].get("data", ""))
+    records = {run: read_run(run) for run in runs}
+    judged = [run for run in runs if "reward" not in records[run]["config"]]
+    if not judged:
+        what = "no run was given" if not runs else "no run on pairs, rankings or labels was given"
+        fix = "name at least one run directory: trueup trace ID runs/dpo"
+        raise UsageError(what, where="trace", expected="a run of reward, dpo or kto", fix=fix)
+    record = records[judged[0]]
+    source = places(judged[0], record).get("data") or str(record["config"].get("data", ""))
     subject = _the_subject(pair, source, record["kind"], record["config"]["read"])
     missing: list[str] = []
-    voices: tuple[Voice, ...] = ()
-    if db is None:
-        missing.append("judgments: give the feedback store with --db")
-    elif not subject.origin:
-        missing.append("judgments: the data file does not say which it came from (origin)")
-    else:
-        with Store(db, read_only=True) as store:
-            voices = _voices(store, subject.origin, subject.chosen, subject.rejected)
-        lost = set(subject.origin) - {voice.judgment for voice in voices}
-        if lost:
-            missing.append(f"{len(lost)} of {len(subject.origin)} judgments are not in {db}")
+    voices, labels = _judgments(db, subject, missing)
     damaged: list[Damage] = []
-    passages = {str(run): _passages(run, subject, damaged) for run in runs}
-    missing += [f"{damage}: the line is left out" for damage in damaged]
+    passages = {str(run): _passages(run, subject, damaged) for run in judged}
+    for run in judged:
+        passages[str(run)] = _weighed(run, records[run], subject, passages[str(run)], missing)
+    replies = {str(run): _replies(run, subject, damaged) for run in runs if run not in judged}
+    missing += [f"{damage}: the line is left out" for damage in dict.fromkeys(damaged)]
     missing += [f"{run}: no step of it saw this {subject.noun}" for run, steps in passages.items() if not steps]
+    missing += [f"{run}: this prompt is none of its probes" for run, answers in replies.items() if not answers]
+    measured = _measured(runs, subject, passages, missing) if models else {}
     return Life(
         subject.pair_id,
         subject.key,
@@ -125,7 +152,50 @@ def trace(pair: str, runs: Sequence[Path], *, db: str | None = None) -> Life:
         voices,
         passages,
         tuple(missing),
+        subject.weight,
+        logit(subject.strength),
+        labels.strengths if labels else {},
+        labels.why if labels else "",
+        replies,
+        measured,
     )
+
+
+def _judgments(db: str | None, subject: _Subject, missing: list[str]) -> tuple[tuple[Voice, ...], Labels | None]:
+    """Who said what, and what each way to make labels makes of it."""
+    if db is None:
+        missing.append("judgments: give the feedback store with --db")
+        return (), None
+    if not subject.origin:
+        missing.append("judgments: the data file does not say which it came from (origin)")
+        return (), None
+    with Store(db, read_only=True) as store:
+        voices = voices_of(store, subject.origin, subject.chosen, subject.rejected)
+        labels = (
+            labels_of(store, subject.origin, subject.chosen or "", subject.rejected or "") if subject.pair else None
+        )
+    lost = set(subject.origin) - {voice.judgment for voice in voices}
+    if lost:
+        missing.append(f"{len(lost)} of {len(subject.origin)} judgments are not in {db}")
+    return voices, labels
+
+
+def _measured(
+    runs: Sequence[Path], subject: _Subject, passages: Mapping[str, Sequence[Passage]], missing: list[str]
+) -> dict[str, Measured]:
+    """What the models of each run say of a pair; a model that cannot be opened is said, and the others are asked."""
+    if subject.pair is None:
+        missing.append("what models say is measured of pairs, and this is a response")
+        return {}
+    from trueup.commands.life_models import measure
+
+    measured = {}
+    for run in runs:
+        try:
+            measured[str(run)] = measure(run, subject.pair, [p.step for p in passages.get(str(run), ())])
+        except TrueupError as error:
+            missing.append(f"{run}: what its models say ({error})")
+    return measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +212,21 @@ class _Subject:
     origin: tuple[str, ...]
     responses: Mapping[str, bool]
     """Key of each response -> whether it is the better one, or labelled good."""
+    weight: float = 1.0
+    pair: PreferencePair | None = None
 
     @classmethod
     def of_pair(cls, pair: PreferencePair) -> _Subject:
         keys = {response_key(pair.prompt, pair.rejected): False, response_key(pair.prompt, pair.chosen): True}
         prompt, chosen, rejected = prompt_text(pair.prompt), pair.chosen, pair.rejected
-        return cls("pair", pair.pair_id, pair.key, prompt, chosen, rejected, pair.strength, pair.origin, keys)
+        named = ("pair", pair.pair_id, pair.key, prompt, chosen, rejected)
+        return cls(*named, pair.strength, pair.origin, keys, pair.weight, pair)
 
     @classmethod
     def of_response(cls, item: Labelled) -> _Subject:
         chosen, rejected = (item.completion, None) if item.desirable else (None, item.completion)
         key, prompt, keys = item.key, prompt_text(item.prompt), {item.key: item.desirable}
-        return cls("response", key, key, prompt, chosen, rejected, item.strength, item.origin, keys)
+        return cls("response", key, key, prompt, chosen, rejected, item.strength, item.origin, keys, item.weight)
 
 
 def _the_subject(wanted: str, source: str, kind: str, read: Mapping[str, Any]) -> _Subject:
@@ -161,7 +234,7 @@ def _the_subject(wanted: str, source: str, kind: str, read: Mapping[str, Any]) -
 
     The data of a run on labels (``kto``) may be pairs, and then the name may be a pair's or a response's.
     """
-    options = {name: read[name] for name in ("columns", "split", "verdicts") if name in read}
+    options = _reading(read)
     subjects: list[_Subject] = []
     noun = "pairs"
     pairs = True
@@ -189,7 +262,13 @@ def _the_subject(wanted: str, source: str, kind: str, read: Mapping[str, Any]) -
     )
 
 
-def _voices(store: Store, ids: Sequence[str], chosen: str | None, rejected: str | None) -> tuple[Voice, ...]:
+def _reading(read: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run read its data, as far as it decides what the pairs are."""
+    return {name: read[name] for name in ("columns", "split", "verdicts") if name in read}
+
+
+def voices_of(store: Store, ids: Sequence[str], chosen: str | None, rejected: str | None) -> tuple[Voice, ...]:
+    """Judgments by id, each said in terms of the sides of a pair."""
     voices = []
     for row in read_judgments(store, ids):
         sides = {
@@ -279,69 +358,43 @@ def _rows(file: Path, words: Sequence[str], damaged: list[Damage]) -> Iterator[t
             damaged.append(Damage(file, number, str(error)))
 
 
-def format_text(life: Life) -> str:
-    """For people."""
-    noun = "response" if life.chosen is None or life.rejected is None else "pair"
-    lines = [
-        f"{noun} {life.pair_id}, from {life.source}" + (f", key {life.key}" if life.key != life.pair_id else ""),
-        f"  prompt:   {_short(life.prompt)}",
-    ]
-    if noun == "pair":
-        lines += [f"  chosen:   {_short(life.chosen or '')}", f"  rejected: {_short(life.rejected or '')}"]
-        lines.append(f"  strength: {life.strength:.3f} (probability that chosen is better)")
-    else:
-        label = "good" if life.rejected is None else "bad"
-        lines.append(f"  {label + ':':<9} {_short(life.chosen or life.rejected or '')}")
-        lines.append(f"  strength: {life.strength:.3f} (probability that the label is right)")
-    if life.voices:
-        lines.append(f"judged {len(life.voices)} times:")
-        lines += map(_voice_line, life.voices)
-    for run, steps in life.runs.items():
-        if steps:
-            lines.append(f"{run}: seen {len(steps)} times")
-            lines += [_passage_line(passage, noun) for passage in _some(steps)]
-            lines.append(f"  in the end the model {_verdict(steps)}")
-    lines += [f"not shown: {what}" for what in life.missing]
-    return "\n".join(lines)
+def _weighed(
+    run: Path, record: Mapping[str, Any], subject: _Subject, steps: tuple[Passage, ...], missing: list[str]
+) -> tuple[Passage, ...]:
+    """The same steps with probability and loss, and the pair's share of the pull of each step's pairs."""
+    if subject.pair is None or not any(step.margin is not None for step in steps):
+        return steps
+    loss = margin_loss(record["kind"], record["config"])
+    if loss is None:
+        missing.append(f"{run}: this pair's loss, which with its objective is of more than the margin")
+        return steps
+    source = places(run, record).get("data") or str(record["config"].get("data", ""))
+    try:
+        pairs = read_pairs(source, on_bad="skip", **_reading(record["config"]["read"])).items
+    except TrueupError as error:
+        missing.append(f"{run}: losses and shares, which go by its data ({error})")
+        return steps
+    standings = {pair.key: Standing(pair.strength, pair.weight, pair.margin or 0.0) for pair in pairs}
+    own = standings.get(subject.key)
+    if own is None:
+        return steps
+    rows = (row for _, row in _rows(run / "pairs.jsonl", (), []))
+    total = pulls(rows, {step.step for step in steps}, loss, standings)
+    return tuple(_with_loss(step, loss, own, total[step.step]) for step in steps)
 
 
-def _voice_line(voice: Voice) -> str:
-    extras = [f"{voice.active_seconds:.0f} s"] if voice.active_seconds is not None else []
-    extras += ["simulated"] if voice.simulated else []
-    rationale = f" {_short(voice.rationale, 60)!r}" if voice.rationale else ""
-    return (
-        f"  {voice.created_at[:16]}  {voice.annotator}: {voice.verdict}"
-        + (f" (strength {voice.strength})" if voice.strength else "")
-        + (f"; {voice.shown_first} was shown first" if voice.shown_first else "")
-        + (f"; {', '.join(extras)}" if extras else "")
-        + rationale
+def _with_loss(step: Passage, loss: MarginLoss, own: Standing, total: float | None) -> Passage:
+    if step.margin is None or not math.isfinite(step.margin):
+        return step
+    value, _ = loss(step.margin, own.strength, own.margin)
+    share = pull(loss, step.margin, own) / total if total else total
+    return replace(step, probability=sigmoid(step.margin), loss=value, share=share)
+
+
+def _replies(run: Path, subject: _Subject, damaged: list[Damage]) -> tuple[Reply, ...]:
+    """Answers to the prompt among the run's probes, in order."""
+    return tuple(
+        Reply(row["step"], str(row.get("completion", "")), row.get("score"))
+        for _, row in _rows(run / "samples.jsonl", (), damaged)
+        if row.get("prompt") == subject.prompt
     )
-
-
-def _passage_line(passage: Passage, noun: str) -> str:
-    line = f"  step {passage.step:>6}  " + (f"epoch {passage.epoch:.2f}  " if passage.epoch is not None else "")
-    if passage.margin is not None:
-        line += f"margin {passage.margin:+.3f}  "
-    sides = [("chosen", passage.chosen_reward), ("rejected", passage.rejected_reward)]
-    if noun == "response":
-        return line + "".join(f"reward {reward:+.3f}" for _, reward in sides if reward is not None)
-    return line + f"({', '.join(f'{name} {reward:+.3f}' for name, reward in sides if reward is not None)})"
-
-
-def _verdict(steps: Sequence[Passage]) -> str:
-    """What the last rewards of the sides say of the label; of a single response its reward is measured from 0."""
-    chosen = next((p.chosen_reward for p in reversed(steps) if p.chosen_reward is not None), 0.0)
-    rejected = next((p.rejected_reward for p in reversed(steps) if p.rejected_reward is not None), 0.0)
-    last = steps[-1].margin if steps[-1].margin is not None else chosen - rejected
-    return f"{'agrees with' if last > 0 else 'goes against' if last < 0 else 'does not decide'} the label"
-
-
-def _some(steps: Sequence[Passage]) -> list[Passage]:
-    if len(steps) <= SHOWN:
-        return list(steps)
-    return [steps[round(i * (len(steps) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
-
-
-def _short(text: str, room: int = 100) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= room else flat[: room - 3] + "..."

@@ -116,7 +116,7 @@ def learn(
     micros = stepper.share(batch, pair_length, budget)
     for micro in micros:
         policy_logps = pair_logps(policy, micro)
-        reference_pair_logps = _looked_up(reference, micro, policy_logps)
+        reference_pair_logps = looked_up(reference, micro, policy_logps)
         losses_B = objective(policy_logps, reference_pair_logps, _strengths(micro, policy))
         stepper.accumulate(losses_B, count=weight, weight=_weights(micro, policy))
         seen += _seen(micro, objective, policy_logps, reference_pair_logps)
@@ -144,7 +144,7 @@ def evaluate(
     micros = share(pairs, pair_length, 2 * budget)
     for micro in micros:
         policy_logps = pair_logps(policy, micro)
-        reference_pair_logps = _looked_up(reference, micro, policy_logps)
+        reference_pair_logps = looked_up(reference, micro, policy_logps)
         total += float(
             (objective(policy_logps, reference_pair_logps, _strengths(micro, policy)) * _weights(micro, policy)).sum()
         )
@@ -162,7 +162,7 @@ def evaluate(
     )
 
 
-def _looked_up(reference: Logps, pairs: Sequence[RenderedPair], like: PairLogps) -> PairLogps | None:
+def looked_up(reference: Logps, pairs: Sequence[RenderedPair], like: PairLogps) -> PairLogps | None:
     """The reference's log-probs of ``pairs``, in the form of the policy's; None for an objective without reference."""
     if not reference:
         return None

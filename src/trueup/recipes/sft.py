@@ -64,9 +64,9 @@ class Sft(Offline):
 def train(config: Sft, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
     files = read(config, read_demonstrations)
-    policy = open_policy(config.model, texts=_texts(files.training.items), seed=config.seed)
+    policy = open_policy(config.model, texts=texts_of(files.training.items), seed=config.seed)
     parameters = sum(p.numel() for p in policy.model.parameters())
-    data = prepare(config, run, policy, files, partial(_examples, config=config), _length)
+    data = prepare(config, run, policy, files, partial(examples_of, config=config), example_length)
     place(policy, config.model.engine)
     stepper, budget = Stepper(policy.trainable(), config.optim, len(data.plan)), policy.trunk.budget(config.batch)
     say_unused(run, "sft", files.training.report.unused_columns)
@@ -96,13 +96,13 @@ class Example:
 
 def learn(policy: Policy, stepper: Stepper, batch: Sequence[Example], budget: int) -> Learned:
     """One update from a batch of examples."""
-    weighted = sum(map(_weight, batch))
+    weighted = sum(map(example_weight, batch))
     right = 0.0
-    micros = stepper.share(batch, _length, budget)
+    micros = stepper.share(batch, example_length, budget)
     for micro in micros:
-        scores = score(policy, _rows(micro, policy), correct=True)
+        scores = score(policy, rows_of(micro, policy), correct=True)
         assert scores.correct_BC is not None
-        weight_BC = _weights(micro, policy)
+        weight_BC = token_weights(micro, policy)
         right += float((scores.correct_BC * weight_BC).sum())
         stepper.accumulate(-scores.logps_BC, count=weighted, weight=weight_BC)
     info = stepper.step()
@@ -120,12 +120,12 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> HeldOut:
     total, tokens = 0.0, 0.0
     each: list[tuple[float, float, Ids]] = []
     with torch.no_grad():
-        micros = share(examples, _length, budget)
+        micros = share(examples, example_length, budget)
         for micro in micros:
-            scores = score(policy, _rows(micro, policy))
-            nll_BC = -scores.logps_BC.double() * _weights(micro, policy)
+            scores = score(policy, rows_of(micro, policy))
+            nll_BC = -scores.logps_BC.double() * token_weights(micro, policy)
             total += float(nll_BC.sum())
-            counted = [_weight(example) for example in micro]
+            counted = [example_weight(example) for example in micro]
             tokens += sum(counted)
             each += zip(nll_BC.sum(1).tolist(), counted, (e.prompt_ids or e.completion_ids for e in micro), strict=True)
     all_total, all_tokens = micros.sum(total, tokens)
@@ -134,11 +134,12 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> HeldOut:
     return HeldOut({"heldout_nll": all_total / all_tokens}, {"rows": len(examples)}, {"heldout_nll": interval})
 
 
-def _rows(examples: Sequence[Example], policy: Policy) -> Rows:
+def rows_of(examples: Sequence[Example], policy: Policy) -> Rows:
+    """Examples as rows of a forward pass."""
     return Rows.of([(e.prompt_ids, e.completion_ids) for e in examples], policy.device)
 
 
-def _weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
+def token_weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
     """[B, C], or [B, 1] to be spread over the tokens where all of an example count the same."""
     if all(example.token_weights is None for example in examples):
         return torch.tensor([[example.weight] for example in examples], device=policy.device)
@@ -148,24 +149,27 @@ def _weights(examples: Sequence[Example], policy: Policy) -> torch.Tensor:
     return torch.tensor(rows, device=policy.device)
 
 
-def _examples(
+def examples_of(
     renderer: Renderer, demonstrations: Loaded[Demonstration], config: Sft
 ) -> tuple[list[Example], RenderReport]:
+    """Demonstrations as examples, and what rendering did."""
     rendered, report = renderer.render_demonstrations(demonstrations, all_turns=config.train_on == "all")
     if config.loss_on_prompt:
         return [Example((), r.prompt_ids + r.completion_ids, r.weight) for r in rendered], report
     return [Example(r.prompt_ids, r.completion_ids, r.weight, r.token_weights) for r in rendered], report
 
 
-def _texts(items: tuple[Demonstration, ...]) -> list[str]:
+def texts_of(items: tuple[Demonstration, ...]) -> list[str]:
+    """What a tiny model learns its tokenizer from."""
     return [f"{prompt_text(d.prompt)} {d.completion}" for d in items]
 
 
-def _length(example: Example) -> int:
+def example_length(example: Example) -> int:
+    """Tokens of prompt and completion."""
     return len(example.prompt_ids) + len(example.completion_ids)
 
 
-def _weight(example: Example) -> float:
+def example_weight(example: Example) -> float:
     """What the example adds to the denominator of the loss."""
     if example.token_weights is None:
         return example.weight * _scored(example)

@@ -5,6 +5,7 @@ A method gives ``fit`` one function: prompts in, what it learned from its answer
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import torch
 
 from trueup.config.seeds import derive
 from trueup.engine.loop import Loop
+from trueup.engine.processes import rank
 from trueup.engine.resume import resume_from_checkpoint, saver
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
@@ -20,9 +22,12 @@ from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
 from trueup.recipes.rollouts.actors import Actors, PromptPlan, open_actors, prompt_plan, usable_prompts
 from trueup.recipes.rollouts.draw import Rollout, describe, draw_rollout, log_probes
+from trueup.recipes.rollouts.ends import end_metrics, no_end_pays
 from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
 from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
 from trueup.types import Prompt
+
+log = logging.getLogger("trueup.recipes")
 
 HEADLINE = ("score", "kl", "beta", "completion_length")
 
@@ -132,11 +137,17 @@ def fit(
     run.note(steps=config.steps)
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
+    said = False
     for step, prompts in loop:
         beta = state.get("beta")
         rollout, learned = learn(Step(step, prompts, beta or 0.0))
-        measured = describe(rollout, beta)
+        measured = describe(rollout, beta) | end_metrics(rollout)
         run.log(step, learned, measured, {"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})
+        if not said and (problem := no_end_pays(rollout)) is not None:
+            run.event("no_end_pays", step=step, problem=problem)
+            if rank() == 0:
+                log.warning("step %d: %s", step, problem)
+            said = True
         if controller is not None and beta is not None:
             state["beta"] = controller.update(beta, measured["kl"], len(rollout))
         if step % config.probe_every == 0 or step + 1 == config.steps:

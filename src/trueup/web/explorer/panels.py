@@ -20,7 +20,7 @@ HEROES: tuple[tuple[tuple[str, ...], ...], ...] = (
 """Charts at the top: the first line whose first metrics are all logged, less what is not."""
 
 GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("Reward", (("score", "reward"), ("kept_score",), ("score_cut",), ("reward/*",))),
+    ("Reward", (("score", "reward"), ("score_no_eos",), ("kept_score",), ("score_cut",), ("reward/*",))),
     ("Penalty", (("kl", "kl_k3"), ("beta",), ("kl_target",), ("approx_kl",))),
     (
         "Preferences",
