@@ -243,6 +243,7 @@ def test_a_probe_whose_score_is_no_number_is_named(run, value):
 
 def test_an_evaluation_of_none_of_the_runs_is_refused(run, tmp_path):
     folder = tmp_path / "other"
+    folder.mkdir()
     write_rows(evaluated("stranger", [0.1, 0.2]), folder / "eval.jsonl")
     with pytest.raises(UsageError, match="measured none of these runs"):
         group_runs([str(run)], evaluations=[folder])
