@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from trueup.commands.life import format_text, trace
+from trueup.commands.life import trace
+from trueup.commands.life_text import format_text
 from trueup.data.read import read_demonstrations, read_labelled, read_pairs
 from trueup.errors import ConfigError, DataError, UsageError
 from trueup.feedback.snapshot.candidates import SnapshotSettings

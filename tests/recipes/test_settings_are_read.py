@@ -36,7 +36,7 @@ EVERY_PART: list[dict[str, object]] = [
     {"kind": "length", "at_least": 3},
     {"kind": "repetition"},
     {"kind": "diversity", "memory": 2},
-    {"kind": "refusal"},
+    {"kind": "refusal", "phrases": ["a", "e", "o"]},
     {"kind": "regex", "rules": [{"pattern": "a", "score": 1}]},
     {"kind": "ensemble", "members": ["tests.rewards.scorers:brevity"] * 2, "combine": "mean_minus_sd"},
 ]
