@@ -229,7 +229,7 @@ def test_probes_are_measured_by_the_last_step():
         ([{"kind": "regex", "rules": [{"pattern": "(", "score": 1}]}], "no regular expression"),
         ([{"kind": "regex", "rules": []}], "at least one"),
         ([{"kind": "refusal", "phrases": ["  "]}], "an empty phrase"),
-        ([{"kind": "ensemble", "members": ["runs/a/final"]}], "at least 2 items"),
+        ([{"kind": "ensemble", "members": ["runs/a/final"]}], "at least 2 of them"),
         ([{"kind": "length", "name": "a/b"}], "name"),
         ([{"kind": "length", "name": "x"}, {"kind": "regex", "name": "x", "rules": [{"pattern": "a", "score": 1}]}],
          "two parts are called 'x'"),
