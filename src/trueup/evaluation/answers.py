@@ -23,9 +23,8 @@ _ORDER = 3
 
 def repetition(text: str) -> float | None:
     """Share of an answer's word trigrams that it has said before; None below three words."""
-    words = text.lower().split()
-    grams = list(zip(*(words[start:] for start in range(_ORDER)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else None
+    new = distinct([text.lower()], _ORDER)
+    return None if new is None else 1 - new
 
 
 def distinct(texts: Sequence[str], order: int) -> float | None:
