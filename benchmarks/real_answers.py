@@ -123,7 +123,7 @@ def main() -> None:
         model=args.model or str(smollm2()),
         limit=2 if args.small else 100,
     )
-    if not args.small:
+    if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 

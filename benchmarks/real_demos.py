@@ -90,7 +90,7 @@ def main() -> None:
         0.1 if args.small else 2.0,
         args.seed,
     )
-    if not args.small:
+    if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 

@@ -7,7 +7,7 @@ and the human evaluation of Tulu (Wang et al. 2023). Pairs that people call equa
 model judges by the log-probs of the letters A and B after a question, in both orders, so that an answer gains nothing
 by its place; how much it would have gained is said.
 
-Shapes: P pairs, V words of the vocabulary.
+Shapes: P pairs.
 """
 
 from __future__ import annotations
@@ -27,18 +27,15 @@ import numpy as np
 import trueup
 from benchmarks.real_model import smollm2
 from benchmarks.shown import interval
+from trueup.config import Model
 from trueup.engine.device import tuned_process
-from trueup.engine.score import next_logits
 from trueup.evaluation.baselines import outcomes
 from trueup.evaluation.intervals import SHARE, Floats, mean_interval
+from trueup.rewards.judge_model import ModelJudge
 from trueup.types import Completion, Message, StopReason
 
 RESULTS = Path("benchmarks/results/real_judges.json")
-QUESTION = (
-    "Two answers to one instruction follow. Which one is better?\n\nInstruction: {prompt}\n\nAnswer A: {first}\n\n"
-    "Answer B: {second}\n\nReply with the letter of the better answer only, A or B."
-)
-LETTERS = ("A", "B")
+PRINCIPLE = "The better answer does what the instruction asks, correctly and with nothing that is beside it."
 REWARDS = {"harmless pairs": "preferences/full-0", "rankings": "demos/rankings"}
 """Reward models of the other parts, by what they were trained on."""
 LONGEST = 1500
@@ -108,25 +105,14 @@ def by_reward(source: str, verdicts: Sequence[Verdict]) -> Floats:
     return np.asarray(sides[0] - sides[1], dtype=np.float64)
 
 
-def by_letters(model: trueup.LanguageModel, verdicts: Sequence[Verdict], batch: int = 8) -> tuple[Floats, float]:
-    """Log-odds [P] that the first is better, the mean of both orders, and the log-odds that place A has by itself."""
-    ids = [model.policy.tokenizer(letter, add_special_tokens=False).input_ids for letter in LETTERS]
-    if any(len(one) != 1 for one in ids):
-        raise SystemExit(f"the letters are {ids} in this model's tokens; one token each is needed")
-    asked = [
-        (Message("user", QUESTION.format(prompt=v.prompt[:LONGEST], first=a[:LONGEST], second=b[:LONGEST])),)
-        for v in verdicts
-        for a, b in ((v.first, v.second), (v.second, v.first))
-    ]
-    rows = [model.renderer.render_prompt(prompt) for prompt in asked]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    odds = np.zeros(len(rows))
+def by_letters(judge: ModelJudge, verdicts: Sequence[Verdict]) -> tuple[Floats, float]:
+    """P(the first is better) - 1/2 [P], the mean of both orders, and the mean probability of place A."""
+    shown = [(v.prompt[:LONGEST], v.first[:LONGEST], v.second[:LONGEST]) for v in verdicts]
     with tuned_process():
-        for start in range(0, len(order), batch):
-            some = order[start : start + batch]
-            logits_BV = next_logits(model.policy, [rows[i] for i in some])
-            odds[some] = (logits_BV[:, ids[0][0]] - logits_BV[:, ids[1][0]]).double().cpu().numpy()
-    for_first, for_second = odds[0::2], odds[1::2]
+        for_first, for_second = (
+            np.array(judge.first_wins([(PRINCIPLE, prompt, *sides) for prompt, *sides in asked]), dtype=np.float64)
+            for asked in (shown, [(prompt, second, first) for prompt, first, second in shown])
+        )
     return (for_first - for_second) / 2, float((for_first + for_second).mean() / 2)
 
 
@@ -144,7 +130,7 @@ def measure(data: Path, model: str, settings: dict[str, Any], rewards: dict[str,
         "PandaLM": pandalm(data),
         "Tulu": tulu(data),
     }
-    judge = trueup.open_policy(model, **settings)
+    judge = ModelJudge.load(model, Model(**settings))
     found: dict[str, Any] = {}
     for name, (verdicts, equal) in sets.items():
         some = verdicts[:limit]
@@ -154,7 +140,7 @@ def measure(data: Path, model: str, settings: dict[str, Any], rewards: dict[str,
         found[name] = {
             "pairs": len(some),
             "left_out_as_equal": equal,
-            "place_A_log_odds": place,
+            "place_A": place,
             "agreement": {kind: agreement(gaps, some) for kind, gaps in judges.items()},
         }
         print(
@@ -169,7 +155,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", help="Another chat model than SmolLM2-135M-Instruct.")
     parser.add_argument(
-        "--reward", action="append", default=[], metavar="NAME=PATH", help="A reward model; repeatable."
+        "--trained", type=Path, default=Path("runs/real"), help="Where the other parts left their runs."
     )
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--small", action="store_true", help="Four pairs of each, to see that it runs.")
@@ -179,7 +165,7 @@ def main() -> None:
     for name in rewards.keys() - there.keys():
         print(f"no reward model on {name}: {rewards[name]} is not there", file=sys.stderr)
     found = measure(args.data, args.model or str(smollm2()), {"dtype": args.dtype}, there, 4 if args.small else None)
-    if not args.small:
+    if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 
@@ -190,7 +176,7 @@ def table(found: dict[str, Any]) -> str:
     lines = ["| set | pairs | " + " | ".join(judges) + " | place A |", "|---|---:|" + "---|" * len(judges) + "---:|"]
     for name, one in found.items():
         cells = " | ".join(interval(one["agreement"][judge]) for judge in judges)
-        lines.append(f"| {name} | {one['pairs']} | {cells} | {one['place_A_log_odds']:+.2f} |")
+        lines.append(f"| {name} | {one['pairs']} | {cells} | {one['place_A']:.2f} |")
     return "\n".join(lines)
 
 

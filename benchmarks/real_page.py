@@ -99,8 +99,8 @@ def _judges() -> str:
         [
             "### Judges against people (`--only judges`)",
             "Share of pairs on which a judge prefers what people prefer. *Letters*: the chat model is asked which answer is "
-            "better, A or B, in both orders; *place A* is the log-odds that the place alone gives, which the mean of both orders "
-            "takes out.",
+            "better, A or B, in both orders; *place A* is the probability that it gives to the place, which the mean of both "
+            "orders takes out.",
             real_judges.table(found),
         ]
     )

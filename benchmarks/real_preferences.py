@@ -29,7 +29,9 @@ from trueup.data.read import read_pairs
 from trueup.data.write import write_pairs
 from trueup.engine.device import tuned_process
 from trueup.evaluation.baselines import bag_of_words, length_only, outcomes
+from trueup.evaluation.implicit import open_implicit
 from trueup.evaluation.intervals import SHARE, Floats, mean_interval, paired_difference
+from trueup.rewards.protocol import Reward
 from trueup.types import Completion, PreferencePair, StopReason, prompt_text
 
 RESULTS = Path("benchmarks/results/real_preferences.json")
@@ -84,7 +86,7 @@ def sft_stage(data: Path, model: dict[str, Any], seed: int) -> dict[str, Any]:
         "kind": "sft",
         "data": str(data / "instruction/alpaca_style_demo.jsonl.gz"),
         "model": model,
-        "batch": {"size": 16, "max_length": 256, "max_truncated": 0.2},
+        "batch": {"size": 16, "max_length": 768},
         "optim": {"learning_rate": 2e-5, "warmup": 0.1},
         "seed": seed,
     }
@@ -110,12 +112,11 @@ def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int
     } | ({"objective": {"kind": "dpo", "beta": 0.1}} if kind == "dpo" else {})
 
 
-def reward_right(folder: Path, held: Sequence[PreferencePair]) -> list[float]:
-    """What a reward model orders right: 1, 1/2 on a tie, 0."""
-    scorer = trueup.open_reward(folder / "final").reward
+def reward_right(reward: Reward, held: Sequence[PreferencePair]) -> list[float]:
+    """What a reward orders right: 1, 1/2 on a tie, 0."""
     with tuned_process():
         sides = [
-            scorer.score([p.prompt for p in held], [Completion(a, (), StopReason.EOS) for a in answers])
+            reward.score([p.prompt for p in held], [Completion(a, (), StopReason.EOS) for a in answers])
             for answers in ([p.chosen for p in held], [p.rejected for p in held])
         ]
     return list(outcomes((sides[0] - sides[1]).numpy()))
@@ -131,12 +132,6 @@ def log_probs(model: str, settings: dict[str, Any], pairs: Sequence[PreferencePa
         sums.append(np.array([float(row.double().sum()) for row in rows]))
         means.append(np.array([float(row.double().mean()) for row in rows]))
     return {"sum": sums[0] - sums[1], "mean": means[0] - means[1]}
-
-
-def dpo_right(policy: str, reference: str, settings: dict[str, Any], held: Sequence[PreferencePair]) -> list[float]:
-    """What DPO's implicit reward orders right."""
-    one, two = (log_probs(name, settings, held)["sum"] for name in (policy, reference))
-    return list(outcomes(one - two))
 
 
 class Right:
@@ -194,10 +189,9 @@ def measure(data: Path, out: Path, *, model: str, settings: dict[str, Any], plan
             one = stage(kind, fold, settings, model, seed, int(part or 1))
             runs = run(out, [first, one] if one["model"]["name"] == "@sft" else [one])
             folder = runs[one["name"]]
-            if kind == "dpo":
-                values = dpo_right(str(folder / "final"), str(runs["sft"] / "final"), settings, fold.held)
-            else:
-                values = reward_right(folder, fold.held)
+            trained = str(folder / "final")
+            judge = open_implicit(trained, settings=settings) if kind == "dpo" else trueup.open_reward(trained).reward
+            values = reward_right(judge, fold.held)
             right.put(name, values)
             print(f"{name}: {np.mean(values):.3f} of {len(values)} held-out pairs", flush=True)
     (out / "prompts.json").write_text(json.dumps([[prompt_text(p.prompt) for p in f.held] for f in every]))
@@ -271,7 +265,7 @@ def main() -> None:
     model, plan = args.model or str(smollm2()), SMALL if args.small else args.plan
     measure(args.data, args.out, model=model, settings={"dtype": args.dtype}, plan=plan, seed=args.seed)
     found = summary(args.out)
-    if not args.small:
+    if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 

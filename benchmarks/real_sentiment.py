@@ -311,7 +311,7 @@ def main() -> None:
         sizes=SMALL if args.small else WHOLE,
         seed=args.seed,
     )
-    if not args.small:
+    if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 

@@ -1,8 +1,10 @@
 """The real road's own bookkeeping, without its model: folds, sets of judgments, the learning curve, tables."""
 
 import gzip
+import importlib
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,6 +147,34 @@ def test_parts_that_need_data_say_so(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         real.main()
     assert "judges need --data DIR" in capsys.readouterr().err
+
+
+class Reached(Exception):
+    """A part's own work has begun."""
+
+
+def test_every_part_takes_what_the_road_gives_it(monkeypatch, tmp_path):
+    commands = []
+
+    def kept(command, check):
+        commands.append(command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(real.subprocess, "run", kept)
+    monkeypatch.setattr(sys, "argv", ["real", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--small"])
+    real.main()
+    assert len(commands) == len(real.PARTS)
+
+    def begun(*given, **named):
+        raise Reached
+
+    for _, _, name, *words in commands:
+        part = importlib.import_module(name)
+        monkeypatch.setattr(part, "measure", begun)
+        monkeypatch.setattr(part, "smollm2", lambda: tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        with pytest.raises(Reached):
+            part.main()
 
 
 def test_a_page_of_nothing_is_nothing_and_an_unknown_bound_is_left_out(monkeypatch, tmp_path):
