@@ -267,9 +267,9 @@ def _world_there(marker: Path) -> dict[str, Any] | None:
 
 
 def evaluate_models(
-    files: Mapping[str, str], models: Mapping[str, Path], reward: Reward, seed: int
+    files: Mapping[str, str], models: Mapping[str, Path], reward: Reward | None, seed: int
 ) -> list[dict[str, Any]]:
-    """One sampled answer of each model to each held-out prompt, judged by gold and by the proxy; KL from ``sft``."""
+    """One sampled answer of each model to each held-out prompt, judged by gold and a proxy if any; KL from ``sft``."""
     lines, _ = read_lines(Path(files["test_prompts"]))
     prompts = [chat(line["text"]) for line in lines]
     opened = {name: _opened(path) for name, path in models.items()}
