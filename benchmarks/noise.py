@@ -70,7 +70,7 @@ def main() -> None:
 
 def _judged(world: World, split: Any, count: int) -> Iterator[Judged]:
     """Pairs whose two answers differ in gold."""
-    for prompt, left, right in world.candidate_pairs(split, count + count // 3):
+    for prompt, left, right in world.candidate_pairs(split, count + count // 3, per_prompt=2):
         gap = gold_score(prompt.text, left).total - gold_score(prompt.text, right).total
         if gap and count:
             count -= 1
