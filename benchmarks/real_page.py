@@ -12,6 +12,8 @@ from trueup.commands.estimate import Amount, Asked, count
 from trueup.commands.hardware import accelerator, shape_of
 from trueup.commands.pipeline import Stage, resolve_stage
 
+FRONTIER = Path("docs/images/real-sentiment.svg")
+
 
 def section() -> str:
     """Markdown; empty where nothing was measured."""
@@ -23,7 +25,7 @@ def section() -> str:
         "## A real pretrained model\n\n"
         "`make real DATA=DIR`: SmolLM2-135M-Instruct (134.5 million weights, Q4_1 as it comes from the package registry, "
         "then trained in bfloat16), two CPU cores. Each part has its own command, `python -m benchmarks.real --data DIR "
-        "--only PART`, and goes on where it was cut off."
+        "--only PART`, and goes on where it was cut off. Minutes are wall time on a machine that did other work too."
     )
     return "\n\n".join([opening, *parts])
 
@@ -37,6 +39,7 @@ def _sentiment() -> str:
     if not found:
         return ""
     counts, sizes = found["counts"], found["sizes"]
+    FRONTIER.write_text(real_sentiment.frontier(found), encoding="utf-8")
     examples = "\n\n".join(
         "\n".join([f"> **{one['opening']}**", *(f">\n> *{n}*: {t.strip()}" for n, t in one.items() if n != "opening")])
         for one in found["examples"]
@@ -52,6 +55,8 @@ def _sentiment() -> str:
             f"started from. PPO: {sizes['steps']} steps of {sizes['rollouts']} rollouts; the number behind a name is beta. The reward "
             f"model orders {found['reward_accuracy']:.3f} of held-out pairs right.",
             real_sentiment.table(found),
+            f"![VADER over KL for DPO, PPO and best-of-n](images/{FRONTIER.name})",
+            " ".join(real_sentiment.conclusions(found)),
             examples,
             _costs(found["costs"]),
         ]
