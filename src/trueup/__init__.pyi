@@ -1,10 +1,14 @@
+from trueup.commands.api.comparing import RunComparison as RunComparison
+from trueup.commands.api.comparing import compare as compare
+from trueup.commands.api.comparing import frontier as frontier
+from trueup.commands.api.comparing import sweep as sweep
 from trueup.commands.api.evaluating import Evaluation as Evaluation
 from trueup.commands.api.evaluating import evaluate as evaluate
 from trueup.commands.api.evaluating import read_people as read_people
 from trueup.commands.api.exporting import export_model as export_model
 from trueup.commands.api.hacking import RunHacking as RunHacking
 from trueup.commands.api.hacking import hacking as hacking
-from trueup.commands.api.judging import compare as compare
+from trueup.commands.api.judging import judge as judge
 from trueup.commands.api.models import LanguageModel as LanguageModel
 from trueup.commands.api.models import Scorer as Scorer
 from trueup.commands.api.models import open_policy as open_policy
@@ -13,6 +17,11 @@ from trueup.commands.api.runs import Columns as Columns
 from trueup.commands.api.runs import Run as Run
 from trueup.commands.api.runs import recipes as recipes
 from trueup.commands.api.runs import train as train
+from trueup.commands.api.scores import Scores as Scores
+from trueup.commands.api.scores import leaning as leaning
+from trueup.commands.api.scores import score as score
+from trueup.commands.frontier_pages import Frontier as Frontier
+from trueup.commands.sweep_run import Sweep as Sweep
 from trueup.config.code import register as register
 from trueup.data.read import read_demonstrations as read_demonstrations
 from trueup.data.read import read_labelled as read_labelled

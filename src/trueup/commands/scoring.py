@@ -12,6 +12,7 @@ from typing import Any
 from trueup.config import Model, build
 from trueup.config.text import Located, read_yaml
 from trueup.data.read import read_demonstrations
+from trueup.data.sources import Given
 from trueup.errors import UsageError
 from trueup.ledger import write_atomic
 from trueup.rewards.mixture import PartList
@@ -22,15 +23,15 @@ from trueup.types import Completion, Message, Prompt, StopReason, prompt_text
 ENDINGS = (".jsonl", ".json", ".csv")
 
 
-def open_source(source: str, dtype: str) -> Reward:
-    """A reward by its source, or by the ``reward:`` of a YAML file, which may be a list of parts.
+def open_source(source: str | Sequence[Any], dtype: str) -> Reward:
+    """A reward by its source, by a list of parts, or by the ``reward:`` of a YAML file, which may be such a list.
 
     Raises:
         UsageError: The file has no ``reward``.
         ConfigError: A part of it cannot be used; names file and line.
     """
     named: Any = source
-    if source.endswith((".yaml", ".yml")):
+    if isinstance(source, str) and source.endswith((".yaml", ".yml")):
         settings = read_yaml(source)
         if "reward" not in settings:
             raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
@@ -41,7 +42,7 @@ def open_source(source: str, dtype: str) -> Reward:
     return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
 
 
-def read_answers(data: str, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
+def read_answers(data: Given, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
     """Line, prompt and answer of each row; texts have the empty prompt."""
     loaded = read_demonstrations(data, **options)
     return [(line, item.prompt, item.completion) for line, item in zip(loaded.lines, loaded.items, strict=True)]
