@@ -16,6 +16,7 @@ _HOMES = {
     "trueup.commands.api.exporting": ("export_model",),
     "trueup.commands.api.hacking": ("RunHacking", "hacking"),
     "trueup.commands.api.comparing": ("RunComparison", "compare", "frontier", "sweep"),
+    "trueup.commands.api.constitutional": ("ConstitutionalRounds", "constitution"),
     "trueup.commands.api.judging": ("judge",),
     "trueup.commands.api.scores": ("Scores", "leaning", "score"),
     "trueup.commands.frontier_pages": ("Frontier",),

@@ -2,6 +2,8 @@ from trueup.commands.api.comparing import RunComparison as RunComparison
 from trueup.commands.api.comparing import compare as compare
 from trueup.commands.api.comparing import frontier as frontier
 from trueup.commands.api.comparing import sweep as sweep
+from trueup.commands.api.constitutional import ConstitutionalRounds as ConstitutionalRounds
+from trueup.commands.api.constitutional import constitution as constitution
 from trueup.commands.api.evaluating import Evaluation as Evaluation
 from trueup.commands.api.evaluating import evaluate as evaluate
 from trueup.commands.api.evaluating import read_people as read_people
