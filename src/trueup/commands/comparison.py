@@ -26,6 +26,7 @@ from trueup.evaluation.rows import Row, write_rows
 from trueup.ledger import read_lines, write_atomic, write_json
 from trueup.models.policy import Policy, open_policy
 from trueup.reports.build import Report, build_report
+from trueup.rewards.columns import column_remarks, give_columns
 from trueup.rewards.protocol import Reward, check_prompts, cut_by, windows_of
 from trueup.rewards.refusal_phrases import refusal
 from trueup.sandbox import Kind, gold_score, kind_of
@@ -126,7 +127,10 @@ def compare_models(
     loaded = read_prompts(data, limit=limit, **{**options, "tell": None})
     prompts = asking.fitting(loaded, opened, read, tell)
     marks = read_marks(data, loaded, prompts, columns or Columns(), split=read.split)
-    for remark in _remarks(loaded, marks):
+    scorers = [judge.reward for judge in opened if judge.reward is not None]
+    for scorer in scorers:
+        give_columns(scorer, data, loaded, prompts, prompts, split=read.split)
+    for remark in (*_remarks(loaded, marks), *(line for scorer in scorers for line in column_remarks(scorer))):
         options["tell"](remark)
     opened = [with_marks(judge, marks, prompts, data) for judge in opened]
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before anything is sampled

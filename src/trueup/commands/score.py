@@ -12,6 +12,7 @@ from trueup.commands.options import Json
 
 if TYPE_CHECKING:
     from trueup.commands.api.scores import Scores
+    from trueup.types import Prompt
 
 SHOWN = 70
 """Characters of an answer that a line of the table shows."""
@@ -43,6 +44,7 @@ def score(
     from trueup.commands.data import assigned
     from trueup.commands.scoring import check_output, open_source, read_answers, scored_rows, scores_of, write_scored
     from trueup.errors import UsageError
+    from trueup.rewards.columns import refuse_columns
 
     if sum((data is not None, pairs is not None, bool(text))) != 1:
         given = ", ".join(n for n, v in (("--data", data), ("--pairs", pairs), ("--text", text)) if v) or "none of them"
@@ -61,7 +63,11 @@ def score(
         measured = leaning_of(opened, pairs, options)
         typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else measured.format_text())
         return
-    answers = read_answers(data, options) if data is not None else [(None, prompt or "", each) for each in text or ()]
+    if data is None:
+        refuse_columns(opened, "--text")
+        answers: list[tuple[int | None, Prompt, str]] = [(None, prompt or "", each) for each in text or ()]
+    else:
+        answers = read_answers(opened, data, options)
     rows = scored_rows(answers, scores_of(opened, [a[1] for a in answers], [a[2] for a in answers]))
     if out is not None:
         write_scored(rows, out)

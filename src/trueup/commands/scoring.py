@@ -15,6 +15,8 @@ from trueup.data.read import read_demonstrations
 from trueup.data.sources import Given
 from trueup.errors import UsageError
 from trueup.ledger import write_atomic
+from trueup.ledger.progress import warn
+from trueup.rewards.columns import column_remarks, give_columns
 from trueup.rewards.mixture import PartList
 from trueup.rewards.protocol import Reward, Scored, check_prompts, prompt_for, scored
 from trueup.rewards.registry import open_reward
@@ -42,18 +44,32 @@ def open_source(source: str | Sequence[Any], dtype: str) -> Reward:
     return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
 
 
-def read_answers(data: Given, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
-    """Line, prompt and answer of each row; texts have the empty prompt."""
+def read_answers(reward: Reward, data: Given, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
+    """Line, prompt and answer of each row; texts have the empty prompt. The reward gets the columns it asks for.
+
+    Raises:
+        DataError: A row cannot be read, or lacks such a column.
+    """
     loaded = read_demonstrations(data, **options)
+    if give_columns(reward, data, loaded, loaded.items, as_read(reward, [item.prompt for item in loaded.items])):
+        for remark in loaded.report.remarks():
+            warn(remark)
+    for remark in column_remarks(reward):
+        warn(remark)
     return [(line, item.prompt, item.completion) for line, item in zip(loaded.lines, loaded.items, strict=True)]
+
+
+def as_read(reward: Reward, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts as a reward reads them: a plain one in the kind that it was trained on."""
+    return [
+        prompt_for(reward, prompt, (Message("user", prompt),)) if isinstance(prompt, str) else prompt
+        for prompt in prompts
+    ]
 
 
 def scores_of(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> Scored:
     """Scores of finished answers, part by part; a plain prompt is read in the kind that the reward was trained on."""
-    asked = [
-        prompt_for(reward, prompt, (Message("user", prompt),)) if isinstance(prompt, str) else prompt
-        for prompt in prompts
-    ]
+    asked = as_read(reward, prompts)
     check_prompts(reward, asked)
     return scored(reward, asked, [Completion(text, (), StopReason.EOS) for text in texts])
 

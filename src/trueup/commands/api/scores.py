@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from trueup.commands.api.material import reward_part
 from trueup.commands.api.runs import Columns
 from trueup.commands.scoring import (
+    as_read,
     check_output,
     open_source,
     read_answers,
@@ -23,6 +24,8 @@ from trueup.data.read import read_pairs
 from trueup.data.sources import Given
 from trueup.evaluation.leaning import Leaning
 from trueup.evaluation.leaning import leaning as leaning_on
+from trueup.ledger.progress import warn
+from trueup.rewards.columns import column_remarks, give_columns
 from trueup.rewards.protocol import Reward, log_odds_of
 from trueup.types import Prompt
 
@@ -112,7 +115,7 @@ def score(
     if out is not None:
         check_output(Path(out))  # before a model is opened
     opened = _opened(reward, dtype)
-    answers = read_answers(data, {"columns": columns, "limit": limit})
+    answers = read_answers(opened, data, {"columns": columns, "limit": limit})
     judged = scores_of(opened, [prompt for _, prompt, _ in answers], [text for _, _, text in answers])
     rows = scored_rows(answers, judged)
     if out is not None:
@@ -143,7 +146,11 @@ def leaning_of(reward: Reward, pairs: Given, options: Mapping[str, Any]) -> Lean
     def scorer(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         return rewards_of(reward, prompts, texts)
 
-    return leaning_on(read_pairs(pairs, **options).items, scorer, scale=log_odds_of(reward))
+    loaded = read_pairs(pairs, **options)
+    give_columns(reward, pairs, loaded, loaded.items, as_read(reward, [pair.prompt for pair in loaded.items]))
+    for remark in column_remarks(reward):
+        warn(remark)
+    return leaning_on(loaded.items, scorer, scale=log_odds_of(reward))
 
 
 def _opened(reward: Source, dtype: str) -> Reward:
