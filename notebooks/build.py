@@ -93,6 +93,7 @@ def main() -> None:
         os.environ["TRUEUP_NOTEBOOK"] = args.size
         made = executed(made, args.folder, args.timeout)
     nbformat.validate(made)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
     print(f"{args.out}: {len(made.cells)} cells", file=sys.stderr)
 

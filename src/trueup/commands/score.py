@@ -58,7 +58,7 @@ def score(
             )
         check_output(out)  # before a model is opened
     options = {"columns": assigned("--column", column or (), "OURS=THEIRS, as completion=answer"), "limit": limit}
-    opened = open_source(reward, dtype)
+    opened = open_source(reward, dtype=dtype)
     if pairs is not None:
         measured = leaning_of(opened, pairs, options)
         typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else measured.format_text())

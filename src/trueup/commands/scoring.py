@@ -25,23 +25,39 @@ from trueup.types import Completion, Message, Prompt, StopReason, prompt_text
 ENDINGS = (".jsonl", ".json", ".csv")
 
 
-def open_source(source: str | Sequence[Any], dtype: str) -> Reward:
-    """A reward by its source, by a list of parts, or by the ``reward:`` of a YAML file, which may be such a list.
+def named_source(source: str | Sequence[Any]) -> str | Sequence[Any]:
+    """What ``reward:`` of a YAML file names, a source or a list of parts; anything else as it is.
 
     Raises:
         UsageError: The file has no ``reward``.
         ConfigError: A part of it cannot be used; names file and line.
     """
-    named: Any = source
-    if isinstance(source, str) and source.endswith((".yaml", ".yml")):
-        settings = read_yaml(source)
-        if "reward" not in settings:
-            raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
-        named = settings["reward"]
-        if not isinstance(named, str):
-            places = settings.places if isinstance(settings, Located) else {}
-            named = build(PartList, Located({"reward": named}, places), where=source).reward
-    return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
+    if not isinstance(source, str) or not source.endswith((".yaml", ".yml")):
+        return source
+    settings = read_yaml(source)
+    if "reward" not in settings:
+        raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
+    named = settings["reward"]
+    if isinstance(named, str):
+        return named
+    places = settings.places if isinstance(settings, Located) else {}
+    return build(PartList, Located({"reward": named}, places), where=source).reward
+
+
+def open_source(source: str | Sequence[Any], **settings: Any) -> Reward:
+    """A reward by its source, by a list of parts, or by the ``reward:`` of a YAML file.
+
+    Args:
+        source: Which.
+        settings: ``dtype`` and ``device`` of models in it.
+
+    Raises:
+        UsageError, ConfigError: As ``named_source``; a part cannot be used.
+        ModelError: A model cannot be opened.
+    """
+    named = named_source(source)
+    beside = build(Model, {"name": named if isinstance(named, str) else "", **settings}, where="reward")
+    return open_reward(named, beside)
 
 
 def read_answers(reward: Reward, data: Given, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:

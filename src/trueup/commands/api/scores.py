@@ -155,4 +155,4 @@ def leaning_of(reward: Reward, pairs: Given, options: Mapping[str, Any]) -> Lean
 
 def _opened(reward: Source, dtype: str) -> Reward:
     named = reward_part(reward) if isinstance(reward, str) or not isinstance(reward, Sequence) else None
-    return open_source([reward_part(part) for part in reward] if named is None else named, dtype)  # type: ignore[union-attr]
+    return open_source([reward_part(part) for part in reward] if named is None else named, dtype=dtype)  # type: ignore[union-attr]
