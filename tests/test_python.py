@@ -235,6 +235,8 @@ def test_the_package_is_typed_for_others(tmp_path):
         "run: trueup.Run = trueup.train('dpo', {'data': [{'prompt': 'p'}]}, out='runs/x')\n"
         "scores: list[float] = trueup.open_reward('m').score('p', ['a'])\n"
         "text: str = trueup.open_policy('m').sample('p')[0].text\n"
+        "said: tuple[str, ...] = trueup.compare({'a': run}).sentences + trueup.sweep('s.yaml').sentences\n"
+        "rewards: list[float] = trueup.score('m', [{'text': 't'}]).rewards\n"
         "reveal_type(run.metrics()['loss'])\n"
         "wrong: int = trueup.open_policy('m').logps('p', 'a')\n"
     )
