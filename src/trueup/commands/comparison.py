@@ -27,7 +27,7 @@ from trueup.ledger import read_lines, write_atomic, write_json
 from trueup.models.policy import Policy, open_policy
 from trueup.reports.build import Report, build_report
 from trueup.rewards.columns import column_remarks, give_columns
-from trueup.rewards.protocol import Reward, check_prompts, cut_by, windows_of
+from trueup.rewards.protocol import Parted, Reward, check_prompts, cut_by, windows_of
 from trueup.rewards.refusal_phrases import refusal
 from trueup.sandbox import Kind, gold_score, kind_of
 from trueup.types import Prompt, question
@@ -204,7 +204,7 @@ def write_evaluation(
         score=scored,
         judges=judgings,
         facts={"seed": record["seed"]},
-        commands=(record["command"],),
+        commands=(record["command"],) if record["command"] else (),
     )
     for line in (*report.verdict, *([] if judgings else [UNJUDGED])):
         tell(line)
@@ -268,7 +268,10 @@ def _verdicts(rows: Sequence[Row], base: str, judge: OpenedJudge) -> dict[str, l
 def _command(
     paths: Mapping[str, str], parsed: Sequence[NamedJudge], reward: Reward | None, options: Mapping[str, object]
 ) -> str:
-    """The command that does it again, as a shell reads it: every option that has a value."""
+    """The command that does it again, as a shell reads it: every option that has a value; empty where the reward is a
+    sum of parts, which no option can hold."""
+    if isinstance(reward, Parted):
+        return ""
     words = ["trueup", "evaluate", *(f"{name}={path}" for name, path in paths.items())]
     words += ["--reward", reward.name] if reward else []
     for judge in parsed[1:] if reward else parsed:
