@@ -114,7 +114,8 @@ ceiling = noise_ceiling(labels["test"])
 print(f"gold agrees with {ceiling:.1%} of the held-out labels, and no reward model can be expected to do better")
 
 # %% [markdown]
-# Three small helpers turn measurements into sentences. They are the only place in which a conclusion is worded.
+# Small helpers turn measurements into sentences. Each interval is one of 95 % for itself: of twenty that are read side
+# by side, one leaves 0 out by chance.
 
 
 # %%
