@@ -43,8 +43,8 @@ class Json(Response):
 
 @router.get("/runs")
 def runs(source: Reads) -> Json:
-    """One line for each run."""
-    return Json({"runs": source.runs()})
+    """One line for each run, and what a guided tour says of them."""
+    return Json({"runs": source.runs(), "tour": source.tour()})
 
 
 @router.get("/run")

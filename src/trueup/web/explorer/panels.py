@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 HEROES: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("score", "reward"), ("kl",), ("beta",)),
+    (("score", "reward"), ("kl",), ("beta",), ("gold",)),
     (("reward",), ("kl",), ("beta",)),
     (("chosen_logratio", "rejected_logratio"), ("margin", "heldout_margin"), ("accuracy", "heldout_accuracy")),
     (("accuracy", "heldout_accuracy"), ("margin", "heldout_margin"), ("calibration_error",)),
@@ -20,7 +20,7 @@ HEROES: tuple[tuple[tuple[str, ...], ...], ...] = (
 """Charts at the top: the first line whose first metrics are all logged, less what is not."""
 
 GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("Reward", (("score", "reward"), ("score_no_eos",), ("kept_score",), ("score_cut",), ("reward/*",))),
+    ("Reward", (("score", "reward"), ("gold",), ("score_no_eos",), ("kept_score",), ("score_cut",), ("reward/*",))),
     ("Penalty", (("kl", "kl_k3"), ("beta",), ("kl_target",), ("approx_kl",))),
     (
         "Preferences",

@@ -77,6 +77,10 @@ class Source(Protocol):
         """The samples of a run."""
         ...
 
+    def tour(self) -> dict[str, Any] | None:
+        """What a guided tour says of these runs; None where there is none."""
+        ...
+
     def differences(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Settings that are not the same in all of the runs."""
         ...

@@ -1,7 +1,7 @@
 // The explorer: the list of runs, one of them or several compared, and the stream that keeps both up to date.
 
 import { get, seg, words } from "./shell/api.js";
-import { h, show } from "./shell/dom.js";
+import { button, h, show } from "./shell/dom.js";
 import { announce, attempt, badge, main, saveState, themeSwitch } from "./shell/page.js";
 import { reveal } from "./shell/text.js";
 import { refreshCharts } from "./chart.js";
@@ -12,14 +12,16 @@ import { follow } from "./live.js";
 import { address, go, here } from "./place.js";
 import { Book } from "./samples.js";
 import { Store } from "./store.js";
+import { Tour } from "./tour.js";
 
 const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]];
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
 
-const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "" };
+const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null };
 const list = h("ul", { class: "run-list" });
 const view = h("div", { class: "view" });
+const guide = h("div", { class: "guide" });
 
 function runLine(run) {
   const place = here();
@@ -72,7 +74,21 @@ function frame() {
   show(document.getElementById("account"), themeSwitch());
   document.getElementById("account").addEventListener("change", recolour);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-  show(main(), h("div", { class: "explorer" }, h("nav", { "aria-label": "Runs" }, runs), view));
+  show(main(), h("div", { class: "explorer" }, h("div", { class: "side" }, h("nav", { "aria-label": "Runs" }, runs), guide), view));
+}
+
+/** Opens the tour, or the button that starts it, where the server has one. */
+function offerTour() {
+  if (!state.told) return;
+  if (here().tour && !state.tour) {
+    state.tour = new Tour(state.told, () => {
+      state.tour = null;
+      offerTour();
+    });
+    show(guide, state.tour.element);
+  }
+  if (!state.tour) show(guide, button("Start the tour", () => go({ run: state.told.runs[0], tour: "1" })));
+  state.tour?.follow();
 }
 
 function recolour() {
@@ -224,8 +240,14 @@ function empty() {
     h("p", {}, "A run appears as soon as it starts. For example: ", h("code", {}, "trueup quickstart --out runs/quickstart"), ".")));
 }
 
-/** Draws the place that the address names. */
+/** Draws the place that the address names, and points at what the tour speaks of there. */
 async function draw() {
+  offerTour();
+  await drawPlace();
+  state.tour?.point();
+}
+
+async function drawPlace() {
   state.turn += 1;
   const own = state.turn;
   const place = here();
@@ -233,7 +255,7 @@ async function draw() {
   if (place.view !== "compare" && !place.run) {
     const first = state.runs.find((run) => run.status === "running") ?? state.runs.find((run) => run.status !== "unreadable");
     if (!first) return empty();
-    return go({ ...place, run: first.name }, { quiet: true }), draw();
+    return go({ ...place, run: first.name }, { quiet: true }), drawPlace();
   }
   if (state.open instanceof OpenRun && state.open.run.name === place.run && place.view !== "compare") {
     state.open.heading(state.open.run);
@@ -262,7 +284,9 @@ async function draw() {
 
 frame();
 await attempt(async () => {
-  state.runs = (await get("/runs")).runs;
+  const reply = await get("/runs");
+  [state.runs, state.told] = [reply.runs, reply.tour];
+  if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
 });
 window.addEventListener("hashchange", draw);
 listen([], "", {});

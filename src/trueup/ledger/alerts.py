@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueup.commands.live.columns import Columns
-from trueup.commands.live.story import target_band
+from trueup.ledger.columns import Columns
 
 HELD, CLEAR = 3, 5
 """Steps in a row until an alert opens, and until it closes again."""
 WINDOW, START, RECENT = 5, 5, 30
 """Steps of a running mean, of the run's beginning, and of a correlation."""
 RUNAWAY, COLLAPSE, HALVED, LONGER, TIED = 2.0, 0.3, 0.5, 1.5, 0.6
+BAND = 0.2
+"""Half the width of the target band, as a share of the target; the reports draw the same."""
 DISPLACED = -0.5
 """Nats that the log-ratio of chosen answers must have lost."""
 
@@ -53,6 +54,15 @@ def alerts(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     for detect in (_not_finite, _runaway, _entropy, _repetition, _length, _both_fall):
         raised += detect(columns, config)
     return sorted(raised, key=lambda alert: (alert.step, alert.rule))
+
+
+def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
+    """Target, low and high end of the KL's band; None for a run without an adaptive target."""
+    control = config.get("kl")
+    target = control.get("target") if isinstance(control, Mapping) and control.get("kind") == "adaptive" else None
+    if not isinstance(target, int | float) or isinstance(target, bool):
+        return None
+    return {"target": float(target), "low": (1 - BAND) * float(target), "high": (1 + BAND) * float(target)}
 
 
 def running_mean(values_N: Floats, width: int = WINDOW) -> Floats:
