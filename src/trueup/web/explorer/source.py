@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+MOST_RUNS = 10
+"""Runs that are followed, compared or kept in a snapshot at once."""
+
 
 class News(Protocol):
     """Rows that came after a cursor."""

@@ -91,9 +91,22 @@ function offerTour() {
   state.tour?.follow();
 }
 
+const redraw = () => state.open?.touch?.();
+
 function recolour() {
   refreshCharts({ recolour: true });
-  state.open?.touch?.();
+  redraw();
+}
+
+/** A link that saves what is shown as a file which needs no server, open at the same place. */
+function saveFile(names) {
+  const link = h("a", { class: "button small save-file", download: true, href: "" }, "Save as one file");
+  link.addEventListener("click", () => {
+    const query = new URLSearchParams(names.map((name) => ["run", name]));
+    query.set("place", address({ ...here(), tour: "" }));
+    link.href = `/api/v1/snapshot?${query}`;
+  });
+  return link;
 }
 
 function verdictCard(verdict) {
@@ -145,7 +158,7 @@ class OpenRun {
     const steps = run.last_step === null ? "no step yet" : `${number(run.last_step + 1)}${run.steps ? ` of ${number(run.steps)}` : ""} steps`;
     const nav = VIEWS.map(([id, label]) => h("a", { href: address({ ...here(), view: id, step: "", prompt: "", text: "" }), "aria-current": here().view === id ? "page" : null }, label));
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
-      run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`)), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
+      run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`), saveFile([this.run.name])), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
     show(this.verdict, verdictCard(run.verdict), alertList(run));
   }
 
@@ -222,7 +235,7 @@ async function openRun(name) {
 async function openComparison(names) {
   const open = new Comparison(names);
   await open.load();
-  show(view, h("h1", {}, "Comparison"), open.element);
+  show(view, h("header", { class: "run-head" }, h("h1", {}, "Comparison"), h("p", {}, saveFile(names))), open.element);
   refreshCharts();
   const by = (run) => open.stores[names.indexOf(run)];
   return [open, names, open.stores.map((store) => store.cursor).join("~"), {
@@ -289,5 +302,6 @@ await attempt(async () => {
   if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
 });
 window.addEventListener("hashchange", draw);
+window.addEventListener("trueup:recolour", redraw);
 listen([], "", {});
 await draw();
