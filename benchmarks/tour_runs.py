@@ -32,7 +32,7 @@ from trueup.types import prompt_json
 
 DEMONSTRATIONS, CAREFUL, HASTY, PROMPTS = 3_000, 4_000, 400, 1_500
 ROLLOUTS, STEPS = 64, 70
-TARGET = 4.0
+TARGET = 5.0
 MOST_BYTES = 300_000
 DIGITS = 5
 """Significant digits of a packed number."""
@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(args.out):  # so that run.json holds no path of this machine
-        runs = run_stages(Path(), stages(write_data(args.seed), args.seed), tell=print)
+        runs = run_stages(Path(), stages(write_data(args.seed), args.seed), fresh=True, tell=print)
         pack({name: runs[name].resolve() for name in RUNS}, TOUR, seed=args.seed)
     size = sum(file.stat().st_size for file in TOUR.rglob("*") if file.is_file())
     print(f"packed into {TOUR}: {size / 1e3:.0f} kB")
@@ -110,7 +110,7 @@ def stages(files: dict[str, str], seed: int) -> list[Stage]:
         "optim": {"learning_rate": 4e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
         "seed": seed,
     }
-    settles = {"kind": "adaptive", "beta": 0.05, "target": TARGET, "horizon": 1_000}
+    settles = {"kind": "adaptive", "beta": 0.1, "target": TARGET, "horizon": 1_000}
     hardly = {"kind": "adaptive", "beta": 0.002, "target": TARGET, "horizon": 100_000}
     return [
         Stage("sft", "sft", sft),

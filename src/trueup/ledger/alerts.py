@@ -93,7 +93,9 @@ def spans(holds: npt.NDArray[np.bool_], clear: npt.NDArray[np.bool_]) -> list[tu
     opened: int | None = None
     listed: list[tuple[int, int | None]] = []
     count = 0
-    for place in range(len(holds)):
+    if not holds.any():  # most runs, at every step of a training: nothing to walk through
+        return []
+    for place in range(int(holds.argmax()), len(holds)):
         count = count + 1 if (holds[place] if opened is None else clear[place]) else 0
         if opened is None and count == HELD:
             opened, count = place, 0

@@ -166,9 +166,11 @@ def _modules() -> dict[str, str]:
             continue
         folder = name.rpartition("/")[0]
         text = _static(name)
-        imported = {spec: f"{folder}/{spec[2:]}".lstrip("/") for _, spec in _IMPORT.findall(text)}
-        texts[name] = _IMPORT.sub(lambda match, to=imported: f'{match[1]}"{_bare(to[match[2]])}";', text)
-        waiting += imported.values()
+        for beginning, spec in _IMPORT.findall(text):
+            imported = f"{folder}/{spec[2:]}".lstrip("/")
+            text = text.replace(f'{beginning}"{spec}";', f'{beginning}"{_bare(imported)}";')
+            waiting.append(imported)
+        texts[name] = text
     return texts
 
 
