@@ -102,6 +102,7 @@ class Runs:
             "last_step": metrics.last_step,
             "rows": metrics.rows,
             "steps": line["steps"],
+            "stopped": record.get("facts", {}).get("stopped"),
             "left_out": opened.followed.left_out + opened.samples.left_out,
             "probes": len(opened.samples.steps),
             "verdict": verdict.to_dict(),

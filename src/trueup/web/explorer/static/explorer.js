@@ -158,6 +158,7 @@ class OpenRun {
     const steps = run.last_step === null ? "no step yet" : `${number(run.last_step + 1)}${run.steps ? ` of ${number(run.steps)}` : ""} steps`;
     const nav = VIEWS.map(([id, label]) => h("a", { href: address({ ...here(), view: id, step: "", prompt: "", text: "" }), "aria-current": here().view === id ? "page" : null }, label));
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
+      run.stopped && h("span", { class: "ink-warn" }, `ended early at step ${number(run.stopped.step)} by its alert ${run.stopped.rule}`),
       run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`), saveFile([this.run.name])), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
     show(this.verdict, verdictCard(run.verdict), alertList(run));
   }
