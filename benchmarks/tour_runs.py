@@ -33,6 +33,8 @@ from trueup.types import prompt_json
 DEMONSTRATIONS, CAREFUL, HASTY, PROMPTS = 3_000, 4_000, 400, 1_500
 ROLLOUTS, STEPS = 64, 70
 TARGET = 5.0
+PROBES, SHOWN = 64, 16
+"""Fixed prompts on which gold is measured, and those whose answers are packed."""
 MOST_BYTES = 300_000
 DIGITS = 5
 """Significant digits of a packed number."""
@@ -105,7 +107,7 @@ def stages(files: dict[str, str], seed: int) -> list[Stage]:
         "epochs": 2,
         "mini_batches": 2,
         "sampling": {"max_new_tokens": ANSWER},
-        "probes": 16,
+        "probes": PROBES,
         "probe_every": 6,
         "optim": {"learning_rate": 4e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
         "seed": seed,
@@ -147,7 +149,9 @@ def _pack_run(run: Path, target: Path) -> None:
     timing, _ = read_lines(run / "timing.jsonl")
     _write_lines(target / "timing.jsonl", [{name: _short(value) for name, value in row.items()} for row in timing])
     samples, _ = read_lines(run / "samples.jsonl")
-    _write_lines(target / "samples.jsonl", [{**row, "score": _short(row["score"])} for row in samples])
+    shown = list(dict.fromkeys(row["prompt"] for row in samples))[:SHOWN]
+    kept = [{**row, "score": _short(row["score"])} for row in samples if row["prompt"] in shown]
+    _write_lines(target / "samples.jsonl", kept)
     events, _ = read_lines(run / "events.jsonl")
     _write_lines(target / "events.jsonl", [event for event in events if event["event"] in ("start", "done", "alert")])
 
