@@ -27,7 +27,7 @@ function steps({ runs, facts }) {
       h("p", {}, "The same in a sentence, with the numbers that it rests on. It is computed from the curves, anew with every step.")] },
     { title: "Was it worth it?", place: { run: healthy }, target: '[data-metrics="gold"]', text: [
       h("p", {}, `Gold, measured afterwards on the fixed prompts, goes ${change(good.gold)}: what the reward model likes is what is good. Outside of a sandbox nobody has this curve.`)] },
-    { title: "The same picture, gone wrong", place: { run: drifting }, target: ".hero", text: [
+    { title: "The same picture, gone wrong", place: { run: drifting }, target: '.hero [data-metrics^="kl"]', text: [
       h("p", {}, `This run's score rises too, ${change(bad.score)}. By its score alone it is a success. Now look at KL: it ends at ${number(bad.kl[1])} nats, and the coefficient, ${number(bad.beta[1])}, is too small to hold it.`)] },
     { title: "What the score did not say", place: { run: drifting }, target: '[data-metrics="gold"]', text: [
       h("p", {}, `Gold was best at step ${bad.gold_peak.step} with ${number(bad.gold_peak.value)} and ends at ${number(bad.gold[1])}. The policy learned what the reward model likes, not what is good. This is over-optimisation.`)] },
@@ -36,9 +36,9 @@ function steps({ runs, facts }) {
       h("p", {}, "In training, ", code("on_alert"), " says what it does: ", code("warn"), ", ", code("pause"), ", ", code("stop"), " or ", code("raise_kl"), ".")] },
     { title: "The phase plane", place: { run: drifting }, target: '[aria-label="Phase plane"]', text: [
       h("p", {}, "Each point is a step: right is further away from the start, up is more reward. A healthy run climbs steeply, then stands still. This one goes on to the right: it buys reward with distance.")] },
-    { title: "Read the answers", place: { run: drifting, view: "samples", step: String(bad.last_probe) }, target: ".answers", text: [
-      h("p", {}, "No number replaces this. The fixed prompts at the last step: move the slider to see how the answers came to be so, and what their scores say about them.")] },
-    { title: "Side by side", place: { view: "compare", runs: [healthy, drifting] }, target: '[aria-label="Phase plane"], [aria-label="Curves"]', text: [
+    { title: "Read the answers", place: { run: drifting, view: "samples", step: String(bad.last_probe) }, target: '[aria-labelledby="samples"]', text: [
+      h("p", {}, "No number replaces this. Look at what scores high at the last step, and move the slider back to see how it came about.")] },
+    { title: "Side by side", place: { view: "compare", runs: [healthy, drifting], metric: "gold" }, target: '[aria-label="Curves"]', text: [
       h("p", {}, "Tick runs in the list to compare them: curves, paths, last values, and only those settings that differ."),
       h("p", {}, "Now yours: ", code("trueup quickstart"), " trains a model in a few minutes, and ", code("trueup explore runs"), " shows it while it trains.")] },
   ];
