@@ -221,9 +221,7 @@ def quickstart(
     )
     for line in report.verdict:
         tell(line)
-    tell(
-        f"curves and samples, step by step: trueup explore {out}; what to look at, in two minutes: trueup explore --tour"
-    )
+    tell(f"curves and samples, step by step: trueup explore {out}; what to look at there: trueup explore --tour")
     tell(f"report: {report.html}")
     return report
 
