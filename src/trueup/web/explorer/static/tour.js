@@ -26,7 +26,7 @@ function steps({ runs, facts }) {
     { title: "The verdict", place: { run: healthy }, target: ".verdict", text: [
       h("p", {}, "The same in a sentence, with the numbers that it rests on. It is computed from the curves, anew with every step.")] },
     { title: "Was it worth it?", place: { run: healthy }, target: '[data-metrics="gold"]', text: [
-      h("p", {}, `Gold, measured afterwards on the fixed prompts, goes ${change(good.gold)}: what the reward model likes is what is good. Outside of a sandbox nobody has this curve.`)] },
+      h("p", {}, `Gold, measured afterwards on fixed prompts, begins at ${number(good.gold[0])} and ends at ${number(good.gold[1])}, with some noise: following this reward model did no harm. Outside of a sandbox nobody has this curve.`)] },
     { title: "The same picture, gone wrong", place: { run: drifting }, target: '.hero [data-metrics^="kl"]', text: [
       h("p", {}, `This run's score rises too, ${change(bad.score)}. By its score alone it is a success. Now look at KL: it ends at ${number(bad.kl[1])} nats, and the coefficient, ${number(bad.beta[1])}, is too small to hold it.`)] },
     { title: "What the score did not say", place: { run: drifting }, target: '[data-metrics="gold"]', text: [
