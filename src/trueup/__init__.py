@@ -13,6 +13,7 @@ _HOMES = {
     "trueup.commands.api.runs": ("Columns", "Run", "recipes", "train"),
     "trueup.commands.api.models": ("LanguageModel", "Scorer", "open_policy", "open_reward"),
     "trueup.commands.api.evaluating": ("Evaluation", "evaluate", "read_people"),
+    "trueup.commands.api.exploit": ("Draws", "RewardExploits", "exploit"),
     "trueup.commands.api.exporting": ("export_model",),
     "trueup.commands.api.hacking": ("RunHacking", "hacking"),
     "trueup.commands.api.comparing": ("RunComparison", "compare", "frontier", "sweep"),
@@ -24,6 +25,7 @@ _HOMES = {
     "trueup.config.code": ("register",),
     "trueup.data.read": ("read_demonstrations", "read_labelled", "read_pairs", "read_prompts", "read_ranked"),
     "trueup.errors": ("TrueupError",),
+    "trueup.evaluation.exploits": ("Search",),
     "trueup.metrics": ("define_metric",),
     "trueup.types": ("Completion", "Demonstration", "Labelled", "Message", "PreferencePair", "Ranked"),
 }

@@ -7,6 +7,9 @@ from trueup.commands.api.constitutional import constitution as constitution
 from trueup.commands.api.evaluating import Evaluation as Evaluation
 from trueup.commands.api.evaluating import evaluate as evaluate
 from trueup.commands.api.evaluating import read_people as read_people
+from trueup.commands.api.exploit import Draws as Draws
+from trueup.commands.api.exploit import RewardExploits as RewardExploits
+from trueup.commands.api.exploit import exploit as exploit
 from trueup.commands.api.exporting import export_model as export_model
 from trueup.commands.api.hacking import RunHacking as RunHacking
 from trueup.commands.api.hacking import hacking as hacking
@@ -31,6 +34,7 @@ from trueup.data.read import read_pairs as read_pairs
 from trueup.data.read import read_prompts as read_prompts
 from trueup.data.read import read_ranked as read_ranked
 from trueup.errors import TrueupError as TrueupError
+from trueup.evaluation.exploits import Search as Search
 from trueup.metrics import define_metric as define_metric
 from trueup.types import Completion as Completion
 from trueup.types import Demonstration as Demonstration
