@@ -30,6 +30,8 @@ OUTCOMES: Mapping[str, str] = {
 }
 """What became of the answers to a prompt."""
 Clamp = tuple[float, float] | None
+EQUAL = 1e-9
+"""How far from one half a probability may be and still be one half: sums over principles round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,9 @@ def _from_side(best: str, worst: str, labels: Sequence[Label]) -> Label:
 def is_preferred(label: Label, constitution: Constitution) -> bool:
     """Whether the first answer is preferred, and in both orders: the mean over principles of neither says otherwise."""
     known = [(constitution.weights[name], both) for name, both in label.orders.items() if both is not None]
-    if label.p_first is None or not known or label.p_first <= 0.5:
+    if label.p_first is None or not known or label.p_first <= 0.5 + EQUAL:
         return False
-    return all(sum(weight * (both[order] - 0.5) for weight, both in known) > 0 for order in (0, 1))
+    return all(sum(weight * (both[order] - 0.5) for weight, both in known) > EQUAL for order in (0, 1))
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -210,7 +210,12 @@ class Loop:
     # The end -------------------------------------------------------------------------------------------------------
 
     def _report(self, rounds: Sequence[Mapping[str, Any]]) -> None:
-        write_json(self.out / "report.json", {"constitution": self.constitution.annotator, "rounds": list(rounds)})
+        figures_of_all = {
+            "constitution": self.constitution.annotator,
+            "audited_by_truth": self.in_sandbox,
+            "rounds": list(rounds),
+        }
+        write_json(self.out / "report.json", figures_of_all)
         config = self.config
         by = "the sandbox's truth" if self.in_sandbox else f"the judge {self.judge.name}, which is no truth"
         notes = [
