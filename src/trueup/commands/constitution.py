@@ -99,6 +99,7 @@ def review(
     constitution: Annotated[Path | None, typer.Option("--constitution", help="What they were made by.")] = None,
     overlap: Annotated[int, typer.Option("--overlap", min=1, help="People that each is shown to.")] = 2,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first revisions.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a page: where people say otherwise.")] = None,
 ) -> None:
     """Queue revisions for people, who say whether they are better and follow the principle; or print what they said.
 
@@ -106,7 +107,7 @@ def review(
     """
     from trueup.commands.constitution_label import review_lines
 
-    for line in review_lines(revisions, db, project, constitution=constitution, overlap=overlap, limit=limit):
+    for line in review_lines(revisions, db, project, constitution=constitution, overlap=overlap, limit=limit, out=out):
         typer.echo(line)
 
 
