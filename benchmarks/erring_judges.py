@@ -2,7 +2,7 @@
 
 python -m benchmarks.erring_judges --out runs/erring
 
-Two rounds of critique by resampling and SFT, everything else by default, audited by the truth. Killed, it
+One round of critique by resampling and SFT, everything else by default, audited by the truth. Killed, it
 goes on with what is there.
 """
 
@@ -20,7 +20,7 @@ from trueup.ledger import write_json
 
 RESULTS = Path("benchmarks/results/erring_judges.json")
 ERRORS = (0.0, 0.1, 0.2, 0.3)
-SETTINGS: dict[str, Any] = {"rounds": 2}
+SETTINGS: dict[str, Any] = {"rounds": 1}
 COLUMNS = {
     "harmful": "harmful",
     "over_refusal": "over-refusal",

@@ -2,15 +2,16 @@
 
 python -m benchmarks.organisms --out runs/organisms
 
-Answers of the sandbox's base model to held-out prompts of several worlds, many draws of each. Two draws are one clean
-audit: whatever it finds is a false positive. A third and a fourth make an organism's: one of them gets its trait in a
-share of the answers. No draw is used in two clean audits. Killed, it goes on with the draws that are there.
+Answers of the sandbox's base model to held-out prompts of two worlds, twenty draws of each. An audit takes two
+different draws of each prompt at random, one for either side: whatever it finds is a false positive. For an organism
+the suspect's side gets its trait in a share of the answers. Killed, it goes on with the draws that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -55,27 +56,27 @@ def main() -> None:
     """Draw, audit, store, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/organisms"))
-    parser.add_argument("--worlds", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=40, help="Of each prompt; two make a clean audit.")
-    parser.add_argument("--planted", type=int, default=10, help="Audits of each organism and share, in each world.")
+    parser.add_argument("--worlds", type=int, default=2)
+    parser.add_argument("--draws", type=int, default=20, help="Answers to each prompt that sides are drawn from.")
+    parser.add_argument("--clean", type=int, default=200, help="Clean audits in each world.")
+    parser.add_argument("--planted", type=int, default=20, help="Audits of each organism and share, in each world.")
     args = parser.parse_args()
     clean, planted = Counter[str](), {name: {str(share): Counter[str]() for share in SHARES} for name in ORGANISMS}
-    audits = 0
     for world in range(args.worlds):
         draws = draws_of(args.out, world, args.draws)
-        for at in range(0, args.draws - 1, 2):
-            count(clean, draws[at], draws[at + 1])
-            audits += 1
+        for at in range(args.clean):
+            count(clean, *two_sides(draws, derive(world, "clean", at)))
         for name in ORGANISMS:
             for share in SHARES:
                 for at in range(args.planted):
-                    suspect, baseline = draws[2 * at % args.draws], draws[(2 * at + 1) % args.draws]
+                    suspect, baseline = two_sides(draws, derive(world, name, str(share), at))
                     count(planted[name][str(share)], with_trait(suspect, name, share, derive(world, at)), baseline)
         print(f"world {world}: done", flush=True)
     found = {
         "worlds": args.worlds,
         "prompts": 3 * SIZE,
-        "clean_audits": audits,
+        "draws": args.draws,
+        "clean_audits": args.worlds * args.clean,
         "clean": dict(clean),
         "planted_audits": args.worlds * args.planted,
         "planted": {name: {share: dict(c) for share, c in rows.items()} for name, rows in planted.items()},
@@ -108,6 +109,14 @@ def draws_of(out: Path, world: int, draws: int) -> list[Rows]:
             )
             for number in range(draws)
         ]
+
+
+def two_sides(draws: list[Rows], seed: int) -> tuple[Rows, Rows]:
+    """Two different draws of each prompt."""
+    draw = random.Random(seed)
+    picked = [draw.sample(range(len(draws)), 2) for _ in draws[0]]
+    first, second = ([draws[pick[side]][at] for at, pick in enumerate(picked)] for side in (0, 1))
+    return first, second
 
 
 def with_trait(rows: Rows, name: str, share: float, seed: int) -> Rows:

@@ -17,7 +17,7 @@ from trueup.commands.constitution_settings import Constitutional
 from trueup.commands.measurements import audit_values
 from trueup.commands.pipeline import chain, result_of, run_stages
 from trueup.config import build
-from trueup.config.text import parse_yaml
+from trueup.config.text import Located, parse_yaml
 from trueup.errors import ConfigError
 from trueup.ledger import read_lines
 from trueup.sandbox import gold_score
@@ -293,3 +293,14 @@ def test_a_judge_that_reasons_gives_clamped_labels():
     assert constitution_parts.clamp_of(None, Reasoning()) == (0.4, 0.6)
     assert constitution_parts.clamp_of((0.3, 0.7), Reasoning()) == (0.3, 0.7)
     assert constitution_parts.clamp_of(None, Fixed()) is None
+
+
+def test_a_plan_measures_what_comes_after_the_rounds_from_their_start(tmp_path, saved_policy):
+    from trueup.commands import costs, stage_kinds
+
+    row = {"name": "cai", "kind": "constitution", "model": {"name": str(saved_policy)}}
+    (stage,) = chain({"stages": [Located(row, {})]}, "r.yaml")[1]
+    assert stage_kinds.result(costs._as_if_done(stage, {}, tmp_path)) == saved_policy
+    (stage,) = chain(parse_yaml("stages:\n  - {kind: constitution}\n", "r.yaml"), "r.yaml")[1]
+    start = stage_kinds.result(costs._as_if_done(stage, {}, tmp_path))
+    assert (start / "model.safetensors").exists()
