@@ -8,6 +8,9 @@ from typing import Any
 
 from benchmarks import real_answers, real_demos, real_judges, real_preferences, real_sentiment
 from benchmarks.shown import interval
+from trueup.commands.estimate import Amount, Asked, count
+from trueup.commands.hardware import accelerator, shape_of
+from trueup.commands.pipeline import Stage, resolve_stage
 
 
 def section() -> str:
@@ -15,6 +18,7 @@ def section() -> str:
     parts = [part for part in (_sentiment(), _preferences(), _demos(), _judges(), _answers()) if part]
     if not parts:
         return ""
+    parts.append(_larger())
     opening = (
         "## A real pretrained model\n\n"
         "`make real DATA=DIR`: SmolLM2-135M-Instruct (134.5 million weights, Q4_1 as it comes from the package registry, "
@@ -119,6 +123,55 @@ def _answers() -> str:
             real_answers.table(found),
         ]
     )
+
+
+LARGER = (("llama-3.2-1b", "rtx4090", 1), ("llama-3.2-1b", "h100", 1), ("llama-2-7b", "h100", 4))
+"""Models, GPUs, and how many of them."""
+PAIRS, PAIR_TOKENS = 1_000, 172
+"""Of the harmless pairs: rows of a fold's training, and tokens of a prompt with one answer, on average."""
+
+
+def _larger() -> str:
+    """The same stages at 1B and 7B, counted."""
+    small = shape_of("smollm2-135m")
+    lines = ["| model | on | stage | GB each | minutes |", "|---|---|---|---:|---:|"]
+    for model, gpu, gpus in LARGER:
+        asked = Asked(accelerator(gpu), gpus, model, PAIRS, PAIR_TOKENS)
+        for stage in _stages(model):
+            one = count(stage, resolve_stage(stage, str), shape_of(model), _amount(asked), asked)
+            minutes = "does not fit" if one.seconds is None else f"{one.seconds / 60:.1f}"
+            lines.append(f"| {model} | {gpus} x {gpu} | {stage.name} | {sum(one.memory_gb.values()):.0f} | {minutes} |")
+    ratios = [f"{name} {shape_of(name).weights / small.weights:.0f} times" for name, *_ in dict.fromkeys(LARGER)]
+    return "\n\n".join(
+        [
+            "### What to expect of larger models",
+            f"Counted by `trueup plan --on GPU` for {PAIRS:,} pairs of {PAIR_TOKENS} tokens a side and 40 steps of 64 answers, with "
+            "recomputation and passes of 2,048 tokens; nothing of it was measured, and start-up and reading come on top. On two CPU "
+            f"cores time grows with the weights ({', '.join(dict.fromkeys(ratios))}), and weights that learn take 18 bytes each: 22 GB "
+            "at 1B before any activation.",
+            "\n".join(lines),
+        ]
+    )
+
+
+def _stages(model: str) -> list[Stage]:
+    shared = {
+        "model": {"name": model, "dtype": "bfloat16", "gradient_checkpointing": True},
+        "batch": {"size": 64, "micro_tokens": 2048},
+        "data": "pairs.jsonl",
+    }
+    low_rank = {**shared, "model": {**shared["model"], "lora": {"rank": 16}}}
+    online = {**low_rank, "reward": "reward", "steps": 40, "answers": 4, "sampling": {"max_new_tokens": 64}}
+    return [
+        Stage("reward model", "reward", {**shared, "epochs": 1}),
+        Stage("reward model, LoRA", "reward", {**low_rank, "epochs": 1}),
+        Stage("DPO, LoRA", "dpo", {**low_rank, "epochs": 1}),
+        Stage("RLOO, LoRA", "rloo", online),
+    ]
+
+
+def _amount(asked: Asked) -> Amount:
+    return Amount(asked.rows or 0, float(asked.tokens or 0), (asked.tokens or 0) / 3)
 
 
 def _costs(costs: dict[str, dict[str, float]]) -> str:
