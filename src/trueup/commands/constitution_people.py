@@ -11,7 +11,8 @@ from trueup.collectors.constitution_store import Review
 from trueup.commands.constitution_parts import read_whole
 from trueup.evaluation.intervals import SHARE, mean_interval
 from trueup.reports.page import Section, Table, write_page
-from trueup.types import content_id, prompt_json, prompt_text
+from trueup.rewards.judge import asked_for
+from trueup.types import content_id, prompt_json
 
 MOST = 25
 """Cases that a page shows."""
@@ -75,7 +76,7 @@ def cases_of(reviews: Sequence[Review], rows: Sequence[Mapping[str, Any]], label
             cases.append(
                 Case(
                     one.principle,
-                    prompt_text(one.prompt),
+                    asked_for(one.prompt),
                     one.original,
                     one.revision,
                     len(given),
@@ -146,17 +147,17 @@ def _interval(values: Sequence[float]) -> str:
 
 def _cases(cases: Sequence[Case]) -> Table:
     return Table(
-        ("principle", "request", "original", "revision", "people", "constitution"),
-        tuple((case.principle, case.prompt, case.original, case.revision, *_said(case)) for case in cases),
+        ("principle", "request", "original", "revision", "who says what"),
+        tuple((case.principle, case.prompt, case.original, case.revision, _said(case)) for case in cases),
         texts=True,
     )
 
 
-def _said(case: Case) -> tuple[str, str]:
-    people = f"better {100 * case.better:.0f} %, follows {100 * case.follows:.0f} % (of {case.people})"
+def _said(case: Case) -> str:
+    people = f"People: better {100 * case.better:.0f} %, follows {100 * case.follows:.0f} % (of {case.people})"
     better = "no label" if case.p_better is None else f"better {100 * case.p_better:.0f} %"
     rule = "no verdict" if case.p_breaks is None else f"follows {100 * (1 - case.p_breaks):.0f} %"
-    return people, f"{better}, {rule}"
+    return f"{people}. Constitution: {better}, {rule}."
 
 
 def _json(case: Case) -> dict[str, Any]:
