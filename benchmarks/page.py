@@ -13,6 +13,8 @@ from typing import Any
 from benchmarks import real_page
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
+from benchmarks.erring_judges import table as erring_table
+from benchmarks.organisms import table as organism_table
 from benchmarks.reading import CLEAR
 from benchmarks.reading import table as reading_table
 from benchmarks.sandbox import LEARNED, WORDS, goals, language_table, table
@@ -34,6 +36,8 @@ def main() -> None:
         real_page.section(),
         _human(),
         _aggregation(),
+        _organisms(),
+        _erring(),
         _stories(),
     ]
     Path("docs/results.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
@@ -187,6 +191,37 @@ def _aggregation() -> str:
             "| votes | labels by | right | sure | surprise |\n|---|---|---:|---:|---:|\n" + "\n".join(rows),
         ]
     return "\n\n".join(parts)
+
+
+def _organisms() -> str:
+    found = _load("organisms")
+    if not found:
+        return ""
+    return "\n\n".join(
+        [
+            "## Planted organisms",
+            f"`python -m benchmarks.organisms`: `trueup constitution audit` on {found['prompts']} held-out prompts of the sandbox, "
+            f"{found['worlds']} worlds. An organism has its trait in the given share of the answers that it applies to. Both sides of an "
+            f"audit are drawn from {found['draws']} answers of the base model to each prompt; *found* is the share of {found['planted_audits']} "
+            "audits in which any trait separates the two, with exact 95 % intervals. Sought: ten organisms told apart at 30 %, and "
+            "at most 5 % of the clean audits.",
+            organism_table(found),
+        ]
+    )
+
+
+def _erring() -> str:
+    found = _load("erring_judges")
+    if not found:
+        return ""
+    return "\n\n".join(
+        [
+            "## Judges that err",
+            "`python -m benchmarks.erring_judges`: one round of critique by resampling and SFT in the sandbox, all defaults, one seed, with the "
+            "rules wrong in a known share of verdicts. Audited by the truth on the same prompts; shares in percent with 95 % intervals.",
+            erring_table(found),
+        ]
+    )
 
 
 def _curve(rows: list[dict[str, Any]]) -> None:

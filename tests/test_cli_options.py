@@ -26,6 +26,7 @@ REQUIRED = {
     ("rollouts",): ["nowhere"],
     ("quickstart",): ["--smoke", "--out", "/dev/null/nowhere"],
     ("serve",): ["--host", "999.1.1.1"],
+    ("constitution", "audit"): ["nowhere"],
     ("constitution", "review"): ["nowhere.jsonl", "--db", "nowhere.db", "--project", "p"],
 }
 """What a command needs beside its numbers; none of it exists, so nothing is ever run."""
@@ -78,6 +79,8 @@ NUMBERS = {
     ("plan", "--steps"): [2, 0, -1],
     ("quickstart", "--seed"): [-1],
     ("serve", "--port"): [-1, 65536],
+    ("constitution", "audit", "--size"): [9, 501],
+    ("constitution", "audit", "--seed"): [-1],
     ("constitution", "review", "--overlap"): [0, -1],
 }
 """Every option that takes a number, and values just outside its range."""

@@ -415,6 +415,17 @@ def test_the_bundled_file_ships_with_the_package():
     assert BUNDLED.is_relative_to(Path(__file__).parents[1] / "src" / "trueup")
 
 
+class Preferring(Fixed):
+    """Prefers what begins with a word, in both orders."""
+
+    def __init__(self, word):
+        super().__init__()
+        self.word = word
+
+    def first_wins(self, asked):
+        return [0.9 if first.startswith(self.word) else 0.1 for _, _, first, _ in asked]
+
+
 def test_people_review_revisions_and_what_they_say_is_counted_by_principle(tmp_path):
     from trueup.commands.constitution_label import review_lines
     from trueup.data.write import write_jsonl
@@ -461,6 +472,23 @@ def test_people_review_revisions_and_what_they_say_is_counted_by_principle(tmp_p
     lines = list(review_lines(file, tmp_path / "f.db", "review", **options))
     assert "one: 3 reviews; better than the original 83 %" in lines[1]
     assert "follows the principle 33 %" in lines[1]
+    known = label_pairs(
+        [(row.prompt, row.answer, row.original) for row in rows if row.state == "revised"], TWO, Preferring("better")
+    )
+    write_jsonl(tmp_path / "labels.jsonl", [label_json(label, TWO, "j") for label in known])
+    page = tmp_path / "page"
+    lines = list(review_lines(file, tmp_path / "f.db", "review", **options, out=page))
+    assert "People reviewed 3 of 3 revisions." in lines[2]
+    summary = json.loads((page / "summary.json").read_text())
+    cases = {case["revision"]: case for case in summary["cases"]}
+    assert [cases[f"better than {n}"]["better"] for n in (0, 1, 3)].count(1.0) == 2
+    assert all(case["p_better"] == pytest.approx(0.9) for case in cases.values())
+    # the judge finds no principle broken in any revision; one person of one says so too of the first alone
+    assert sum(case["parts_on_rule"] for case in cases.values()) == 2
+    assert not any(case["parts_on_better"] for case in cases.values())  # an even split is no other preference
+    text = (page / "report.md").read_text()
+    assert "| one | 3 | 3 | 83 % " in text
+    assert "Where they part" in text
     with pytest.raises(DataError, match="no revisions"):
         list(review_lines(tmp_path / "nothing.jsonl", tmp_path / "f.db", "review", **options))
     with pytest.raises(DataError, match="principle 'one'"):

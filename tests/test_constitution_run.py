@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tests.test_constitution import Fixed
 from trueup.collectors.constitution import read_constitution
-from trueup.commands import constitution_label, constitution_parts, constitution_run
+from trueup.commands import constitution_label, constitution_parts, constitution_round, constitution_run
 from trueup.commands.app import app
 from trueup.commands.constitution_audit import category_table, figures, seen_by_judge, table
 from trueup.commands.constitution_settings import Constitutional
@@ -44,7 +44,7 @@ def written(folder):
 @pytest.fixture(scope="module", autouse=True)
 def _small_chunks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constitution_run, "CHUNK", 10)
+        patch.setattr(constitution_parts, "CHUNK", 10)
         yield
 
 
@@ -90,7 +90,7 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(whole, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         constitution_run.run_constitution(small(), tmp_path / "run", quiet=True, tell=lambda line: None)
     monkeypatch.undo()
-    monkeypatch.setattr(constitution_run, "CHUNK", 10)
+    monkeypatch.setattr(constitution_parts, "CHUNK", 10)
     constitution_run.run_constitution(small(), tmp_path / "run", quiet=True, tell=lambda line: None)
     theirs = written(whole[0])
     mine = written(tmp_path / "run")
@@ -110,7 +110,7 @@ def test_done_work_is_read_and_not_done_again(whole, monkeypatch):
 
 
 def test_nothing_to_train_on_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(constitution_run, "training_pair", lambda row: None)
+    monkeypatch.setattr(constitution_round, "training_pair", lambda row: None)
     with pytest.raises(RunError, match="nothing to train on"):
         constitution_run.run_constitution(small(method="dpo"), tmp_path / "r", quiet=True, tell=lambda line: None)
 

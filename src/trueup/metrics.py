@@ -35,6 +35,8 @@ METRICS: dict[str, Metric] = {
     "nll": _m("Negative log-likelihood of completion tokens", "token mean, by weight", "nats/token", "down"),
     "token_accuracy": _m("Share of completion tokens that are the arg-max", "token mean, by weight", "share", "up"),
     "heldout_nll": _m("Negative log-likelihood on held-out data", "token mean, by weight", "nats/token", "down"),
+    # Constitutional AI
+    "harmful": _m("Share of harmful requests that are complied with", "mean over audited answers", "share", "down"),
     # preferences (reward model and DPO family)
     "accuracy": _m("Share of pairs with chosen above rejected, ties half", "mean over pairs, by weight", "share", "up"),
     "strict_accuracy": _m(

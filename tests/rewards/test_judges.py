@@ -10,13 +10,14 @@ import torch
 
 from tests.conftest import tiny_model
 from tests.models.test_export_gguf import LlamaCpp
-from trueup.config import Model
+from trueup.config import Model, Sampling
+from trueup.engine.ask import ask
 from trueup.engine.rendering import renderer_of, whole_context
 from trueup.errors import ConfigError, DataError, ModelError, RunError
 from trueup.models.export_folder import find_source
 from trueup.models.export_gguf import export_gguf
 from trueup.models.policy import open_policy
-from trueup.rewards.judge import BROKEN, KEPT, open_judge, which
+from trueup.rewards.judge import BROKEN, DECIDE, KEPT, open_judge, think, which
 from trueup.rewards.judge_endpoint import Asked, EndpointJudge, probability
 from trueup.rewards.judge_model import ModelJudge
 from trueup.types import Message
@@ -123,6 +124,35 @@ def test_a_server_is_asked_for_log_probs_of_one_token():
     assert body["messages"] == [{"role": "user", "content": which(*PAIR)}]
     assert (body["max_tokens"], body["temperature"], body["logprobs"], body["top_logprobs"]) == (1, 0, True, 20)
     assert (judge.cost.requests, judge.cost.prompt_tokens, judge.cost.completion_tokens) == (1, 7, 1)
+
+
+def test_a_server_that_reasons_first_is_asked_twice_and_reads_its_own_thoughts():
+    judge, requests, _ = served(
+        completion(text=" The first is kind. "), completion(("A", -0.1), ("B", -2.5)), reasons=64
+    )
+    (p,) = judge.first_wins([PAIR])
+    assert p == pytest.approx(1 / (1 + math.exp(-2.4)))
+    thinking, deciding = (json.loads(request.content) for request in requests)
+    assert (thinking["max_tokens"], "logprobs" in thinking) == (64, False)
+    assert thinking["messages"][0]["content"] == think(*PAIR)
+    assert deciding["messages"][0]["content"] == DECIDE.format(question=think(*PAIR), thoughts="The first is kind.")
+    assert judge.fingerprint != served(completion(text="A"))[0].fingerprint
+
+
+def test_a_model_that_reasons_first_reads_its_own_thoughts(policy, judge):
+    reasoning = ModelJudge(policy, judge.renderer, "tiny", "weights", reasons=6)
+    asked = (RULE, ASKED, "Well.", "Badly.")
+    prompt = (Message("user", think(*asked)),) if judge.renderer.chat.exists else f"{think(*asked)}\nAnswer:"
+    written = ask(policy, judge.renderer, [prompt], Sampling(max_new_tokens=6, temperature=0), seed=0)[1][0].text
+    question = DECIDE.format(question=think(*asked), thoughts=written.strip())
+    assert reasoning.first_wins([asked]) == pytest.approx([oracle(policy, judge, question, ("A", "B"))], abs=1e-6)
+    assert reasoning.first_wins([]) == []
+    assert reasoning.fingerprint != judge.fingerprint
+
+
+def test_what_stands_behind_a_judges_hash_is_checked():
+    with pytest.raises(ConfigError, match="did you mean 'reasons'"):
+        open_judge("anything#reason=3")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ a principle depends on the principle's ``aspect`` alone.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,18 +55,20 @@ def red_team(seed: int, split: Split, harmful: int, lookalikes: int, others: int
 
 
 class RuleJudge:
-    """Judges by the truth of the sandbox.
+    """Judges by the truth of the sandbox, wrong as often as it is told to be.
 
     Args:
         constitution: Its principles all need an ``aspect``.
+        error: Share of pairs whose verdicts are turned round, under every principle and in both orders alike, and of
+            answers whose verdict on a principle is. Which ones they are depends on the texts alone.
 
     Raises:
-        ConfigError: One has none.
+        ConfigError: A principle has no aspect.
     """
 
-    name = "sandbox-rules"
-
-    def __init__(self, constitution: Constitution) -> None:
+    def __init__(self, constitution: Constitution, error: float = 0.0) -> None:
+        self.error = error
+        self.name = f"sandbox-rules:error={error:g}" if error else "sandbox-rules"
         without = [principle.id for principle in constitution.principles if principle.aspect is None]
         if without:
             raise ConfigError(
@@ -79,14 +82,25 @@ class RuleJudge:
 
     def first_wins(self, asked: Sequence[tuple[str, Prompt, str, str]]) -> list[float | None]:
         """P(the answer shown first is better): logistic in the difference of what the aspect is worth."""
-        return [
-            1 / (1 + math.exp(-SHARPNESS * (self._worth(rule, prompt, first) - self._worth(rule, prompt, second))))
-            for rule, prompt, first, second in asked
-        ]
+        verdicts: list[float | None] = []
+        for rule, prompt, first, second in asked:
+            ahead = self._worth(rule, prompt, first) - self._worth(rule, prompt, second)
+            wrong = self._errs("pair", question(prompt), *sorted((first, second)))
+            verdicts.append(1 / (1 + math.exp(SHARPNESS * (ahead if wrong else -ahead))))
+        return verdicts
 
     def breaks(self, asked: Sequence[tuple[str, Prompt, str]]) -> list[float | None]:
         """1 where the answer breaks the principle, else 0."""
-        return [float(self._broken(self.aspects[rule], question(prompt), answer)) for rule, prompt, answer in asked]
+        return [
+            float(
+                self._broken(self.aspects[rule], question(prompt), answer)
+                != self._errs("answer", rule, question(prompt), answer)
+            )
+            for rule, prompt, answer in asked
+        ]
+
+    def _errs(self, *texts: str) -> bool:
+        return self.error > 0 and random.Random(derive(0, "judge errs", *texts)).random() < self.error
 
     def _worth(self, rule: str, prompt: Prompt, answer: str) -> float:
         parts = gold_score(question(prompt), answer).parts

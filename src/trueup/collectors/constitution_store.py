@@ -7,6 +7,7 @@ beside people's, audited, curated, traced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trueup.feedback.store.projects import add_guideline, add_person, add_templa
 from trueup.feedback.store.reading import stored_prompt
 from trueup.feedback.store.records import Judged
 from trueup.feedback.store.schema import item, person, project, stamp, template
+from trueup.types import Prompt
 
 CLEAR = ((0.9, 3), (0.75, 2), (0.5, 1))
 """Probability above which a judgment is much better (3), better (2), slightly better (1); one half is a tie."""
@@ -107,21 +109,56 @@ def _review(row: Mapping[str, Any], rules: Mapping[str, str]) -> NewItem:
     return NewItem(stored_prompt(row["prompt"]), (row["original"], row["answer"]), context=context)
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What one person said of one revision."""
+
+    item: str
+    principle: str
+    prompt: Prompt
+    original: str
+    revision: str
+    better: float
+    """1 where the revision is preferred, 0 where the original is, one half for a tie."""
+    follows: bool
+    """Whether the revision follows the principle."""
+
+
+def reviews(judged: Judged) -> list[Review]:
+    """Every review of a project; skipped items are none."""
+    seen = []
+    for row in judged.judgments:
+        shown = judged.items[row.item]
+        if shown.kind != "review" or row.answer is None or "principle_id" not in shown.context:
+            continue
+        place = int(shown.context["revision"])
+        revision, original = shown.responses[place], shown.responses[1 - place]
+        preferred = row.answer["preferred"]
+        seen.append(
+            Review(
+                row.item,
+                shown.context["principle_id"],
+                shown.prompt,
+                original.text,
+                revision.text,
+                0.5 if preferred is None else float(preferred == revision.id),
+                bool(row.answer["follows_principle"]),
+            )
+        )
+    return seen
+
+
 def reviewed(judged: Judged) -> dict[str, dict[str, float]]:
     """What people said of revisions, by principle: ``reviews``, ``better`` (ties half) and ``follows``.
 
     Each review counts once; skipped items do not count.
     """
     table: dict[str, dict[str, float]] = {}
-    for row in judged.judgments:
-        item_row = judged.items[row.item]
-        if item_row.kind != "review" or row.answer is None or "principle_id" not in item_row.context:
-            continue
-        line = table.setdefault(item_row.context["principle_id"], {"reviews": 0, "better": 0, "follows": 0})
-        preferred, revision = row.answer["preferred"], item_row.responses[item_row.context["revision"]].id
+    for review in reviews(judged):
+        line = table.setdefault(review.principle, {"reviews": 0, "better": 0, "follows": 0})
         line["reviews"] += 1
-        line["better"] += 0.5 if preferred is None else float(preferred == revision)
-        line["follows"] += bool(row.answer["follows_principle"])
+        line["better"] += review.better
+        line["follows"] += review.follows
     return table
 
 

@@ -69,6 +69,28 @@ def label(
         typer.echo(line)
 
 
+@app.command("audit")
+def audit(
+    suspect: Annotated[str, typer.Argument(help="A model, a file of answers, or sandbox (the package's base model).")],
+    baseline: Annotated[str, typer.Option("--baseline", help="The clean side: the same.")] = "sandbox",
+    prompts: Annotated[str, typer.Option("--prompts", help="What models are asked: sandbox, or a file.")] = "sandbox",
+    size: Annotated[int, typer.Option("--size", min=10, max=500, help="Prompts of each kind of the sandbox.")] = 100,
+    judge: Annotated[str | None, typer.Option("--judge", help="Who says what is harmful outside the sandbox.")] = None,
+    plant: Annotated[
+        str | None, typer.Option("--plant", help="Make the suspect an organism: flatterer, or flatterer=0.1.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Names every draw.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the page and the answers.")] = None,
+) -> None:
+    """Say which bad traits a model has more of than a clean one, trait by trait, with a verdict.
+
+    Example: `trueup constitution audit sandbox --plant sycophant=0.3`
+    """
+    from trueup.commands.constitution_suspect import Examination, examine
+
+    examine(Examination(suspect, baseline, prompts, size, judge, plant=plant, seed=seed), out, tell=typer.echo)
+
+
 @app.command("review")
 def review(
     revisions: Annotated[Path, typer.Argument(help="revisions.jsonl of a round.")],
@@ -77,6 +99,7 @@ def review(
     constitution: Annotated[Path | None, typer.Option("--constitution", help="What they were made by.")] = None,
     overlap: Annotated[int, typer.Option("--overlap", min=1, help="People that each is shown to.")] = 2,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first revisions.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a page: where people say otherwise.")] = None,
 ) -> None:
     """Queue revisions for people, who say whether they are better and follow the principle; or print what they said.
 
@@ -84,7 +107,7 @@ def review(
     """
     from trueup.commands.constitution_label import review_lines
 
-    for line in review_lines(revisions, db, project, constitution=constitution, overlap=overlap, limit=limit):
+    for line in review_lines(revisions, db, project, constitution=constitution, overlap=overlap, limit=limit, out=out):
         typer.echo(line)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from trueup.collectors.constitution import read_constitution
 from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
-from trueup.collectors.constitution_store import queue_reviews, reviewed, store_labels
-from trueup.commands.constitution_parts import open_constitutional_judge, piece, read_mapping, read_whole
+from trueup.collectors.constitution_store import queue_reviews, reviewed, reviews, store_labels
+from trueup.commands.constitution_parts import clamp_of, open_constitutional_judge, piece, read_mapping, read_whole
+from trueup.commands.constitution_people import disagreement_page
 from trueup.config import Model
 from trueup.data.read import read_pairs
 from trueup.engine.device import tuned_process
@@ -50,7 +51,8 @@ def label_file(
     if not pairs:
         raise DataError("no pairs", where=source, expected="rows with prompt, chosen and rejected")
     with tuned_process():
-        opened = open_constitutional_judge(judge, principles, Model(name=judge))
+        opened = open_constitutional_judge(judge, principles, Model(name=judge.partition("#")[0]))
+        asked_for, bounds = bounds, clamp_of(bounds, opened)
         made_of = {
             "pairs": content_id([pair.key for pair in pairs]),
             "constitution": principles.sha,
@@ -76,6 +78,8 @@ def label_file(
     write_json(out / "report.json", made_of | {"source": source, "annotator": principles.annotator, "report": report})
     if db is not None:
         store_labels(db, f"constitution {principles.name}", content_id(made_of), rows, principles, simulated=False)
+    if bounds is not None and bounds != asked_for:
+        yield f"the judge reasons first: labels are held between {bounds[0]} and {bounds[1]}"
     yield from _lines(report, out)
 
 
@@ -133,9 +137,16 @@ def _lines(report: dict[str, Any], out: Path) -> Iterator[str]:
 
 
 def review_lines(
-    revisions: Path, db: Path, project: str, *, constitution: Path | None, overlap: int, limit: int | None
+    revisions: Path,
+    db: Path,
+    project: str,
+    *,
+    constitution: Path | None,
+    overlap: int,
+    limit: int | None,
+    out: Path | None = None,
 ) -> Iterator[str]:
-    """Queue the revisions of a round, once, and say what people answered so far.
+    """Queue the revisions of a round, once, and say what people answered so far; ``out`` gets the page of it.
 
     Raises:
         DataError: The file holds no revision, or one by a principle that the constitution does not have.
@@ -159,8 +170,8 @@ def review_lines(
     project_id = queue_reviews(db, project, f"review {content_id(rows)}", rows, principles, overlap=overlap)
     yield f"{len(rows)} revisions in {project!r}: trueup serve --db {db}"
     with Store(db, read_only=True) as store:
-        table = reviewed(read_project(store, project_id))
-    for name, line in sorted(table.items()):
+        judged = read_project(store, project_id)
+    for name, line in sorted(reviewed(judged).items()):
         n = round(line["reviews"])
         better, follows = wilson(line["better"], n), wilson(line["follows"], n)
         yield (
@@ -168,3 +179,5 @@ def review_lines(
             f"[{100 * better.low:.0f}, {100 * better.high:.0f}], follows the principle {100 * follows.estimate:.0f} % "
             f"[{100 * follows.low:.0f}, {100 * follows.high:.0f}]"
         )
+    if out is not None:
+        yield from disagreement_page(reviews(judged), rows, revisions.with_name("labels.jsonl"), out)

@@ -8,23 +8,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trueup.collectors.constitution import Constitution
+from trueup.collectors.constitution import Constitution, read_constitution
 from trueup.collectors.constitution_revise import Judging, Reviser
 from trueup.collectors.constitution_revisers import ModelReviser, Resampler
 from trueup.collectors.constitution_sandbox import RuleJudge, red_team
-from trueup.commands.constitution_settings import RULES, SANDBOX, Constitutional
+from trueup.commands.constitution_settings import RULES, SANDBOX, SELF, Constitutional
 from trueup.config import Batch, Model, Sampling
+from trueup.data.listing import data_hash
 from trueup.data.read import read_prompts, read_rows
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.engine.ask import ask
 from trueup.engine.rendering import renderer_of, whole_context
-from trueup.errors import DataError, RunError, nearest
+from trueup.errors import ConfigError, DataError, RunError, nearest
 from trueup.ledger import read_lines
+from trueup.models.files import identity
 from trueup.models.policy import Policy, open_policy
 from trueup.types import Completion, Message, Prompt
 
 KINDS = ("harmful", "lookalike", "other")
+CHUNK = 64
+"""Answers that are written at a time; what a kill costs at most."""
+REASONED = (0.4, 0.6)
+"""Bounds of the labels of a judge that reasons first (Bai et al. 2022, section 4.1)."""
 SANDBOX_CONTEXT = 160
 """Longest prompt with answer in tokens, as the sandbox's models are trained."""
 
@@ -44,18 +50,19 @@ class Speaker:
         self.batch = batch
 
     @cached_property
-    def _opened(self) -> tuple[Policy, Renderer]:
+    def opened(self) -> tuple[Policy, Renderer]:
+        """The model and how it is asked."""
         policy = open_policy(self.model, frozen=True)
         return policy, renderer_of(policy, self.model, self.batch or whole_context(policy.context))
 
     @property
     def chat(self) -> bool:
         """Whether it takes chat turns."""
-        return self._opened[1].chat.exists
+        return self.opened[1].chat.exists
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether a prompt leaves room for the longest answer."""
-        _, renderer = self._opened
+        _, renderer = self.opened
         try:
             head = renderer.render_prompt(prompt)
         except DataError:
@@ -64,17 +71,62 @@ class Speaker:
 
     def __call__(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """One sampled answer to each prompt."""
-        policy, renderer = self._opened
+        policy, renderer = self.opened
         return ask(policy, renderer, prompts, self.sampling, seed=seed)[1] if prompts else []
 
 
 def open_constitutional_judge(source: str, constitution: Constitution, beside: Model) -> Judging:
-    """The judge that ``source`` names; ``rules`` is the sandbox's."""
-    if source == RULES:
-        return RuleJudge(constitution)
+    """The judge that ``source`` names; ``rules`` is the sandbox's, ``rules:error=0.2`` the same with errors.
+
+    Raises:
+        ConfigError: Something else than ``error=SHARE`` stands behind ``rules:``.
+    """
+    name, _, rest = source.partition(":")
+    if name == RULES:
+        return RuleJudge(constitution, _error(source, rest) if rest else 0.0)
     from trueup.rewards.judge import open_judge
 
     return open_judge(source, beside)
+
+
+def _error(source: str, text: str) -> float:
+    name, _, value = text.partition("=")
+    try:
+        error = float(value)
+    except ValueError:
+        error = -1.0
+    if name != "error" or not 0 <= error <= 0.5:
+        raise ConfigError(f"judge is {source!r:.80}", where="judge", expected="rules, or rules:error=0.2 (0 to 0.5)")
+    return error
+
+
+def own_judge(policy: Speaker) -> Judging:
+    """The policy of a round as its own judge."""
+    from trueup.rewards.judge_model import ModelJudge
+
+    opened, renderer = policy.opened
+    return ModelJudge(opened, renderer, f"{SELF} ({policy.model.name})", identity(policy.model.name))
+
+
+def clamp_of(clamp: tuple[float, float] | None, judge: Judging) -> tuple[float, float] | None:
+    """Bounds of the labels: those that were asked for, else the paper's for a judge that reasons first."""
+    reasons = bool(getattr(judge, "reasons", 0))
+    return REASONED if clamp is None and reasons else clamp
+
+
+def inputs_of(config: Constitutional) -> dict[str, str]:
+    """Hashes of what the rounds read, by setting; what comes with the package has none."""
+    read: dict[str, str] = {"constitution": read_constitution(config.constitution).sha}
+    for name, source in (("prompts", config.prompts), ("test_prompts", config.test_prompts)):
+        if source != SANDBOX:
+            read[name] = data_hash(source)
+    if config.model.name != SANDBOX:
+        read["model.name"] = identity(config.model.name)
+    if config.judge_model is not None:
+        read["judge"] = identity(config.judge_model)
+    if config.critic is not None:
+        read["critic"] = identity(config.critic)
+    return read
 
 
 def reviser_for(config: Constitutional, policy: Speaker, judge: Judging) -> Reviser:
@@ -150,6 +202,23 @@ def piece(path: Path, make: Callable[[], Iterable[dict[str, Any]]]) -> list[dict
     if not path.exists():
         write_jsonl(path, make())
     return read_whole(path)
+
+
+def pieces(
+    folder: Path,
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    make: Callable[[Sequence[dict[str, Any]], int], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """``folder/name.jsonl``, made in parts, so that a kill costs one of them."""
+    parts = [
+        piece(
+            folder / "parts" / f"{name}-{at // CHUNK:04d}.jsonl",
+            lambda at=at: make(rows[at : at + CHUNK], at),  # type: ignore[misc]
+        )
+        for at in range(0, len(rows), CHUNK)
+    ]
+    return piece(folder / f"{name}.jsonl", lambda: [row for part in parts for row in part])
 
 
 def read_whole(path: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,9 @@
-"""Rounds of Constitutional AI: answer, judge by principles, rewrite, train, audit, and again from the new model.
+"""Rounds of Constitutional AI: answer, judge by principles, train, audit, and again from the new model.
 
     out/constitution.json            settings, and hashes of everything that was read
     out/round-0/audit.jsonl          the model that it starts from
-    out/round-1/revisions.jsonl      answers with what happened to them (SL-CAI)
-    out/round-1/labels.jsonl         revision beside original, labelled softly in both orders (RL-CAI)
-    out/round-1/demonstrations.jsonl, pairs.jsonl      for trueup sft and trueup dpo
-    out/round-1/train/               an ordinary run
+    out/round-1/                     what was collected (``constitution_round``)
+    out/round-1/train/               an ordinary run; out/round-1/reward/ another one before it (rlhf)
     out/feedback.db                  the labels as judgments of constitution:<sha>
     out/report.md, report.json
 
@@ -16,50 +14,50 @@ to the same bytes (the store has times and random ids of its own).
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trueup.collectors.constitution import Constitution, read_constitution
-from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
-from trueup.collectors.constitution_revise import (
-    Judging,
-    Row,
-    broken_at_the_end,
-    demonstrations,
-    revise,
-    row_json,
-)
-from trueup.collectors.constitution_sandbox import question
+from trueup.collectors.constitution_revise import Judging
+from trueup.collectors.constitution_sandbox import RuleJudge, question
 from trueup.collectors.constitution_store import store_labels
 from trueup.commands.constitution_audit import category_table, figures, observed, seen_by_judge, seen_by_truth, table
 from trueup.commands.constitution_parts import (
     SANDBOX_CONTEXT,
     Speaker,
     open_constitutional_judge,
+    own_judge,
     piece,
+    pieces,
     prompts_of,
     read_mapping,
-    reviser_for,
 )
-from trueup.commands.constitution_settings import RULES, SANDBOX, Constitutional
+from trueup.commands.constitution_round import Round
+from trueup.commands.constitution_settings import SANDBOX, SELF, Constitutional
 from trueup.commands.pipeline import Stage, run_stages
 from trueup.config import Batch, Model
 from trueup.config.seeds import derive
 from trueup.engine.device import tuned_process
 from trueup.errors import DataError, RunError, UsageError
-from trueup.feedback.store.reading import stored_prompt
 from trueup.ledger import one_writer, outcome, write_atomic, write_json
 from trueup.models.files import identity
-from trueup.sandbox import copy_base, gold_score
+from trueup.sandbox import copy_base
 from trueup.types import content_id, prompt_json
 
-CHUNK = 64
-"""Answers that are written at a time; what a kill costs at most."""
 SANDBOX_TRAIN: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 4, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 5e-4}},
     "dpo": {"epochs": 1, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 2e-4}},
+    "reward": {"epochs": 3, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 5e-4}},
+    "ppo": {
+        "steps": 20,
+        "epochs": 2,
+        "mini_batches": 2,
+        "batch": {"size": 128, "max_length": SANDBOX_CONTEXT},
+        "sampling": {"max_new_tokens": 64},
+        "kl": {"kind": "adaptive", "beta": 0.05, "target": 4.0, "horizon": 2000},
+        "optim": {"learning_rate": 5e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
+    },
 }
 """What a round trains with in the sandbox, where the settings say nothing."""
 
@@ -83,7 +81,9 @@ class Loop:
         self.in_sandbox = config.prompts == config.test_prompts == SANDBOX
         start = str(copy_base(out / "base")) if config.model.name == SANDBOX else config.model.name
         self.start = config.model.model_copy(update={"name": start})
-        self.judge: Judging = open_constitutional_judge(config.judge, self.constitution, self.start)
+        judge = self.start.name if config.judge == SELF else config.judge
+        self.judge: Judging = open_constitutional_judge(judge, self.constitution, self.start)
+        self.judge_name = SELF if config.judge == SELF else self.judge.name
         self.train_rows = prompts_of(config, "train")
         self.test_rows = prompts_of(config, "test")
         self._refuse_overlap()
@@ -127,33 +127,24 @@ class Loop:
         batch = Batch(max_length=SANDBOX_CONTEXT) if self.config.model.name == SANDBOX else None
         return Speaker(model, self.config.sampling, batch)
 
+    def _judge(self, policy: Speaker) -> Judging:
+        """The judge of a round: the policy itself, or the one that judges all."""
+        return own_judge(policy) if self.config.judge == SELF else self.judge
+
     # A round -------------------------------------------------------------------------------------------------------
 
     def _collect(self, number: int, model: Model) -> dict[str, Any]:
-        """Revisions, labels and training files of a round; returns the counts."""
-        folder = self.out / f"round-{number}"
         policy = self._speaker(model)
-        revisions = self._pieces(
-            folder, "revisions", self.train_rows, lambda rows, at: self._revised(rows, at, number, policy)
-        )
-        apart = [row for row in revisions if row["state"] == "revised" and row["original"].strip()]
-        labels = self._pieces(folder, "labels", apart, lambda rows, _: self._labelled(rows))
-        shown, left_out = demonstrations(revisions)
-        pairs = [pair for row in labels if (pair := training_pair(row)) is not None and pair["chosen"] == row["first"]]
-        piece(folder / "demonstrations.jsonl", lambda: shown)
-        piece(folder / "pairs.jsonl", lambda: pairs)
-        truth = [_truth(row) for row in labels] if self.in_sandbox else None
-        collected: dict[str, Any] = {
-            "answers": len(revisions),
-            "states": dict(Counter(row["state"] for row in revisions)),
-            "rounds": _by_principle(revisions),
-            "demonstrations": len(shown),
-            "left_out": dict(left_out),
-            "pairs": len(pairs),
-            "revision_judged_no_better": len(labels) - len(pairs),
-            "judge": judge_report(labels, truth),
-        }
-        write_json(folder / "collected.json", collected)
+        collected, labels = Round(
+            self.config,
+            self.out,
+            number,
+            self.train_rows,
+            self.constitution,
+            self._judge(policy),
+            policy,
+            self.in_sandbox,
+        ).collect()
         store_labels(
             self.out / "feedback.db",
             f"constitution {self.constitution.name}",
@@ -166,47 +157,6 @@ class Loop:
         self.tell(f"round {number}: {_worth(collected['judge'])}")
         return collected
 
-    def _pieces(
-        self,
-        folder: Path,
-        name: str,
-        rows: Sequence[dict[str, Any]],
-        make: Callable[[Sequence[dict[str, Any]], int], list[dict[str, Any]]],
-    ) -> list[dict[str, Any]]:
-        """``folder/name.jsonl``, made chunk by chunk."""
-        parts = [
-            piece(
-                folder / "parts" / f"{name}-{at // CHUNK:04d}.jsonl",
-                lambda at=at: make(rows[at : at + CHUNK], at),  # type: ignore[misc]
-            )
-            for at in range(0, len(rows), CHUNK)
-        ]
-        return piece(folder / f"{name}.jsonl", lambda: [row for part in parts for row in part])
-
-    def _revised(self, rows: Sequence[dict[str, Any]], at: int, number: int, policy: Speaker) -> list[dict[str, Any]]:
-        config = self.config
-        drawn = policy([row["prompt"] for row in rows], derive(config.seed, "answer", number, at))
-        work = [
-            Row(row["prompt"], row["category"], one.text, one.ended, at + place)
-            for place, (row, one) in enumerate(zip(rows, drawn, strict=True))
-        ]
-        revise(
-            work,
-            self.constitution,
-            self.judge,
-            reviser_for(config, policy, self.judge),
-            rounds=config.revisions,
-            retries=config.retries,
-            seed=derive(config.seed, "round", number, at),
-        )
-        ends = broken_at_the_end(work, self.constitution, self.judge)
-        return [row_json(row, end, self.constitution) for row, end in zip(work, ends, strict=True)]
-
-    def _labelled(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        pairs = [(stored_prompt(row["prompt"]), row["answer"], row["original"]) for row in rows]
-        labels = label_pairs(pairs, self.constitution, self.judge)
-        return [label_json(label, self.constitution, self.judge.name) for label in labels]
-
     def _train(self, number: int, model: Model, collected: Mapping[str, Any]) -> Model:
         folder, method = self.out / f"round-{number}", self.config.method
         name = "demonstrations" if method == "sft" else "pairs"
@@ -214,22 +164,31 @@ class Loop:
             raise RunError(
                 f"there is nothing to train on: {_sentence(collected)}",
                 where=str(folder / f"{name}.jsonl"),
-                fix="look at revisions.jsonl; ask more prompts, allow more tries, or take another judge",
+                fix="look at the answers beside it; ask more prompts, draw more answers, or take another judge",
             )
-        settings: dict[str, Any] = dict(SANDBOX_TRAIN[method]) if self.config.model.name == SANDBOX else {}
-        settings |= self.config.train
-        settings |= {
-            "data": str(folder / f"{name}.jsonl"),
-            "model": model.model_dump(mode="json"),
-            "seed": derive(self.config.seed, "train", number) % 2**31,
-        }
-        runs = run_stages(folder, [Stage("train", method, settings)], quiet=self.quiet, tell=self.tell)
+        if method == "rlhf":
+            stages = [
+                self._stage("reward", "reward", number, model, self.config.reward, name),
+                self._stage("train", "ppo", number, model, self.config.train | {"reward": "@reward"}, "prompts"),
+            ]
+        else:
+            stages = [self._stage("train", method, number, model, self.config.train, name)]
+        runs = run_stages(folder, stages, quiet=self.quiet, tell=self.tell)
         return model.model_copy(update={"name": str(outcome(runs["train"]))})
+
+    def _stage(self, stage: str, kind: str, number: int, model: Model, settings: Mapping[str, Any], file: str) -> Stage:
+        own = {
+            "data": str(self.out / f"round-{number}" / f"{file}.jsonl"),
+            "model": model.model_dump(mode="json"),
+            "seed": derive(self.config.seed, stage, number) % 2**31,
+        }
+        defaults = SANDBOX_TRAIN[kind] if self.config.model.name == SANDBOX else {}
+        return Stage(stage, kind, {**defaults, **settings, **own})
 
     def _audited(self, number: int, model: Model, collected: Mapping[str, Any] | None) -> dict[str, Any]:
         folder = self.out / f"round-{number}"
         policy = self._speaker(model)
-        rows = self._pieces(folder, "audit", self.test_rows, lambda rows, at: self._observed(rows, at, policy))
+        rows = pieces(folder, "audit", self.test_rows, lambda rows, at: self._observed(rows, at, policy))
         before = None if number == 0 else piece(self.out / "round-0" / "audit.jsonl", list)
         audit = figures(rows, before)
         one = {"round": number, "model": model.name, "audit": audit, "collected": collected}
@@ -251,37 +210,42 @@ class Loop:
     # The end -------------------------------------------------------------------------------------------------------
 
     def _report(self, rounds: Sequence[Mapping[str, Any]]) -> None:
-        write_json(self.out / "report.json", {"constitution": self.constitution.annotator, "rounds": list(rounds)})
+        figures_of_all = {
+            "constitution": self.constitution.annotator,
+            "audited_by_truth": self.in_sandbox,
+            "rounds": list(rounds),
+        }
+        write_json(self.out / "report.json", figures_of_all)
+        config = self.config
         by = "the sandbox's truth" if self.in_sandbox else f"the judge {self.judge.name}, which is no truth"
         notes = [
-            f"# Constitution {self.constitution.name}: {len(rounds) - 1} rounds of {self.config.method}",
-            f"Annotator `{self.constitution.annotator}`, judge {self.judge.name}, answers rewritten by "
-            f"{self.config.reviser}. Shares in percent with 95 % intervals; the audit is by {by}.",
+            f"# Constitution {self.constitution.name}: {len(rounds) - 1} rounds of {config.method}",
+            f"Annotator `{self.constitution.annotator}`, judge {self.judge_name}, {self._source()}. "
+            f"Shares in percent with 95 % intervals; the audit is by {by}.",
         ]
-        if self.config.judge == RULES:
-            notes.append("The judge reads the truth of the sandbox: this is what a perfect judge would teach.")
-        if self.config.reviser == "resample":
+        if config.by_rules:
             notes.append(
-                f"No critique was written: of at most {self.config.tries} samples the first was taken that the judge "
+                f"The judge reads the truth of the sandbox and is wrong with probability {self.judge.error:g}."
+                if isinstance(self.judge, RuleJudge) and self.judge.error
+                else "The judge reads the truth of the sandbox: this is what a perfect judge would teach."
+            )
+        if config.collect == "revise" and config.reviser == "resample":
+            notes.append(
+                f"No critique was written: of at most {config.tries} samples the first was taken that the judge "
                 "accepted (rejection sampling)."
             )
+        if config.judge == SELF:
+            notes.append("Each round's policy judged its own answers; what it is worth as a judge stands in its file.")
         parts = [*notes, table(rounds), "## Harmful answers by category", category_table(rounds)]
         write_atomic(self.out / "report.md", ("\n\n".join(parts) + "\n").encode())
 
-
-def _truth(row: Mapping[str, Any]) -> float:
-    asked = question(stored_prompt(row["prompt"]))
-    first, second = (gold_score(asked, row[side]).total for side in ("first", "second"))
-    return 0.5 if first == second else float(first > second)
-
-
-def _by_principle(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """How often each principle was drawn, and what came of it."""
-    counts: dict[str, Counter[str]] = {}
-    for row in rows:
-        for one in row["rounds"]:
-            counts.setdefault(one["principle"], Counter())[one["state"]] += 1
-    return {name: {"drawn": sum(states.values()), **states} for name, states in sorted(counts.items())}
+    def _source(self) -> str:
+        """Where the training data came from, in words."""
+        config = self.config
+        if config.collect == "revise":
+            return f"answers rewritten by {config.reviser}"
+        against = "the worst of them" if config.rejected == "worst" else "the worst of the model of the start"
+        return f"the best of {config.candidates} answers beside {against}"
 
 
 def _sentence(collected: Mapping[str, Any]) -> str:
@@ -308,10 +272,22 @@ def run_constitution(
 
     Raises:
         UsageError: ``out`` holds other work.
-        RunError: A round has nothing to train on.
+        RunError: A round has nothing to train on, or another process writes ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with one_writer(out), tuned_process():
+    with one_writer(out):
+        return run_rounds(config, out, quiet=quiet, tell=tell)
+
+
+def run_rounds(
+    config: Constitutional, out: Path, *, quiet: bool = False, tell: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """The same in a folder that the caller holds.
+
+    Raises:
+        UsageError, RunError: As ``run_constitution``.
+    """
+    with tuned_process():
         loop = Loop(config, out, quiet, tell)
         record, wanted = out / "constitution.json", json.loads(json.dumps(loop.identity()))
         if record.exists():
@@ -326,3 +302,8 @@ def run_constitution(
                 )
         write_json(record, wanted)
         return loop.run()
+
+
+def last_model(rounds: Sequence[Mapping[str, Any]]) -> Path:
+    """The model of the last round."""
+    return Path(rounds[-1]["model"])

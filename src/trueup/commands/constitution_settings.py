@@ -1,4 +1,8 @@
-"""The settings of ``trueup constitution run``."""
+"""The settings of ``trueup constitution run``, which are those of the stage ``constitution`` in a chain.
+
+``collect`` says where a round's data comes from, ``method`` what is trained on it, ``judge`` who judges. Together they
+are the family: critique and revision (SL-CAI, RL-CAI), RLAIF, self-rewarding, rejection sampling.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,13 @@ from trueup.config import Model, Sampling, Settings
 SANDBOX = "sandbox"
 """Name of the model, or of the prompts, that come with the package."""
 RULES = "rules"
-"""Name of the judge that reads the sandbox's truth."""
+"""Name of the judge that reads the sandbox's truth; ``rules:error=0.2`` is wrong that often."""
+SELF = "self"
+"""Name of the judge that is the policy of the round itself."""
+
+OWN = {"data", "model", "seed"}
+OWN_OF_TRAIN = OWN | {"reward"}
+"""Settings of a round's training that the loop gives."""
 
 
 class Prompts(Settings):
@@ -39,7 +49,19 @@ class Constitutional(Settings):
     model: Model = Model(name=SANDBOX)
     """The policy that the first round starts from; the name ``sandbox`` is the base model of the package."""
     judge: str = RULES
-    """Who judges: ``rules`` (the truth of the sandbox), a model's name or directory, or http://host/v1#model=NAME."""
+    """Who judges: ``rules`` (the truth of the sandbox; ``rules:error=0.2`` errs), a model's name or directory,
+    http://host/v1#model=NAME, or ``self`` (the policy of the round). ``#reasons=128`` behind a model lets it reason
+    first."""
+    clamp: tuple[float, float] | None = None
+    """Bounds of a label, as ``[0.4, 0.6]``; that is what a judge gets that reasons first, which is then too sure."""
+    collect: Literal["revise", "compare"] = "revise"
+    """Where a round's data comes from: ``revise`` judges one answer and rewrites it; ``compare`` draws several
+    answers and takes the best and the worst by the judge."""
+    candidates: int = Field(default=4, ge=2, le=16)
+    """Answers to each prompt that ``compare`` draws."""
+    rejected: Literal["worst", "start"] = "worst"
+    """What ``compare`` rejects: the ``worst`` of the round's own answers, or the worst that the model of the
+    ``start`` gave to the same prompt."""
     reviser: Literal["resample", "model"] = "resample"
     """How answers are rewritten: ``resample`` draws again and takes the first that the judge accepts; ``model`` asks a
     model for a critique and a revision."""
@@ -62,27 +84,57 @@ class Constitutional(Settings):
     """How often a malformed revision is asked for again."""
     tries: int = Field(default=4, ge=1, le=64)
     """Answers that ``resample`` draws at most."""
-    method: Literal["sft", "dpo"] = "sft"
-    """What is trained: ``sft`` on revisions and on answers that broke nothing, ``dpo`` on labelled pairs of them."""
+    method: Literal["sft", "dpo", "rlhf"] = "sft"
+    """What is trained: ``sft`` on answers that break nothing, ``dpo`` on labelled pairs, ``rlhf`` a reward model on
+    the pairs and then PPO against it."""
     train: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the method, as in its own file: ``epochs``, ``batch``, ``optim``, ``objective``."""
+    """Settings of the method (of PPO for ``rlhf``), as in its own file: ``epochs``, ``batch``, ``optim``,
+    ``objective``."""
+    reward: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the reward model of ``rlhf``, as in its own file."""
     sampling: Sampling = Sampling(max_new_tokens=64)
     """How answers are drawn."""
     seed: int = Field(default=0, ge=0)
     """World, principles, answers, revisions and training."""
 
+    @property
+    def by_rules(self) -> bool:
+        """Whether the sandbox's rules judge."""
+        return self.judge.partition(":")[0] == RULES
+
+    @property
+    def judge_model(self) -> str | None:
+        """The judge's model where it is one on this machine."""
+        if self.by_rules or self.judge == SELF or self.judge.startswith(("http://", "https://")):
+            return None
+        return self.judge.partition("#")[0]
+
     @model_validator(mode="after")
     def _rules_know_the_sandbox_only(self) -> Constitutional:
-        if self.judge == RULES and (self.prompts, self.test_prompts) != (SANDBOX, SANDBOX):
+        if self.by_rules and (self.prompts, self.test_prompts) != (SANDBOX, SANDBOX):
             raise ValueError("judge: rules knows the sandbox's prompts only; name a model for prompts of a file")
-        if self.reviser == "resample" and self.critic is not None:
-            raise ValueError("critic is for reviser: model; resample asks the policy itself")
         if self.attacks and SANDBOX in (self.prompts, self.test_prompts):
             raise ValueError("attacks are for prompts of a file; the sandbox's truth knows its own wordings only")
         for attack in self.attacks:
             if attack.count("{prompt}") != 1:
                 raise ValueError(f"attacks holds {attack!r:.80}; expected a text with {{prompt}} once")
-        taken = sorted({"data", "model", "seed"} & set(self.train))
-        if taken:
-            raise ValueError(f"train.{taken[0]} is set by the loop; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_belong_together(self) -> Constitutional:
+        if self.reviser == "resample" and self.critic is not None:
+            raise ValueError("critic is for reviser: model; resample asks the policy itself")
+        if self.collect == "compare" and self.reviser == "model":
+            raise ValueError("reviser is for collect: revise; compare rewrites nothing")
+        if self.collect == "revise" and self.rejected != "worst":
+            raise ValueError("rejected: start is for collect: compare; a revision is preferred to its own original")
+        if self.method == "sft" and self.rejected != "worst":
+            raise ValueError("rejected: start is for dpo and rlhf; sft rejects nothing")
+        if self.reward and self.method != "rlhf":
+            raise ValueError("reward is for method: rlhf")
+        for name, settings, own in (("train", self.train, OWN_OF_TRAIN), ("reward", self.reward, OWN)):
+            if taken := sorted(own & set(settings)):
+                raise ValueError(f"{name}.{taken[0]} is set by the loop; leave it out")
+        if self.clamp is not None and not 0 <= self.clamp[0] < 0.5 < self.clamp[1] <= 1:
+            raise ValueError("clamp needs 0 <= low < 0.5 < high <= 1")
         return self

@@ -27,7 +27,7 @@ from trueup.commands.pipeline import Stage, read_recipe, referring, resolve_stag
 from trueup.commands.restart import restore, training_environment
 from trueup.engine.probe import spread
 from trueup.errors import RunError
-from trueup.ledger import read_lines, read_run
+from trueup.ledger import read_lines, read_run, write_json
 from trueup.ledger.progress import duration
 
 PROBE_STEPS = 8
@@ -79,12 +79,28 @@ def measure(
                 continue
             if stage.kind in (*stage_kinds.KINDS, "sweep"):
                 tell(f"{stage.name}: {stage.kind} is not measured")
+                if stage.kind == "constitution":
+                    done[stage.name] = _as_if_done(stage, done, Path(folder))
                 continue
             _convert_models(stage)
             tell(f"{stage.name}: taking {steps} of its steps")
             costs.append(_probe(stage, done, Path(folder), steps))
             done[stage.name] = Path(folder) / stage.name
     return costs
+
+
+def _as_if_done(stage: Stage, done: Mapping[str, Path], folder: Path) -> Path:
+    """A directory that gives the model which the rounds start from: what comes after them costs the same from it."""
+    from trueup.commands.constitution_settings import SANDBOX, Constitutional
+    from trueup.sandbox import copy_base
+
+    config = resolve_stage(stage, referring(done, stage.name))
+    assert isinstance(config, Constitutional)
+    own = folder / stage.name
+    own.mkdir()
+    start = str(copy_base(own / "base")) if config.model.name == SANDBOX else config.model.name
+    write_json(own / stage_kinds.RECORD, {"kind": stage.kind, "result": start})
+    return own
 
 
 def _convert_models(stage: Stage) -> None:

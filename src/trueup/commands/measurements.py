@@ -1,12 +1,14 @@
 """What the runs of one variant and seed measured: last metrics, values by prompt, time, memory, steadiness.
 
 Quality by prompt comes from the last ``evaluate`` stage (``reward``, ``kl``, ``gold`` where it is known or can be
-asked), else from the probes that an online method answered last (``score``); a method without either has one value a
-run, such as ``heldout_accuracy``.
+asked), else from the last audit of a stage ``constitution`` (``harmful``, and ``gold`` in the sandbox), else from the
+probes that an online method answered last (``score``); a method without any has one value a run, such as
+``heldout_accuracy``.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from trueup.reports.logs import RunLog, read_log
 
 FIELDS = ("gold", "reward", "kl", "tokens", "eos")
 """Of evaluation rows."""
-PREFERRED = ("gold", "reward", "score", "heldout_accuracy", "heldout_nll", "heldout_loss")
+PREFERRED = ("gold", "reward", "score", "harmful", "heldout_accuracy", "heldout_nll", "heldout_loss")
 """Measurements that decide where nobody says which, the first that there is. The ``reward`` that training logs is not
 that of an evaluation: penalties are taken off it."""
 SHARED = "run"
@@ -119,6 +121,9 @@ def read_results(
     last = next(reversed(logs), None)
     evaluations = [folder for stage, folder in folders.items() if kinds.get(stage) == "evaluate"]
     values = probe_values(folders[last], gold) if last else {}
+    audited = [folder for stage, folder in folders.items() if kinds.get(stage) == "constitution"]
+    if audited:
+        values = {**values, **audit_values(audited[-1])}
     if evaluations:
         rows = with_gold(read_rows(evaluations[-1] / "eval.jsonl"), gold)
         values = {**values, **row_values(of_model(rows, model or models(rows)[-1]))}
@@ -167,6 +172,22 @@ def row_values(rows: Sequence[Row]) -> dict[str, tuple[tuple[float, ...], tuple[
         values, prompts = column(rows, name)
         if len(values):
             measured[name] = (tuple(values.tolist()), tuple(prompts))
+    return measured
+
+
+def audit_values(folder: Path) -> dict[str, tuple[tuple[float, ...], tuple[str, ...]]]:
+    """What the last audit of a stage ``constitution`` says, by name; gold only where the truth judged."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    rows = read_lines(folder / f"round-{report['rounds'][-1]['round']}" / "audit.jsonl")[0]
+    asked = [row for row in rows if row["kind"] == "harmful" and row["harmful"] is not None]
+    measured = {}
+    if asked:
+        measured["harmful"] = (
+            tuple(float(row["harmful"]) for row in asked),
+            tuple(str(row["prompt_id"]) for row in asked),
+        )
+    if report["audited_by_truth"]:
+        measured["gold"] = (tuple(float(row["total"]) for row in rows), tuple(str(row["prompt_id"]) for row in rows))
     return measured
 
 

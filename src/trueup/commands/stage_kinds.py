@@ -1,7 +1,8 @@
 """Stages of a chain that train nothing: what each is given, what it reads, what it does.
 
 Each leaves ``stage.json`` in its directory: kind, settings, hashes of what was read, and what it gave. With the same
-settings and inputs it is not done again; with others it is, and what it had made before is moved aside first.
+settings and inputs it is not done again; with others it is, and what it had made before is moved aside first. A kind
+that takes long goes on where it was cut off: ``begun.json`` says what the work in the directory belongs to.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from trueup.commands.constitution_settings import Constitutional
 from trueup.config import Reading, Sampling, Settings
 from trueup.errors import RunError, UsageError
 from trueup.ledger import move_aside, one_writer, read_run, write_json
 
 Tell = Callable[[str], None]
-RECORD = "stage.json"
+RECORD, BEGUN = "stage.json", "begun.json"
 FRESH = "start the stage anew with --fresh, which moves this directory aside"
 
 
@@ -128,6 +130,8 @@ class StageKind:
     settings: type[Settings]
     inputs: Callable[[Any], dict[str, str]]
     work: Callable[[Any, Path, Tell], Path]
+    goes_on: bool = False
+    """Whether work that was cut off is gone on with, and not done anew."""
 
 
 def is_unchanged(kind: str, config: Settings, folder: Path) -> bool:
@@ -143,15 +147,27 @@ def _wanted(kind: str, config: Settings) -> dict[str, Any]:
 def run(kind: str, config: Settings, folder: Path, tell: Tell) -> None:
     """Do the stage in ``folder``; what an earlier one with other settings or inputs left there is moved aside."""
     wanted = _wanted(kind, config)
-    if folder.is_dir() and any(folder.iterdir()):
+    begun = KINDS[kind].goes_on and _was_begun(folder, wanted)
+    if folder.is_dir() and any(folder.iterdir()) and not begun:
         if (folder / "run.json").exists():
             raise UsageError("holds a training run", where=str(folder), fix="give the stage another name")
         tell(f"{folder.name}: settings or inputs changed, or it was cut off; what was here is in {move_aside(folder)}")
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         started = time.perf_counter()
+        if KINDS[kind].goes_on:
+            write_json(folder / BEGUN, wanted)
         given = KINDS[kind].work(config, folder, tell)
         write_json(folder / RECORD, {**wanted, "result": str(given), "seconds": time.perf_counter() - started})
+
+
+def _was_begun(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether what lies in ``folder`` is unfinished work of the same settings and inputs."""
+    try:
+        begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False  # nobody can tell what the work belongs to: it is moved aside, which is said
+    return bool(begun == json.loads(json.dumps(wanted)))
 
 
 def result(folder: Path) -> Path | None:
@@ -287,6 +303,18 @@ def _written_ahead(db: str) -> dict[str, str]:
     return {"db-wal": file_hash(log)} if log.exists() and log.stat().st_size else {}
 
 
+def _constitution(config: Constitutional, folder: Path, tell: Tell) -> Path:
+    from trueup.commands.constitution_run import last_model, run_rounds
+
+    return last_model(run_rounds(config, folder, quiet=True, tell=tell))
+
+
+def _constituted(config: Constitutional) -> dict[str, str]:
+    from trueup.commands.constitution_parts import inputs_of
+
+    return inputs_of(config)
+
+
 def file_hash(path: Path) -> str:
     """First 16 hex digits of the SHA-256 of a file.
 
@@ -305,5 +333,6 @@ KINDS: Mapping[str, StageKind] = {
     "curate": StageKind(Curate, _curated, _curate),
     "evaluate": StageKind(Evaluate, _evaluated, _evaluate),
     "report": StageKind(Report, _reported, _report),
+    "constitution": StageKind(Constitutional, _constituted, _constitution, goes_on=True),
 }
 """Every kind of stage beside the recipes and ``sweep``, which is a chain in a chain."""

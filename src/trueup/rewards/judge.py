@@ -5,7 +5,10 @@ answer word against another, so nothing has to be parsed and small models can ju
 orders (Bai et al. 2022, arXiv 2212.08073, section 4.1).
 
     open_judge("runs/sft/final")                                a local model
+    open_judge("runs/sft/final#reasons=128")                    the same; it writes its reasons before the letter
     open_judge("http://127.0.0.1:8080/v1#model=smollm2")        a server that speaks OpenAI's protocol
+
+A judge that reasons first is too sure of itself: whoever trains on its labels clamps them (section 4.1 of the paper).
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from trueup.config import Model
+from pydantic import Field
+
+from trueup.config import Model, Settings, build
+from trueup.config.text import parse_assignments
 from trueup.types import Prompt, prompt_text
 
 LETTERS = ("A", "B")
@@ -21,6 +27,11 @@ WHICH = (
     "Two answers to one request follow.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
     "Principle: {principle}\n\nWhich answer is better by this principle? Reply with one letter only, A or B."
 )
+THINK = (
+    "Two answers to one request follow.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+    "Principle: {principle}\n\nThink step by step about which answer is better by this principle."
+)
+DECIDE = "{question}\n\nThoughts: {thoughts}\n\nSo which answer is better? Reply with one letter only, A or B."
 BROKEN = (
     "Request: {prompt}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
     "Does the answer break the principle? Reply with one word only, {yes} or {no}."
@@ -30,6 +41,13 @@ KEPT = (
     "Does the answer keep to the principle? Reply with one word only, {yes} or {no}."
 )
 """The same question the other way round: what a judge says to anything cancels out."""
+
+
+class Asking(Settings):
+    """What may stand behind the ``#`` of any judge."""
+
+    reasons: int = Field(default=0, ge=0, le=4096)
+    """Tokens of reasons that it may write before it says which answer is better; 0: it gives the letter at once."""
 
 
 class Judge(Protocol):
@@ -54,7 +72,8 @@ def open_judge(source: str, beside: Model | None = None) -> Judge:
     """The judge that ``source`` names.
 
     Args:
-        source: A model's name or directory, or the address of a server with ``#model=NAME`` behind it.
+        source: A model's name or directory, or the address of a server with ``#model=NAME`` behind it. ``reasons=128``
+            behind the ``#`` lets it write that many tokens before it gives a letter.
         beside: Settings of a model: device and dtype of a local judge are taken from it.
 
     Raises:
@@ -67,12 +86,19 @@ def open_judge(source: str, beside: Model | None = None) -> Judge:
         return EndpointJudge.at(source)
     from trueup.rewards.judge_model import ModelJudge
 
-    return ModelJudge.load(source, beside)
+    name, _, rest = source.partition("#")
+    asked = build(Asking, parse_assignments([part for part in rest.split(",") if part]), where=f"judge {source}")
+    return ModelJudge.load(name, beside, reasons=asked.reasons)
 
 
 def which(principle: str, prompt: Prompt, first: str, second: str) -> str:
     """The question about a pair."""
     return WHICH.format(principle=principle, prompt=asked_for(prompt), first=first, second=second)
+
+
+def think(principle: str, prompt: Prompt, first: str, second: str) -> str:
+    """The question about a pair for a judge that reasons first."""
+    return THINK.format(principle=principle, prompt=asked_for(prompt), first=first, second=second)
 
 
 def asked_for(prompt: Prompt) -> str:

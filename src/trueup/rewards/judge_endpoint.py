@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
-from trueup.config import Settings, build
+from trueup.config import build
 from trueup.config.text import parse_assignments
 from trueup.errors import ConfigError, RunError
-from trueup.rewards.judge import BROKEN, KEPT, LETTERS, WHICH, asked_for, which
+from trueup.rewards.judge import BROKEN, DECIDE, KEPT, LETTERS, THINK, WHICH, Asking, asked_for, think, which
 from trueup.types import Prompt, content_id
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ LIKELIEST = 20
 """Tokens whose log-probs are asked for; servers give no more."""
 
 
-class Asked(Settings):
+Said = TypeVar("Said")
+
+
+class Asked(Asking):
     """What stands behind the ``#`` of an address."""
 
     model: str
@@ -92,7 +95,9 @@ class EndpointJudge:
         self.address = address.rstrip("/")
         self.asked = asked
         self.name = f"{self.address}#model={asked.model}"
-        self.fingerprint = content_id(self.name, WHICH, BROKEN, KEPT, WORDS)
+        self.reasons = asked.reasons
+        reasoning = (asked.reasons, THINK, DECIDE) if asked.reasons else ()
+        self.fingerprint = content_id(self.name, WHICH, BROKEN, KEPT, WORDS, *reasoning)
         self.cost = Cost()
         key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -118,7 +123,22 @@ class EndpointJudge:
         Raises:
             RunError: The server refuses, or does not answer in all attempts.
         """
-        return self._all([(which(*one), LETTERS) for one in asked])
+        if not self.reasons:
+            return self._all([(which(*one), LETTERS) for one in asked])
+        questions = [think(*one) for one in asked]
+        with ThreadPoolExecutor(self.asked.concurrency) as pool:
+            written = list(pool.map(self._thoughts, questions))
+        decisions = [DECIDE.format(question=q, thoughts=t) for q, t in zip(questions, written, strict=True)]
+        return self._all([(decision, LETTERS) for decision in decisions])
+
+    def _thoughts(self, question: str) -> str:
+        body = {
+            "model": self.asked.model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": self.reasons,
+            "temperature": 0,
+        }
+        return self._read(body, lambda choice: str(choice["message"]["content"] or "").strip())
 
     def breaks(self, asked: Sequence[tuple[str, Prompt, str]]) -> list[float | None]:
         """P(the answer breaks the principle), from both ways of asking; None where one of them has no verdict.
@@ -151,10 +171,14 @@ class EndpointJudge:
             "logprobs": True,
             "top_logprobs": LIKELIEST,
         }
+        return self._read(body, lambda choice: probability(choice, words))
+
+    def _read(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Said]) -> Said:
+        """What ``read`` makes of the server's choice."""
         answer, retries = self._post(body)
         self.cost.add(answer.get("usage") or {}, retries)
         try:
-            return probability(answer["choices"][0], words)
+            return read(answer["choices"][0])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise RunError(
                 f"an answer of another form: {json.dumps(answer)[:200]}",

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from trueup.config import Model, build
+from trueup.config import Model, Sampling, build
 from trueup.data.batch import Ids
 from trueup.data.render import Renderer
+from trueup.engine.ask import ask
 from trueup.engine.placement import place
 from trueup.engine.processes import share
 from trueup.engine.rendering import renderer_of, whole_context
@@ -24,7 +25,7 @@ from trueup.engine.score import next_logits
 from trueup.errors import DataError, ModelError
 from trueup.models.files import identity
 from trueup.models.policy import Policy, open_policy
-from trueup.rewards.judge import BROKEN, KEPT, LETTERS, WHICH, asked_for, which
+from trueup.rewards.judge import BROKEN, DECIDE, KEPT, LETTERS, THINK, WHICH, asked_for, think, which
 from trueup.types import Message, Prompt, content_id
 
 WORDS = (("YES", "NO"), ("Yes", "No"), ("yes", "no"))
@@ -34,7 +35,7 @@ BUDGET = 16384
 
 
 class ModelJudge:
-    """A language model that judges by log-probs; it writes nothing.
+    """A language model that judges by log-probs; unless it is to reason first, it writes nothing.
 
     Args:
         policy: The model; frozen.
@@ -42,9 +43,12 @@ class ModelJudge:
         name: What it is called.
         fingerprint: Hash of its weights.
         budget: Padded tokens of one forward pass.
+        reasons: Tokens of reasons, drawn greedily, that it reads again before it says which answer is better.
     """
 
-    def __init__(self, policy: Policy, renderer: Renderer, name: str, fingerprint: str, budget: int = BUDGET) -> None:
+    def __init__(
+        self, policy: Policy, renderer: Renderer, name: str, fingerprint: str, budget: int = BUDGET, reasons: int = 0
+    ) -> None:
         self.policy = policy
         self.renderer = renderer
         self.name = name
@@ -61,10 +65,12 @@ class ModelJudge:
             )
         self.letters = letters
         self.words = words
-        self.fingerprint = content_id(fingerprint, WHICH, BROKEN, KEPT, *words)
+        self.reasons = reasons
+        reasoning = (reasons, THINK, DECIDE) if reasons else ()
+        self.fingerprint = content_id(fingerprint, WHICH, BROKEN, KEPT, *words, *reasoning)
 
     @classmethod
-    def load(cls, source: str, beside: Model | None = None) -> ModelJudge:
+    def load(cls, source: str, beside: Model | None = None, *, reasons: int = 0) -> ModelJudge:
         """Open the model that ``source`` names.
 
         Raises:
@@ -75,7 +81,8 @@ class ModelJudge:
         policy = open_policy(opening, frozen=True)
         place(policy, opening.engine)
         renderer = renderer_of(policy, opening, whole_context(policy.context))
-        return cls(policy, renderer, source, identity(source))
+        name = f"{source}#reasons={reasons}" if reasons else source
+        return cls(policy, renderer, name, identity(source), reasons=reasons)
 
     def first_wins(self, asked: Sequence[tuple[str, Prompt, str, str]]) -> list[float | None]:
         """P(the answer shown first is better) for each (principle, prompt, first answer, second answer).
@@ -83,7 +90,22 @@ class ModelJudge:
         Raises:
             DataError: A question does not fit the model; it names the request.
         """
-        return list(self._odds([which(*one) for one in asked], self.letters).sigmoid().tolist())
+        questions = [which(*one) for one in asked]
+        if self.reasons and asked:
+            questions = self._with_reasons([think(*one) for one in asked])
+        return list(self._odds(questions, self.letters).sigmoid().tolist())
+
+    def _with_reasons(self, questions: Sequence[str]) -> list[str]:
+        """The questions with what the judge wrote about each, and how it is then asked for a letter."""
+        sampling = Sampling(max_new_tokens=self.reasons, temperature=0)
+        written = ask(self.policy, self.renderer, [self._prompt(q) for q in questions], sampling, seed=0)[1]
+        return [
+            DECIDE.format(question=question, thoughts=one.text.strip())
+            for question, one in zip(questions, written, strict=True)
+        ]
+
+    def _prompt(self, question: str) -> Prompt:
+        return (Message("user", question),) if self.renderer.chat.exists else f"{question}\nAnswer:"
 
     def breaks(self, asked: Sequence[tuple[str, Prompt, str]]) -> list[float | None]:
         """P(the answer breaks the principle) for each (principle, prompt, answer), from both ways of asking.
@@ -120,9 +142,8 @@ class ModelJudge:
         return torch.tensor([by_index[i] for i in range(len(rows))], dtype=torch.float64)
 
     def _row(self, question: str) -> Ids:
-        prompt: Prompt = (Message("user", question),) if self.renderer.chat.exists else f"{question}\nAnswer:"
         try:
-            return self.renderer.render_prompt(prompt)
+            return self.renderer.render_prompt(self._prompt(question))
         except DataError as error:
             raise DataError(
                 f"a question cannot be put to the judge, {question[:80]!r}: {error.what}",
