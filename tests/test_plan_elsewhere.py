@@ -133,6 +133,14 @@ def test_later_stages_have_the_model_of_the_stage_that_they_name(tmp_path):
     assert {one.model.name for one in estimate(file, asked())} == {"llama-3.2-1b"}
 
 
+def test_what_is_not_counted_is_said_and_gone_on_from(tmp_path):
+    rounds = {"name": "cai", "kind": "constitution", "model": {"name": "@sft"}, "judge": "rules"}
+    stages = [stage("sft"), rounds, stage("dpo", "dpo", model={"name": "@cai"})]
+    said: list[str] = []
+    assert [one.stage for one in estimate(recipe(tmp_path, stages), asked(), said.append)] == ["sft", "dpo"]
+    assert said == ["cai: constitution is not counted"]
+
+
 def test_the_data_say_how_much_there_is(tmp_path):
     rows = [{"prompt": "p" * 40, "chosen": "c" * 80, "rejected": "r" * 40}] * 12
     pairs = str(write_jsonl(tmp_path / "pairs.jsonl", rows))

@@ -12,7 +12,7 @@ recomputed activations cost another forward. Sampling reads all weights and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from typing import Any
 
 from trueup.commands.hardware import Accelerator, Shape, shape_of
 from trueup.commands.pipeline import Stage, read_recipe, resolve_stage
-from trueup.config import Lora, Settings
+from trueup.config import Lora, Settings, Tiny
 from trueup.errors import UsageError
 from trueup.ledger.progress import duration
 from trueup.recipes.table import RECIPES
@@ -99,8 +99,8 @@ class Asked:
     efficiency: float = EFFICIENCY
 
 
-def estimate(recipe: Path, asked: Asked) -> list[Estimate]:
-    """Count every training stage of ``recipe``; stages that train nothing are left out.
+def estimate(recipe: Path, asked: Asked, tell: Callable[[str], None] = lambda line: None) -> list[Estimate]:
+    """Count every training stage of ``recipe``; what else it has is not counted, which ``tell`` is called with.
 
     Raises:
         ConfigError: The recipe has a mistake.
@@ -112,9 +112,12 @@ def estimate(recipe: Path, asked: Asked) -> list[Estimate]:
     made = []
     for stage in stages:
         if stage.kind not in RECIPES:
+            tell(f"{stage.name}: {stage.kind} is not counted")
+            if isinstance(model := stage.settings.get("model"), Mapping) and "name" in model:
+                shapes[stage.name] = _named(str(model["name"]), shapes, asked)  # later stages may go on from it
             continue
         config = resolve_stage(stage, lambda name: f"@{name}")
-        shapes[stage.name] = _shape(config, shapes, asked)
+        shapes[stage.name] = _named(config.model.name, shapes, asked, config.model.tiny)
         made.append(count(stage, config, shapes[stage.name], _amount(stage, config, asked), asked))
     if not made:
         raise UsageError("no stage trains anything", where=str(recipe), expected=f"one of {', '.join(RECIPES)}")
@@ -283,13 +286,12 @@ def _way_out(config: Any, shape: Shape, work: Work, asked: Asked) -> str:
     return "nor with recomputation and adapters: take a smaller model or GPUs with more memory"
 
 
-def _shape(config: Any, shapes: Mapping[str, Shape], asked: Asked) -> Shape:
+def _named(name: str, shapes: Mapping[str, Shape], asked: Asked, tiny: Tiny | None = None) -> Shape:
     if asked.model:
         return shape_of(asked.model)
-    name = config.model.name
-    if name.startswith("@"):
+    if name.startswith("@") and name[1:] in shapes:
         return shapes[name[1:]]
-    return shape_of(name, config.model.tiny)
+    return shape_of(name, tiny)
 
 
 def _amount(stage: Stage, config: Settings, asked: Asked) -> Amount:

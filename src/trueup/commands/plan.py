@@ -41,7 +41,7 @@ def plan(
 
         share = efficiency or estimate.EFFICIENCY
         asked = estimate.Asked(accelerator(on), gpus, model, rows, tokens, share)
-        counted = estimate.estimate(recipe, asked)
+        counted = estimate.estimate(recipe, asked, lambda line: typer.echo(line, err=True))
         shown = json.dumps([one.to_dict() for one in counted], indent=2) if as_json else estimate.table(counted, asked)
         typer.echo(shown)
         return
