@@ -116,7 +116,7 @@ def estimate(recipe: Path, asked: Asked, tell: Callable[[str], None] = lambda li
             if isinstance(model := stage.settings.get("model"), Mapping) and "name" in model:
                 shapes[stage.name] = _named(str(model["name"]), shapes, asked)  # later stages may go on from it
             continue
-        config = resolve_stage(stage, lambda name: f"@{name}")
+        config: Any = resolve_stage(stage, lambda name: f"@{name}")
         shapes[stage.name] = _named(config.model.name, shapes, asked, config.model.tiny)
         made.append(count(stage, config, shapes[stage.name], _amount(stage, config, asked), asked))
     if not made:
