@@ -265,5 +265,10 @@ await attempt(async () => {
   state.runs = (await get("/runs")).runs;
 });
 window.addEventListener("hashchange", draw);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input:not([type=range]), select, textarea");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !state.open?.book) return;
+  if (event.key === "j" || event.key === "k") state.open.book.walk(event.key === "j" ? 1 : -1);
+});
 listen([], "", {});
 await draw();
