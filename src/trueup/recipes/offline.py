@@ -1,11 +1,11 @@
-"""The skeleton of the offline methods, which train on a file and never sample.
+"""The skeleton of the offline methods, which train on a file and learn from nothing that they sample.
 
 A method's own file says what an example is, what a micro-batch loses and what is measured. The rest is here, once: the
 settings that all share, reading and rendering, and the loop. What compares with a reference has it from
 ``recipes.reference``.
 
     data = prepare(config, run, policy, read(config, read_pairs), Renderer.render_pairs, pair_length)
-    fit(config, run, data, stepper, learn=..., evaluate=...)
+    fit(config, run, data, stepper, learn=..., evaluate=..., probe=answer_probe(...))
 """
 
 from __future__ import annotations
