@@ -200,7 +200,7 @@ export class Book {
     });
     const before = (row) => ({ start: row.start, none: null })[place.against] ?? (place.against ? null : row.before);
     return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], before(rows[0]), place)
-      : h("section", { class: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, before(row), place))))), more];
+      : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, before(row), place))))), more];
   }
 
   card(row, before, place) {
