@@ -50,12 +50,17 @@ def main() -> None:
     print(table(measured))
 
 
-def write_data(folder: Path, seed: int, demonstrations: int, pairs: int, prompts: int) -> dict[str, str]:
-    """Demonstrations, judged pairs and prompts of the sandbox, and its base model; paths by name."""
-    world = World(seed)
+def write_data(
+    folder: Path, seed: int, demonstrations: int, pairs: int, prompts: int, *, votes: int | None = None
+) -> dict[str, str]:
+    """Demonstrations, judged pairs and prompts of the sandbox, and its base model; paths by name.
+
+    ``votes`` names the draws of the judges where they are not those of the world's seed.
+    """
+    world, drawn = World(seed), seed if votes is None else votes
     folder.mkdir(parents=True, exist_ok=True)
-    labelled = label_pairs(panel(seed), world.candidate_pairs("train", pairs), 3, seed)
-    held_out = label_pairs(panel(seed), world.candidate_pairs("test", pairs // 5), 3, seed)
+    labelled = label_pairs(panel(drawn), world.candidate_pairs("train", pairs), 3, drawn)
+    held_out = label_pairs(panel(drawn), world.candidate_pairs("test", pairs // 5), 3, drawn)
     rows: dict[str, list[dict[str, Any]]] = {
         "demonstrations": [
             {"prompt": prompt_json(chat(str(d.prompt))), "completion": d.completion}
