@@ -2,15 +2,19 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.recipes.test_recipes import WITH_FILES, config_of, digest
+from trueup.config import Batch, Model
 from trueup.data.render import Renderer
-from trueup.ledger import Run, read_lines
+from trueup.ledger import Run, read_lines, read_run
+from trueup.models.policy import open_policy
 from trueup.recipes import probes, reference
 from trueup.recipes.registry import execute
+from trueup.types import Message
 
 GENERATIVE = [kind for kind in WITH_FILES if kind != "reward"]
 
@@ -161,10 +165,24 @@ def test_a_large_reference_is_let_go_and_that_is_noted(material, tmp_path, monke
     assert all("log_ratio" in row for row in samples(lora))  # adapters off: the reference costs nothing
 
 
-def test_token_texts_add_up_to_the_answer_where_characters_have_several_tokens(material):
-    from trueup.config import Batch, Model
-    from trueup.models.policy import open_policy
+def test_an_answer_fits_a_reference_that_reads_less_than_the_policy(material, tmp_path):
+    small = tmp_path / "small"
+    shutil.copytree(material["policy"], small)
+    context = read_run(run("dpo", material, tmp_path / "plain", epochs=0.3, probes=0))["facts"]["render"]["longest"] + 9
+    settings = json.loads((small / "config.json").read_text())
+    assert settings["max_position_embeddings"] > context
+    (small / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": context}))
+    rows = samples(run("dpo", material, tmp_path / "r", epochs=0.3, reference=str(small)))
+    renderer = Renderer.of(open_policy(Model(name=material["policy"])).tokenizer, Batch(max_length=64))
+    fed = [len(renderer.render_prompt((Message("user", row["question"]),))) for row in rows]
+    cut = [
+        number + len(row["tokens"]["text"]) for number, row in zip(fed, rows, strict=True) if row["stop"] == "length"
+    ]
+    assert max(cut) == context
+    assert all("log_ratio" in row for row in rows)
 
+
+def test_token_texts_add_up_to_the_answer_where_characters_have_several_tokens(material):
     renderer = Renderer.of(open_policy(Model(name=material["policy"])).tokenizer, Batch(max_length=64))
     text = " naïve 🙂 “quoted” end"
     rendered = renderer.render("Say it:", text)

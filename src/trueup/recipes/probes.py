@@ -88,7 +88,8 @@ def answer_probe(
         budget: Padded tokens of one pass.
         reference: What the answers' log-ratios are measured from, where it is at hand.
     """
-    limit = renderer.max_length if policy.context is None else min(policy.context, renderer.max_length)
+    contexts = [policy.context, None if reference is None else reference.policy.context]
+    limit = min([renderer.max_length, *(context for context in contexts if context is not None)])
     asked, longest = _usable(renderer, prompts, config.probes, limit - LEAST)
     if not asked:
         return None
