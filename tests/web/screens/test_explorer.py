@@ -130,7 +130,7 @@ def test_an_answer_is_compared_with_the_start_shown_by_token_and_exported(served
 
     with start(served.root / "a", kind="dpo") as run:
         write_offline(run, (0, 4, 8))
-    page = window("run=a&view=samples")
+    page = window("run=a&view=samples&against=constructor&layer=text")
     sample = page.locator(".sample").first
     sample.wait_for()
     assert sample.locator("del").all_inner_texts() == ["4"]
@@ -145,7 +145,7 @@ def test_an_answer_is_compared_with_the_start_shown_by_token_and_exported(served
         ["0", "more"], ["1", "less"], ["3", "more"], ["4", "more"]]  # fmt: skip
     sample.locator("summary").press("Enter")
     table = sample.locator("tbody tr").nth(1).locator("td, th").all_inner_texts()
-    assert table == ["2", "two", "−0.300", "1"]
+    assert table == ["2", "two", "−0.300", "1.000"]
     assert page.get_by_label("Order").locator("option:disabled").all_inner_texts() == ["Best first", "Worst first"]
     with page.expect_download() as download:
         sample.get_by_role("link", name="Download").press("Enter")

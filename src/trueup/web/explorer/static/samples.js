@@ -49,6 +49,15 @@ function grouped(rows) {
   return groups;
 }
 
+/** A choice in an address that there is not is none. */
+const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
+
+/** The place in the address, with choices that there are. */
+function where() {
+  const place = here();
+  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer) };
+}
+
 const options = (list) => list.map(([value, label]) => h("option", { value }, label));
 
 /** The samples of one run. */
@@ -174,10 +183,11 @@ export class Book {
   async draw() {
     this.turn += 1;
     const own = this.turn;
-    const place = here();
+    const place = where();
     this.sort.value = place.sort || "probe";
     this.against.value = place.against;
     this.layer.value = place.layer;
+    this.against.disabled = place.layer !== ""; // the colours have another meaning then
     this.legend.textContent = SAYS[place.layer] ?? "";
     if (!this.probes.length) {
       show(this.list, h("p", { class: "muted" }, "This run has written no samples: its method or settings log none (", h("code", {}, "probes"), "), or no probe was due yet."));
@@ -198,7 +208,7 @@ export class Book {
       const nodes = await attempt(() => this.step(step, place, offset + PAGE));
       if (nodes) more.replaceWith(...nodes.flat().filter(Boolean));
     });
-    const before = (row) => ({ start: row.start, none: null })[place.against] ?? (place.against ? null : row.before);
+    const before = (row) => ({ "": row.before, start: row.start })[place.against];
     return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], before(rows[0]), place)
       : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, before(row), place))))), more];
   }
@@ -216,7 +226,7 @@ export class Book {
       }
     }, { class: "small quiet" });
     const file = `/api/v1/sample?run=${seg(this.run.name)}&step=${row.step}&prompt=${row.prompt}&turn=${row.turn}`;
-    const text = row.tokens?.[place.layer] ? strip(row.tokens, place.layer) : body(row, before);
+    const text = place.layer && row.tokens?.[place.layer] ? strip(row.tokens, place.layer) : body(row, before);
     return h("article", { class: "sample", id: row.turn ? null : `prompt-${row.prompt}`, tabindex: "-1", data: { chosen: chosen ? "yes" : "no" } },
       h("h3", { class: "question", dir: "auto" }, reveal(row.question)), text, facts(row, before),
       h("p", { class: "row links" }, h("a", { href: link }, `Step ${row.step}`),
@@ -238,7 +248,7 @@ export class Book {
     const { rows } = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}`);
     const same = (row, n) => {
       const earlier = rows.slice(0, n).filter((other) => other.turn === row.turn);
-      return { start: earlier[0], none: null }[place.against] ?? (place.against ? null : earlier.at(-1));
+      return { "": earlier.at(-1), start: earlier[0] }[place.against];
     };
     return [h("p", { class: "row" }, h("strong", {}, plural(rows.length, "answer")), h("span", {}, "to one prompt, oldest first."),
       h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps")),
