@@ -8,6 +8,11 @@ from typing import Any
 
 from benchmarks import real_answers, real_demos, real_judges, real_preferences, real_sentiment
 from benchmarks.shown import interval
+from trueup.commands.estimate import Amount, Asked, count
+from trueup.commands.hardware import accelerator, shape_of
+from trueup.commands.pipeline import Stage, resolve_stage
+
+FRONTIER = Path("docs/images/real-sentiment.svg")
 
 
 def section() -> str:
@@ -15,11 +20,12 @@ def section() -> str:
     parts = [part for part in (_sentiment(), _preferences(), _demos(), _judges(), _answers()) if part]
     if not parts:
         return ""
+    parts.append(_larger())
     opening = (
         "## A real pretrained model\n\n"
         "`make real DATA=DIR`: SmolLM2-135M-Instruct (134.5 million weights, Q4_1 as it comes from the package registry, "
         "then trained in bfloat16), two CPU cores. Each part has its own command, `python -m benchmarks.real --data DIR "
-        "--only PART`, and goes on where it was cut off."
+        "--only PART`, and goes on where it was cut off. Minutes are wall time on a machine that did other work too."
     )
     return "\n\n".join([opening, *parts])
 
@@ -33,6 +39,7 @@ def _sentiment() -> str:
     if not found:
         return ""
     counts, sizes = found["counts"], found["sizes"]
+    FRONTIER.write_text(real_sentiment.frontier(found), encoding="utf-8")
     examples = "\n\n".join(
         "\n".join([f"> **{one['opening']}**", *(f">\n> *{n}*: {t.strip()}" for n, t in one.items() if n != "opening")])
         for one in found["examples"]
@@ -48,6 +55,8 @@ def _sentiment() -> str:
             f"started from. PPO: {sizes['steps']} steps of {sizes['rollouts']} rollouts; the number behind a name is beta. The reward "
             f"model orders {found['reward_accuracy']:.3f} of held-out pairs right.",
             real_sentiment.table(found),
+            f"![VADER over KL for DPO, PPO and best-of-n](images/{FRONTIER.name})",
+            " ".join(real_sentiment.conclusions(found)),
             examples,
             _costs(found["costs"]),
         ]
@@ -119,6 +128,55 @@ def _answers() -> str:
             real_answers.table(found),
         ]
     )
+
+
+LARGER = (("llama-3.2-1b", "rtx4090", 1), ("llama-3.2-1b", "h100", 1), ("llama-2-7b", "h100", 4))
+"""Models, GPUs, and how many of them."""
+PAIRS, PAIR_TOKENS = 1_000, 172
+"""Of the harmless pairs: rows of a fold's training, and tokens of a prompt with one answer, on average."""
+
+
+def _larger() -> str:
+    """The same stages at 1B and 7B, counted."""
+    small = shape_of("smollm2-135m")
+    lines = ["| model | on | stage | GB each | minutes |", "|---|---|---|---:|---:|"]
+    for model, gpu, gpus in LARGER:
+        asked = Asked(accelerator(gpu), gpus, model, PAIRS, PAIR_TOKENS)
+        for stage in _stages(model):
+            one = count(stage, resolve_stage(stage, str), shape_of(model), _amount(asked), asked)
+            minutes = "does not fit" if one.seconds is None else f"{one.seconds / 60:.1f}"
+            lines.append(f"| {model} | {gpus} x {gpu} | {stage.name} | {sum(one.memory_gb.values()):.0f} | {minutes} |")
+    ratios = [f"{name} {shape_of(name).weights / small.weights:.0f} times" for name, *_ in dict.fromkeys(LARGER)]
+    return "\n\n".join(
+        [
+            "### What to expect of larger models",
+            f"Counted by `trueup plan --on GPU` for {PAIRS:,} pairs of {PAIR_TOKENS} tokens a side and 40 steps of 64 answers, with "
+            "recomputation and passes of 2,048 tokens; nothing of it was measured, and start-up and reading come on top. On two CPU "
+            f"cores time grows with the weights ({', '.join(dict.fromkeys(ratios))}), and weights that learn take 18 bytes each: 22 GB "
+            "at 1B before any activation.",
+            "\n".join(lines),
+        ]
+    )
+
+
+def _stages(model: str) -> list[Stage]:
+    shared = {
+        "model": {"name": model, "dtype": "bfloat16", "gradient_checkpointing": True},
+        "batch": {"size": 64, "micro_tokens": 2048},
+        "data": "pairs.jsonl",
+    }
+    low_rank = {**shared, "model": {**shared["model"], "lora": {"rank": 16}}}
+    online = {**low_rank, "reward": "reward", "steps": 40, "answers": 4, "sampling": {"max_new_tokens": 64}}
+    return [
+        Stage("reward model", "reward", {**shared, "epochs": 1}),
+        Stage("reward model, LoRA", "reward", {**low_rank, "epochs": 1}),
+        Stage("DPO, LoRA", "dpo", {**low_rank, "epochs": 1}),
+        Stage("RLOO, LoRA", "rloo", online),
+    ]
+
+
+def _amount(asked: Asked) -> Amount:
+    return Amount(asked.rows or 0, float(asked.tokens or 0), (asked.tokens or 0) / 3)
 
 
 def _costs(costs: dict[str, dict[str, float]]) -> str:

@@ -13,6 +13,7 @@ Shapes: K prompts, N samples of each.
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import random
@@ -38,6 +39,7 @@ from trueup.errors import RunError
 from trueup.evaluation.bestofn import best_of_n, kl_bound
 from trueup.evaluation.intervals import mean_interval
 from trueup.ledger import metric_rows
+from trueup.reports.figures import COLOURS, GREY
 from trueup.types import Completion
 
 RESULTS = Path("benchmarks/results/real_sentiment.json")
@@ -330,6 +332,68 @@ def table(found: dict[str, Any]) -> str:
             f"| best of {row['n']} | {interval(row['gold'], '.2f')} | – | at most {row['kl_bound']:.2f} | – | – |"
         )
     return "\n".join(lines)
+
+
+def conclusions(found: dict[str, Any]) -> list[str]:
+    """What the intervals say, and whether anything is over-optimised."""
+    models = dict(found["models"])
+    start = models.pop("start")["gold"]
+    better = [name for name, m in models.items() if m["gold"]["low"] > start["high"]]
+    said = [f"More positive than the start, interval above interval: {', '.join(better) or 'none'}."]
+    if rest := [name for name in models if name not in better]:
+        said.append(f"Not shown to be: {', '.join(rest)}.")
+    for family in ("dpo", "ppo"):
+        path = sorted(
+            (m for name, m in models.items() if name.startswith(family)), key=lambda m: float(m["kl"]["estimate"])
+        )
+        if path:
+            said.append(
+                _turn(f"{family.upper()} up to {path[-1]['kl']['estimate']:.1f} nats", [m["gold"] for m in path])
+            )
+    if found["best_of_n"]:
+        curve = [row["gold"] for row in found["best_of_n"]]
+        said.append(_turn(f"Best-of-n up to {found['best_of_n'][-1]['n']}", curve))
+    return said
+
+
+def _turn(what: str, gold: Sequence[dict[str, float]]) -> str:
+    """Whether gold is lower at the end than it was, interval below interval."""
+    best = max(gold, key=lambda one: one["estimate"])
+    if gold[-1]["high"] < best["low"]:
+        return f"{what} is over-optimised: VADER falls from {best['estimate']:.2f} to {gold[-1]['estimate']:.2f}."
+    return f"{what} is not shown to be over-optimised."
+
+
+def frontier(found: dict[str, Any]) -> str:
+    """VADER over KL with intervals, a line for each family and for best-of-n by its bound, as SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    models = found["models"]
+    for colour, family in zip(COLOURS, ("dpo", "ppo"), strict=False):
+        names = ["start", *(name for name in models if name.startswith(family))]
+        own = sorted((models[name] for name in names), key=lambda m: m["kl"]["estimate"])
+        _draw(axis, [m["kl"]["estimate"] for m in own], [m["gold"] for m in own], colour, family.upper())
+    bounds = [row["kl_bound"] for row in found["best_of_n"]]
+    _draw(axis, bounds, [row["gold"] for row in found["best_of_n"]], GREY, "best of n (KL at most)")
+    axis.set_xlabel("KL from the start, nats")
+    axis.set_ylabel("VADER")
+    axis.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "trueup", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _draw(axis: Any, kl: list[float], gold: list[dict[str, float]], colour: str, label: str) -> None:
+    middle = [one["estimate"] for one in gold]
+    below = [one["estimate"] - one["low"] for one in gold]
+    above = [one["high"] - one["estimate"] for one in gold]
+    axis.errorbar(kl, middle, yerr=[below, above], color=colour, marker="o", capsize=2, label=label)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ WITHIN = {
 """Rooms of rooms, lowest first."""
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
-    "app compare constitution curate data demo doctor evaluate explore export feedback frontier hacking live options "
-    "plan quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
+    "app compare constitution curate data demo doctor evaluate exploit explore export feedback frontier hacking live "
+    "options plan quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 

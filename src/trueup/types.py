@@ -105,6 +105,11 @@ def prompt_shown(prompt: Prompt) -> Any:
     return prompt if isinstance(prompt, str) else [{"role": m.role, "content": m.content} for m in prompt]
 
 
+def question(prompt: Prompt) -> str:
+    """What was asked: the text itself, or what the last turn says."""
+    return prompt if isinstance(prompt, str) else prompt[-1].content
+
+
 def prompt_text(prompt: Prompt) -> str:
     """A readable single string for people, reports and hashing; never fed to a model."""
     if isinstance(prompt, str):

@@ -28,7 +28,7 @@ from trueup.feedback.store.schema import item, prompt, response, stamp
 from trueup.feedback.workflow.assignment import Nothing, acknowledge, next_seat
 from trueup.feedback.workflow.judgments import submit
 from trueup.sandbox.annotators import Annotator, Worth
-from trueup.types import Outcome, content_id, prompt_json, prompt_text
+from trueup.types import Outcome, content_id, prompt_json, prompt_text, question
 
 Through: TypeAlias = Literal["history", "workflow"]
 """How answers reach the store."""
@@ -240,10 +240,9 @@ class Sessions:
     def judge(self, annotator: Annotator, draw: random.Random) -> None:
         """Let an annotator answer the newest item, sides shuffled."""
         row = self.rows[-1]
-        asked = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
         as_listed = draw.random() < 0.5
         a, b = row.responses if as_listed else row.responses[::-1]
-        outcome = annotator.judge(asked, a, b, draw, self.position.get(annotator.name, 0))
+        outcome = annotator.judge(question(row.prompt), a, b, draw, self.position.get(annotator.name, 0))
         self.answer(annotator, as_listed, outcome, draw)
 
     def answer(self, annotator: Annotator, as_listed: bool, outcome: Outcome, draw: random.Random) -> None:

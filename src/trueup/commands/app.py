@@ -17,6 +17,7 @@ from trueup.commands.compare import compare
 from trueup.commands.curate import curate
 from trueup.commands.doctor import doctor
 from trueup.commands.evaluate import evaluate
+from trueup.commands.exploit import exploit
 from trueup.commands.explore import explore
 from trueup.commands.export import export
 from trueup.commands.frontier import frontier
@@ -61,6 +62,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     score,
     evaluate,
     hacking,
+    exploit,
     trace,
     why,
     report,

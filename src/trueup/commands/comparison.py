@@ -18,7 +18,7 @@ from trueup.data.render import Renderer
 from trueup.engine.ask import policy_window
 from trueup.engine.rendering import renderer_difference, renderer_of, whole_context
 from trueup.errors import DataError, UsageError, nearest
-from trueup.evaluation.collect import asked, collect_answers
+from trueup.evaluation.collect import collect_answers
 from trueup.evaluation.compare import Judging
 from trueup.evaluation.judge import JudgedPair, judge_answers
 from trueup.evaluation.marks import Columns, Marks, read_marks
@@ -29,7 +29,7 @@ from trueup.reports.build import Report, build_report
 from trueup.rewards.protocol import Reward, check_prompts, cut_by, windows_of
 from trueup.rewards.refusal_phrases import refusal
 from trueup.sandbox import Kind, gold_score, kind_of
-from trueup.types import Prompt
+from trueup.types import Prompt, question
 
 RECORD, VERDICTS = "evaluation.json", "verdicts.jsonl"
 """What the evaluation was, and the verdicts of judges that compare, beside ``eval.jsonl``."""
@@ -324,7 +324,7 @@ class _Asked:
         gold = any(judge.named.kind == "gold" for judge in judges)
         safe = marks.safe
         if safe is None and gold:  # the sandbox knows it of each of its prompts
-            safe = [kind_of(asked(prompt)) is not Kind.HARMFUL for prompt in prompts]
+            safe = [kind_of(question(prompt)) is not Kind.HARMFUL for prompt in prompts]
         cut_before = {judge.named.label: cut_by(judge.reward) for judge in judges if judge.reward is not None}
         rows = collect_answers(
             self.policies,

@@ -136,8 +136,7 @@ def shape_of(name: str, tiny: Tiny | None = None) -> Shape:
 
 def _of_config(config: Any, name: str) -> Shape:
     layers, hidden, heads, vocabulary = (
-        _number(config, key, name)
-        for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+        _number(config, key, name) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
     )
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
     activation = str(getattr(config, "hidden_act", None) or getattr(config, "activation_function", ""))

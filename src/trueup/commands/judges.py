@@ -22,7 +22,7 @@ from typing import Any
 from trueup.config import Model, build
 from trueup.config.code import function_of, names_code
 from trueup.errors import DataError, RunError, TrueupError, UsageError, nearest
-from trueup.evaluation.collect import Scorer, asked
+from trueup.evaluation.collect import Scorer
 from trueup.evaluation.implicit import open_implicit
 from trueup.evaluation.judge import Judge, verdict_of
 from trueup.evaluation.marks import Marks
@@ -30,7 +30,7 @@ from trueup.evaluation.reference_answers import MEASURES, best
 from trueup.rewards.protocol import Reward, as_scores, sample_place
 from trueup.rewards.registry import open_reward
 from trueup.sandbox import gold_score, knows
-from trueup.types import Completion, Outcome, Prompt, prompt_text
+from trueup.types import Completion, Outcome, Prompt, prompt_text, question
 
 KINDS = ("gold", "reward", "implicit", "python", "reference", "people")
 _WITH_SOURCE = ("reward", "implicit", "python")
@@ -175,10 +175,10 @@ def with_marks(judge: OpenedJudge, marks: Marks, prompts: Sequence[Prompt], data
         DataError: Gold does not know a prompt, or there are no reference answers.
     """
     if judge.named.kind == "gold":
-        strange = next((prompt for prompt in prompts if not knows(asked(prompt))), None)
+        strange = next((prompt for prompt in prompts if not knows(question(prompt))), None)
         if strange is not None:
             raise DataError(
-                f"the prompt {asked(strange)[:60]!r} is not of the sandbox",
+                f"the prompt {question(strange)[:60]!r} is not of the sandbox",
                 where=data,
                 expected="prompts of the sandbox, whose gold is known",
                 fix="take another judge",
@@ -202,7 +202,7 @@ def with_marks(judge: OpenedJudge, marks: Marks, prompts: Sequence[Prompt], data
 
 
 def _gold(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
-    return [gold_score(asked(p), c.text).total for p, c in zip(prompts, completions, strict=True)]
+    return [gold_score(question(p), c.text).total for p, c in zip(prompts, completions, strict=True)]
 
 
 def _implicit(judge: NamedJudge, paths: Mapping[str, str], settings: Mapping[str, Any]) -> OpenedJudge:
@@ -256,7 +256,7 @@ def _arguments(function: Callable[..., Any]) -> int | None:
 def judged_text(prompt: Prompt) -> str:
     """What a function is given as the prompt: a single question as it is, a conversation with its roles."""
     single = not isinstance(prompt, str) and len(prompt) == 1
-    return asked(prompt) if single or isinstance(prompt, str) else prompt_text(prompt)
+    return question(prompt) if single or isinstance(prompt, str) else prompt_text(prompt)
 
 
 def python_scorer(function: Callable[..., Any], name: str) -> Scorer:

@@ -48,7 +48,7 @@ from trueup.sandbox import (
     noise_ceiling,
     panel,
 )
-from trueup.types import Completion, Demonstration, PreferencePair, Prompt, StopReason, prompt_json, prompt_text
+from trueup.types import Completion, Demonstration, PreferencePair, StopReason, prompt_json, prompt_text, question
 
 _FILES = ("base", "demonstrations", "held_out_demonstrations", "pairs", "held_out_pairs", "prompts", "test_prompts")
 """Data files of a walk, by the names under which ``world.json`` has them."""
@@ -88,7 +88,7 @@ def write_world(folder: Path, seed: int, size: Size, *, from_scratch: bool = Fal
         ),
     }
     held_out = [
-        PreferencePair(_question(p.prompt), p.chosen, p.rejected, p.strength)
+        PreferencePair(question(p.prompt), p.chosen, p.rejected, p.strength)
         for p in read_pairs(str(pairs["held_out_pairs"])).items
     ]
     facts = {"seed": seed, "noise_ceiling": noise_ceiling(held_out)}
@@ -160,10 +160,6 @@ def _opened(path: Path) -> tuple[Policy, Renderer]:
     opening = Model(name=str(path))
     policy = open_policy(opening, frozen=True)
     return policy, renderer_of(policy, opening, Batch(max_length=CONTEXT))
-
-
-def _question(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def _demonstration(d: Demonstration) -> dict[str, Any]:
@@ -271,9 +267,9 @@ def _world_there(marker: Path) -> dict[str, Any] | None:
 
 
 def evaluate_models(
-    files: Mapping[str, str], models: Mapping[str, Path], reward: Reward, seed: int
+    files: Mapping[str, str], models: Mapping[str, Path], reward: Reward | None, seed: int
 ) -> list[dict[str, Any]]:
-    """One sampled answer of each model to each held-out prompt, judged by gold and by the proxy; KL from ``sft``."""
+    """One sampled answer of each model to each held-out prompt, judged by gold and a proxy if any; KL from ``sft``."""
     lines, _ = read_lines(Path(files["test_prompts"]))
     prompts = [chat(line["text"]) for line in lines]
     opened = {name: _opened(path) for name, path in models.items()}
@@ -298,7 +294,7 @@ def held_out_skill(files: Mapping[str, str], reward: Reward) -> Skill:
     answers = [pair.chosen for pair in held_out] + [pair.rejected for pair in held_out]
     scores = reward.score(prompts, [Completion(text, (), StopReason.EOS) for text in answers]).tolist()
     chosen, rejected = scores[: len(held_out)], scores[len(held_out) :]
-    plain = [replace(pair, prompt=_question(pair.prompt)) for pair in held_out]
+    plain = [replace(pair, prompt=question(pair.prompt)) for pair in held_out]
     length, words = length_only(train, held_out), bag_of_words(train, held_out)
     return reward_skill(
         outcomes([a - b for a, b in zip(chosen, rejected, strict=True)]),

@@ -18,7 +18,7 @@ from trueup.engine.waiting import adaptive_waiting
 from trueup.errors import UsageError
 from trueup.models.policy import Policy
 from trueup.rewards.protocol import Reward
-from trueup.types import Completion, Prompt, content_id, prompt_json, prompt_text
+from trueup.types import Completion, Prompt, content_id, prompt_json, prompt_text, question
 
 
 class Score(Protocol):
@@ -95,15 +95,10 @@ def collect_answers(
                 row |= marks[index] if marks is not None else {}
                 row |= {label: float(numbers[index]) for label, numbers in columns.items()}
                 if gold is not None:
-                    score = gold(asked(prompt), completion.text)
+                    score = gold(question(prompt), completion.text)
                     row["gold"], row["gold_parts"] = score.total, dict(score.parts)
                 rows.append(row)
     return rows
-
-
-def asked(prompt: Prompt) -> str:
-    """The question: the text itself, or what the last turn says."""
-    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def _row(name: str, prompt: Prompt, completion: Completion, sample: int, seed: int) -> dict[str, Any]:
@@ -111,7 +106,7 @@ def _row(name: str, prompt: Prompt, completion: Completion, sample: int, seed: i
         "model": name,
         "prompt_id": content_id(prompt_json(prompt)),
         "prompt": prompt_text(prompt),
-        "question": asked(prompt),
+        "question": question(prompt),
         "sample": sample,
         "completion": completion.text,
         "stop": completion.stop.value,
