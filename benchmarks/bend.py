@@ -68,7 +68,7 @@ def hasty_pairs(file: Path, count: int, seed: int) -> Path:
 def followed() -> dict[str, dict[str, Any]]:
     """What differs between the policies of a seed."""
     members = [f"@member-{number}" for number in range(MEMBERS)]
-    ensembles = {name: {"kind": "ensemble", "members": members, "combine": name} for name in ("mean", "min")}
+    ensembles = {name: [{"kind": "ensemble", "members": members, "combine": name}] for name in ("mean", "min")}
     return {
         "one": {"reward": "@member-0", "kl": {"kind": "fixed", "beta": LOW}},
         **{name: {"reward": part, "kl": {"kind": "fixed", "beta": LOW}} for name, part in ensembles.items()},

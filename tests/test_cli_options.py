@@ -156,8 +156,7 @@ def test_a_column_given_twice(tmp_path):
 
 
 def test_numbers_in_range_are_as_they_were_said(monkeypatch):
-    from trueup.commands import panel
-    from trueup.rewards import registry
+    from trueup.commands import panel, scoring
 
     asked = []
 
@@ -173,7 +172,7 @@ def test_numbers_in_range_are_as_they_were_said(monkeypatch):
             return []
 
     monkeypatch.setattr(panel, "Panel", Panel)
-    monkeypatch.setattr(registry, "open_reward", lambda source: f"the reward {source}")
+    monkeypatch.setattr(scoring, "open_source", lambda source: f"the reward {source}")
     code, said = run(
         "sample", "a", "b", "--prompt", "x", "--prompt", "y", "--top-p", "0.5", "--seed", "7", "--reward", "r"
     )

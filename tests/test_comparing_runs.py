@@ -20,6 +20,7 @@ from trueup.errors import ConfigError, DataError, UsageError
 from trueup.evaluation.intervals import Interval
 from trueup.evaluation.rows import write_rows
 from trueup.ledger import Run
+from trueup.reports.build import evaluated_as
 from trueup.reports.criteria import probe_change
 from trueup.sandbox import World
 
@@ -155,6 +156,25 @@ def test_what_cannot_be_compared_is_said(runs):
     failed = read_results("x", "0", {}, kinds={}, settings={}, error="it broke")
     assert compare_results([failed], "x") is None
     assert compare_results([*results, failed], "x").baseline == "ppo-0.1-0"
+
+
+def test_an_evaluation_knows_its_models_by_where_they_lay(tmp_path):
+    one, two, other = (trained(tmp_path / name, beta=beta) for name, beta in (("a", 0.1), ("b", 0.2), ("ppo", 0.3)))
+    (tmp_path / "test").mkdir()
+    rows = evaluated("x", [0.9] * 8) + evaluated("y", [0.1] * 8)
+    write_rows(rows, tmp_path / "test" / "eval.jsonl")
+    record = {"models": {"x": str(one / "final"), "y": str(two)}}
+    (tmp_path / "test" / "evaluation.json").write_text(json.dumps(record))
+    results = group_runs([str(one), str(two)], evaluations=[tmp_path / "test"])
+    assert [evaluated_as(path, tmp_path / "test", rows) for path in (one, two)] == ["x", "y"]
+    assert all(result.evaluation == tmp_path / "test" for result in results)
+    record["models"] = {"ppo": str(one)}  # what is called like the method is another run
+    (tmp_path / "test" / "evaluation.json").write_text(json.dumps(record))
+    rows = evaluated("ppo", [0.9] * 8)
+    assert evaluated_as(two, tmp_path / "test", rows) == "b"
+    record["models"] = {"ppo": str(tmp_path / "gone")}
+    (tmp_path / "test" / "evaluation.json").write_text(json.dumps(record))
+    assert evaluated_as(other, tmp_path / "test", rows) == "ppo"
 
 
 def test_an_evaluation_decides_where_there_is_one(tmp_path):

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web.explorer.planted import CONFIG, PROMPTS, append, plant, row, start, write, write_offline
-from trueup.commands.live.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
-from trueup.commands.live.columns import Columns, extremes
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import Followed
 from trueup.commands.live.samples import Samples, prompt_key
 from trueup.commands.live.story import penalty, tell
+from trueup.ledger.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
+from trueup.ledger.columns import Columns, extremes
 
 VALUES = st.lists(st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=5, max_size=400)
 

@@ -128,7 +128,7 @@ def test_classes_stand_where_functions_do(session, tmp_path):
     run = trueup.train("dpo", settings | {"objective": Margin}, out=tmp_path / "run", quiet=True)
     assert (len(run.metrics()["loss"]), Margin.made) == (3, 1)
     for judge in (Longer, Longer(), "tests.test_python:Longer"):
-        assert trueup.compare(["p"] * 3, ["long"] * 3, ["l"] * 3, judge).win_rate.rate.estimate == 1.0
+        assert trueup.judge(["p"] * 3, ["long"] * 3, ["l"] * 3, judge).win_rate.rate.estimate == 1.0
 
 
 def test_conversations_are_read_as_in_files(session):
@@ -192,9 +192,9 @@ def test_settings_are_nested_or_dotted():
         (lambda tmp: trueup.train("sft", {"dta": "x"}, out=tmp), ConfigError, "did you mean 'data'"),
         (lambda tmp: trueup.train("dpo", {"data": "x", "objective": "@gone"}, out=tmp), ConfigError, "objective"),
         (lambda tmp: trueup.Run(tmp / "none"), UsageError, "run"),
-        (lambda tmp: trueup.compare(["p"], ["a"], [], "x:y"), ShapeError, "1 prompts"),
-        (lambda tmp: trueup.compare(["p"], ["a"], ["b"], lambda p, a, b: "maybe"), UsageError, "maybe"),
-        (lambda tmp: trueup.compare(["p"], ["a"], ["b"], "judge"), UsageError, "names no code"),
+        (lambda tmp: trueup.judge(["p"], ["a"], [], "x:y"), ShapeError, "1 prompts"),
+        (lambda tmp: trueup.judge(["p"], ["a"], ["b"], lambda p, a, b: "maybe"), UsageError, "maybe"),
+        (lambda tmp: trueup.judge(["p"], ["a"], ["b"], "judge"), UsageError, "names no code"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path, call, error, match):
@@ -235,6 +235,8 @@ def test_the_package_is_typed_for_others(tmp_path):
         "run: trueup.Run = trueup.train('dpo', {'data': [{'prompt': 'p'}]}, out='runs/x')\n"
         "scores: list[float] = trueup.open_reward('m').score('p', ['a'])\n"
         "text: str = trueup.open_policy('m').sample('p')[0].text\n"
+        "said: tuple[str, ...] = trueup.compare({'a': run}).sentences + trueup.sweep('s.yaml').sentences\n"
+        "rewards: list[float] = trueup.score('m', [{'text': 't'}]).rewards\n"
         "reveal_type(run.metrics()['loss'])\n"
         "wrong: int = trueup.open_policy('m').logps('p', 'a')\n"
     )

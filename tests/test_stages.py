@@ -117,9 +117,47 @@ def test_an_evaluation_is_a_stage(tmp_path, saved_policy):
         assert any("cut off" in line for line in run(tmp_path, several)[1])
 
 
+@pytest.mark.slow
+def test_an_evaluation_takes_judges_and_a_reward_of_parts(tmp_path, saved_policy):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": text[:20], "answer": text} for text in TEXTS[:4]])
+    module = tmp_path / "judging.py"
+    module.write_text("def brief(prompt, answer):\n    return -float(len(answer))\n")
+    parts = tmp_path / "parts.yaml"
+    parts.write_text("reward: [{kind: length, name: short}, {kind: repetition}]\n")
+    settings = {
+        "models": {"a": str(saved_policy), "b": str(saved_policy)},
+        "data": str(prompts),
+        "reward": [{"kind": "length", "weight": 2.0}],
+        "judges": ["brief=python:judging:brief", f"file=reward:{parts}", "reference"],
+        "sampling": {"max_new_tokens": 4},
+    }
+    several = [Stage("test", "evaluate", settings)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        done, _ = run(tmp_path, several)
+        rows = [json.loads(line) for line in (done["test"] / "eval.jsonl").read_text().splitlines()]
+        assert all(row["brief"] == -len(row["completion"]) for row in rows)
+        assert {"reward", "file", "reference"} <= set(rows[0])
+        assert all(row["reward"] == pytest.approx(-2 * len(row["completion"].split()) / 100) for row in rows)
+        assert run(tmp_path, several)[1] == ["test: unchanged, skipped"]
+        parts.write_text("reward: [{kind: length, name: short, weight: 3}]\n")  # what a judge reads is part of it
+        assert any("changed" in line for line in run(tmp_path, several)[1])
+        settings |= {"reward": None, "judges": []}
+        done, told = run(tmp_path, [Stage("plain", "evaluate", settings)])
+        assert any("Quality was not judged" in line for line in told)
+
+
+def test_stages_that_judges_name_are_resolved_in_them():
+    settings = {"judges": ["reward:@rm", "own=implicit:@dpo#beta=0.1", "python:my:judge", "@rm"]}
+    assert references(settings) == {"rm", "dpo"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("stages: [{kind: evaluate, data: x, models: {a: m}, judges: [people]}]", "people judge when they have time"),
+        ("stages: [{kind: evaluate, data: x, models: {a: m}, judges: [golden]}]", "did you mean 'gold'"),
+        ("stages: [{kind: evaluate, data: x, models: {a: m}, reward: [{kind: lenght}]}]", "lenght"),
         ("stages: [{kind: evalute, data: x}]", "kind is 'evalute'"),
         ("stages: [{kind: evaluate, data: x, reward: r}]", r"(?s)stage evaluate.*models"),
         ("stages: [{kind: evaluate, data: x, reward: r, models: {}}]", r"(?s)stage evaluate.*models"),

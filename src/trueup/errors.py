@@ -102,6 +102,12 @@ class Interrupted(TrueupError):
     exit_code = 130
 
 
+class Paused(Interrupted):
+    """An alert paused the run, as it was set to; the state was saved."""
+
+    exit_code = 3
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as ``did you mean 'beta'? known: beta, tau`` for a misspelt name."""
     options = sorted(known)

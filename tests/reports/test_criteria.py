@@ -155,6 +155,8 @@ def test_a_run_that_was_stopped_by_its_kl_is_no_trial(tmp_path):
     series = {"score": [0.1] * 30, "kl": [1.0] * 29 + [9.0]}
     run = logged(tmp_path / "ppo", "ppo", series, config={"kl_stop": 5.0}, facts={"steps": 100})
     assert is_trial(read_log(run)) is None
+    facts = {"steps": 100, "stopped": {"step": 29, "rule": "kl_runaway"}}
+    assert is_trial(read_log(logged(tmp_path / "alerted", "ppo", series, facts=facts))) is None
 
 
 def test_the_report_of_a_run_shows_its_probes_and_the_evaluation(tmp_path):

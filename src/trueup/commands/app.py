@@ -82,7 +82,7 @@ for each in (*BEFORE_TRAINING, *(command(kind) for kind in RECIPES), *AFTER_TRAI
 
 
 def main() -> None:
-    """Entry point: clear errors on stderr, exit codes 0 done, 1 run failed, 2 wrong use, 130 interrupted."""
+    """Entry point: clear errors on stderr, exit codes 0 done, 1 run failed, 2 wrong use, 3 paused, 130 interrupted."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

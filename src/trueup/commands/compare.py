@@ -34,40 +34,28 @@ def compare(
     Example: `trueup compare runs/dpo runs/ppo --evaluation runs/test --html runs/dpo-ppo`
     """
     import json
-    import shlex
-    import sys
 
-    from trueup.commands.compare_pages import compare_page, compare_sections
-    from trueup.commands.measurements import compare_results, known_measurements
-    from trueup.commands.run_groups import differing, group_runs
-    from trueup.commands.sweep_run import results_of_sweep
-    from trueup.errors import UsageError, nearest
+    from trueup.commands.api.comparing import compare as side_by_side
 
-    if bool(runs) == (sweep is not None):
-        raise UsageError("runs or a sweep", where="trueup compare", expected="RUN RUN ..., or --sweep DIR")
-    folders = tuple(evaluation or ())
-    results = results_of_sweep(sweep, gold) if sweep else group_runs(runs or [], evaluations=folders, gold=gold)
-    for problem in dict.fromkeys(problem for result in results for problem in result.problems):
+    compared = side_by_side(
+        runs or (),
+        sweep=sweep,
+        evaluations=evaluation or (),
+        baseline=baseline,
+        quality=quality,
+        gold=gold,
+        samples=samples,
+        out=html,
+    )
+    for problem in compared.problems:
         typer.echo(f"warning: {problem}", err=True)
-    for result in results:
-        if result.error is not None:
-            typer.echo(f"warning: {result.name}, seed {result.seed}, has no results: {result.error}", err=True)
-    names = list(dict.fromkeys(result.name for result in results))
-    if baseline is not None and baseline not in names:
-        raise UsageError(f"no run {baseline!r}", where="--baseline", expected=nearest(baseline, names))
-    decides = quality is not None or bool(known_measurements(results))
-    comparison = compare_results(results, baseline or names[0], quality=quality) if decides else None
-    sections = compare_sections(results, comparison, folders, samples)
-    if html is not None:
-        written = compare_page(html, results, comparison, sections, shlex.join(["trueup", *sys.argv[1:]]))
     if as_json:
-        data = {"runs": [result.to_dict() for result in results], "settings": differing(results)}
-        typer.echo(json.dumps({"comparison": comparison.to_dict() if comparison else None, **data}, indent=2))
+        typer.echo(json.dumps(compared.to_dict(), indent=2))
         return
-    for section in sections:
-        if section.table is not None and section.heading in IN_TERMINAL:
-            typer.echo(f"{section.heading}\n{section.table.plain()}\n")
-    for line in comparison.conclusion if comparison else ["Nothing that all runs measured says which is better."]:
+    for heading, table in compared.page.tables.items():
+        if heading in IN_TERMINAL:
+            typer.echo(f"{heading}\n{table.plain()}\n")
+    for line in compared.sentences:
         typer.echo(line)
     if html is not None:
-        typer.echo(str(written.html))
+        typer.echo(str(html / "report.html"))

@@ -19,7 +19,7 @@ from trueup.evaluation.variants import Comparison
 from trueup.ledger.progress import duration
 from trueup.metrics import METRICS
 from trueup.reports.build import evaluated_as
-from trueup.reports.page import Section, Table, Written, number, span, write_page
+from trueup.reports.page import Page, Section, Table, number, span
 
 LONGEST_ANSWER = 600
 """Characters of an answer that are shown."""
@@ -180,16 +180,16 @@ def _answers(run: Path, evaluations: Sequence[Path]) -> dict[str, str]:
 
 
 def compare_page(
-    out: Path, results: Sequence[Results], comparison: Comparison | None, sections: Sequence[Section], command: str
-) -> Written:
-    """Write the page."""
-    verdict = list(comparison.conclusion) if comparison else ["Nothing that all runs measured says which is better."]
+    results: Sequence[Results], comparison: Comparison | None, sections: Sequence[Section], again: str
+) -> Page:
+    """The page, with the command that makes it; empty where none can."""
+    verdict = comparison.conclusion if comparison else ("Nothing that all runs measured says which is better.",)
     names = dict.fromkeys(result.name for result in results)
-    again = Section("Do it again", (), commands=(command,))
+    last = [Section("Do it again", (), commands=(again,))] if again else []
     data = {
         "comparison": comparison.to_dict() if comparison else None,
         "runs": [result.to_dict() for result in results],
         "settings": differing(results),
         "better": better_way(comparison.quality) if comparison else None,
     }
-    return write_page(out, f"Comparison of {', '.join(names)}", verdict, [*sections, again], data)
+    return Page(f"Comparison of {', '.join(names)}", verdict, (*sections, *last), data)

@@ -26,7 +26,8 @@ from trueup.evaluation.rows import Row, write_rows
 from trueup.ledger import read_lines, write_atomic, write_json
 from trueup.models.policy import Policy, open_policy
 from trueup.reports.build import Report, build_report
-from trueup.rewards.protocol import Reward, check_prompts, cut_by, windows_of
+from trueup.rewards.columns import column_remarks, give_columns
+from trueup.rewards.protocol import Parted, Reward, check_prompts, cut_by, windows_of
 from trueup.rewards.refusal_phrases import refusal
 from trueup.sandbox import Kind, gold_score, kind_of
 from trueup.types import Prompt, question
@@ -126,7 +127,10 @@ def compare_models(
     loaded = read_prompts(data, limit=limit, **{**options, "tell": None})
     prompts = asking.fitting(loaded, opened, read, tell)
     marks = read_marks(data, loaded, prompts, columns or Columns(), split=read.split)
-    for remark in _remarks(loaded, marks):
+    scorers = [judge.reward for judge in opened if judge.reward is not None]
+    for scorer in scorers:
+        give_columns(scorer, data, loaded, prompts, prompts, split=read.split)
+    for remark in (*_remarks(loaded, marks), *(line for scorer in scorers for line in column_remarks(scorer))):
         options["tell"](remark)
     opened = [with_marks(judge, marks, prompts, data) for judge in opened]
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is known before anything is sampled
@@ -200,7 +204,7 @@ def write_evaluation(
         score=scored,
         judges=judgings,
         facts={"seed": record["seed"]},
-        commands=(record["command"],),
+        commands=(record["command"],) if record["command"] else (),
     )
     for line in (*report.verdict, *([] if judgings else [UNJUDGED])):
         tell(line)
@@ -264,7 +268,10 @@ def _verdicts(rows: Sequence[Row], base: str, judge: OpenedJudge) -> dict[str, l
 def _command(
     paths: Mapping[str, str], parsed: Sequence[NamedJudge], reward: Reward | None, options: Mapping[str, object]
 ) -> str:
-    """The command that does it again, as a shell reads it: every option that has a value."""
+    """The command that does it again, as a shell reads it: every option that has a value; empty where the reward is a
+    sum of parts, which no option can hold."""
+    if isinstance(reward, Parted):
+        return ""
     words = ["trueup", "evaluate", *(f"{name}={path}" for name, path in paths.items())]
     words += ["--reward", reward.name] if reward else []
     for judge in parsed[1:] if reward else parsed:

@@ -24,21 +24,14 @@ def frontier(
 
     Example: `trueup frontier --sweep runs/betas --gold sandbox --out runs/frontier`
     """
-    import shlex
-    import sys
+    from trueup.commands.api.comparing import frontier as drawn
+    from trueup.commands.frontier_pages import ENDS
 
-    from trueup.commands.frontier_data import gather
-    from trueup.commands.frontier_pages import frontier_page
-    from trueup.errors import UsageError
-
-    if not runs and sweep is None:
-        raise UsageError("nothing to draw", where="trueup frontier", expected="RUN ..., or --sweep DIR")
-    tradeoff = gather(runs or [], sweep, evaluation or (), gold)
-    page = frontier_page(out, tradeoff, shlex.join(["trueup", *sys.argv[1:]]))
+    result = drawn(runs or (), sweep=sweep, evaluations=evaluation or (), gold=gold, out=out)
     if as_json:
-        typer.echo(page.written.summary.read_text(encoding="utf-8"))
+        typer.echo((out / "summary.json").read_text(encoding="utf-8"))
         return
-    typer.echo(page.table.plain())
-    for line in page.verdict:
+    typer.echo(result.page.tables[ENDS].plain())
+    for line in result.sentences:
         typer.echo(line)
-    typer.echo(str(page.written.html))
+    typer.echo(str(out / "report.html"))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as Folder
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from trueup.evaluation.frontier import reward_vs_root_kl
 from trueup.evaluation.overoptimization import MIN_SEGMENT, Form, GaoFit, TurningInterval, turning_interval
 from trueup.evaluation.tradeoff import Path, Point, at_equal_kl, fit_points, front, path_gains
 from trueup.reports.figures import Figure, Series, over_root_kl
-from trueup.reports.page import Section, Table, Written, number, write_page
+from trueup.reports.page import Page, Section, Table, number
 
 REFERENCE = "best of n, reference"
 NO_GOLD = (
@@ -28,17 +27,42 @@ EXPLAINED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What was written, and what the terminal shows of it."""
-
-    written: Written
-    table: Table
-    verdict: tuple[str, ...]
+ENDS = "Where they end"
+"""Heading of the table that the terminal shows."""
 
 
-def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
-    """Write the page."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Frontier:
+    """What is gained for how much KL; in a notebook it shows its page."""
+
+    tradeoff: Tradeoff
+    """What was measured: paths along training, evaluations, best-of-n."""
+    front: tuple[Point, ...]
+    """The points that no other one of no more KL beats, by rising KL."""
+    turns: Mapping[str, TurningInterval]
+    """By path: where gold begins to fall while the reward rises."""
+    fits: Mapping[str, GaoFit]
+    """By what they go through: the laws of Gao et al."""
+    page: Page
+
+    def __repr__(self) -> str:
+        return repr(self.page)
+
+    def _repr_html_(self) -> str:
+        return self.page._repr_html_()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the page says first."""
+        return self.page.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in ``summary.json``."""
+        return dict(self.page.data)
+
+
+def frontier_of(tradeoff: Tradeoff, again: str) -> Frontier:
+    """What follows from what was measured, and its page, with the command that makes it; empty where none can."""
     points = [*(point for path in tradeoff.paths for point in path.points()), *tradeoff.ends]
     turns = {path.name: turn for path in tradeoff.paths if (turn := turn_of(path)) is not None}
     fits = {**fits_of(tradeoff)}
@@ -46,7 +70,7 @@ def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
     verdict = (*sentences(tradeoff, best_front, turns, fits), *tradeoff.notes)
     figure = frontier_figure(tradeoff, turns)
     table = points_table([*(path.points()[-1] for path in tradeoff.paths), *tradeoff.ends], best_front)
-    sections = [Section("Quality and reward over KL", EXPLAINED, None, figure), Section("Where they end", (), table)]
+    sections = [Section("Quality and reward over KL", EXPLAINED, None, figure), Section(ENDS, (), table)]
     if len(tradeoff.paths) > 1:
         sections.append(Section("At equal KL", (EQUAL,), equal_table(tradeoff)))
     if tradeoff.best:
@@ -56,7 +80,7 @@ def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
     if fits:
         sections.append(Section("Fits of Gao et al.", (LAWS,), _fits(fits)))
     sections.append(Section("Along training", (), points_table([p for p in points if p.step is not None], [])))
-    sections.append(Section("Do it again", (), commands=(command,)))
+    sections += [Section("Do it again", (), commands=(again,))] if again else []
     data = {
         "points": [point.to_dict() for point in points],
         "front": [point.to_dict() for point in best_front],
@@ -64,7 +88,8 @@ def frontier_page(out: Folder, tradeoff: Tradeoff, command: str) -> Page:
         "fits": {name: fit.to_dict() for name, fit in fits.items()},
         "best_of_n": [one.to_dict() for one in tradeoff.best],
     }
-    return Page(write_page(out, "Reward over KL", verdict, sections, data), table, verdict)
+    page = Page("Reward over KL", verdict, tuple(sections), data)
+    return Frontier(tradeoff, tuple(best_front), turns, fits, page)
 
 
 EQUAL = (

@@ -50,16 +50,13 @@ def hacking(
 
 SHOWN = 200
 """Characters of an example."""
-_OPENINGS = {
-    "hacking": "The reward is being gamed.",
-    "suspected": "The reward may be gamed: there are signs, and quality does not speak against them.",
-    "none": "No sign that the reward is being gamed.",
-}
 
 
 def _show(result: RunHacking) -> None:
+    from trueup.commands.api.hacking import OPENINGS
+
     found = result.hacking
-    typer.secho(f"{result.run}: {_OPENINGS[found.verdict]}", bold=True)
+    typer.secho(f"{result.run}: {OPENINGS[found.verdict]}", bold=True)
     for sentence in found.sentences:
         typer.echo(f"  {sentence}")
     if result.point_step is not None:

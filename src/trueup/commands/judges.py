@@ -19,16 +19,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trueup.config import Model, build
+from trueup.commands.scoring import named_source, open_source
 from trueup.config.code import function_of, names_code
+from trueup.config.code import identify as identify_code
 from trueup.errors import DataError, RunError, TrueupError, UsageError, nearest
 from trueup.evaluation.collect import Scorer
 from trueup.evaluation.implicit import open_implicit
 from trueup.evaluation.judge import Judge, verdict_of
 from trueup.evaluation.marks import Marks
 from trueup.evaluation.reference_answers import MEASURES, best
+from trueup.models.files import identity as identify_model
 from trueup.rewards.protocol import Reward, as_scores, sample_place
-from trueup.rewards.registry import open_reward
+from trueup.rewards.registry import identify
 from trueup.sandbox import gold_score, knows
 from trueup.types import Completion, Outcome, Prompt, prompt_text, question
 
@@ -146,8 +148,7 @@ def open_judge(judge: NamedJudge, paths: Mapping[str, str], settings: Mapping[st
         ConfigError, ModelError, UsageError: It cannot be opened.
     """
     if judge.kind == "reward":
-        beside = build(Model, {"name": judge.source, **settings}, where="reward")
-        return reward_judge(open_reward(judge.source, beside), judge)
+        return reward_judge(open_source(judge.source, **settings), judge)
     if judge.kind == "implicit":
         return _implicit(judge, paths, settings)
     if judge.kind == "python":
@@ -157,6 +158,23 @@ def open_judge(judge: NamedJudge, paths: Mapping[str, str], settings: Mapping[st
     if judge.kind == "reference":  # what it compares with is known once the data is read: see ``with_marks``
         return OpenedJudge(judge, MEASURES[judge.source or "f1"][1], bounds=(0.0, 1.0))
     return OpenedJudge(judge, "people, who saw two answers side by side and not whose they were")
+
+
+def judge_identity(judge: NamedJudge) -> str:
+    """Hash of what a judge reads, without opening it; its text where that is all there is.
+
+    Raises:
+        ConfigError, ModelError, UsageError: There is nothing that could be opened.
+    """
+    if judge.kind == "reward":
+        return identify(named_source(judge.source))
+    if judge.kind == "python":
+        return identify_code(judge.source, "judge")
+    if judge.kind == "implicit":
+        path, _, more = judge.source.partition("#")
+        final = Path(path) / "final"
+        return f"{identify_model(str(final) if final.is_dir() else path)}#{more}"
+    return judge.text
 
 
 def reward_judge(reward: Reward, judge: NamedJudge) -> OpenedJudge:

@@ -17,6 +17,7 @@ from trueup.engine.rendering import renderer_difference, renderer_of, whole_cont
 from trueup.engine.score import sequence_logps
 from trueup.errors import DataError
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
+from trueup.rewards.columns import refuse_columns
 from trueup.rewards.protocol import Reward, prompt_for, windows_of
 from trueup.types import Message, Prompt, StopReason
 
@@ -68,6 +69,8 @@ class Panel:
         template: str | None = None,
     ) -> None:
         settings = {"device": device, "dtype": dtype}
+        if reward is not None:
+            refuse_columns(reward, "reward")
         opened = None
         if reference is not None:
             opened = open_reference(build(Model, settings, {"name": reference}, where="reference"))

@@ -15,6 +15,7 @@ with what changed, unless ``--fresh`` moves the old one aside. What is no traini
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from trueup.ledger import move_aside, outcome, read_run
 from trueup.recipes.registry import execute, identify, preset_layer
 from trueup.recipes.table import RECIPES, recipe_of
 
+_JUDGE_STAGE = re.compile(r"^((?:[\w-]+=)?(?:reward|implicit):)@([^/#]+)")
 Refer = Callable[[str], str]
 """The name of an earlier stage to what it gave."""
 
@@ -216,13 +218,21 @@ def references(settings: Mapping[str, Any]) -> set[str]:
 def _resolve(value: Any, refer: Refer) -> Any:
     if isinstance(value, dict):
         places = value.places if isinstance(value, Located) else {}
-        return Located({k: _resolve(v, refer) for k, v in value.items()}, places)
+        own = {k: _resolve_judges(v, refer) if k == "judges" else _resolve(v, refer) for k, v in value.items()}
+        return Located(own, places)
     if isinstance(value, list):
         return [_resolve_part(item, refer) if isinstance(item, dict) else _resolve(item, refer) for item in value]
     if isinstance(value, str) and value.startswith("@"):
         name, slash, rest = value[1:].partition("/")
         return f"{refer(name)}{slash}{rest}"
     return value
+
+
+def _resolve_judges(value: Any, refer: Refer) -> Any:
+    """Judges of an evaluation: what ``reward:`` and ``implicit:`` name may be a stage."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return [_JUDGE_STAGE.sub(lambda m: f"{m[1]}{refer(m[2])}", one) if isinstance(one, str) else one for one in value]
 
 
 def _resolve_part(part: dict[str, Any], refer: Refer) -> Located:

@@ -44,9 +44,9 @@ def sample(
     }
     settings = build(Sampling, values, where="command line")
     from trueup.commands.panel import Panel
-    from trueup.rewards.registry import open_reward
+    from trueup.commands.scoring import open_source
 
-    panel = Panel(models, reward=None if reward is None else open_reward(reward), reference=reference)
+    panel = Panel(models, reward=None if reward is None else open_source(reward), reference=reference)
     panel.check(prompt or (), settings)
     for turn, text in enumerate(prompt or _ask()):
         try:

@@ -11,8 +11,7 @@ import typer
 from trueup.commands.options import Json
 
 if TYPE_CHECKING:
-    from trueup.evaluation.leaning import Leaning
-    from trueup.rewards.protocol import Reward
+    from trueup.commands.api.scores import Scores
     from trueup.types import Prompt
 
 SHOWN = 70
@@ -41,9 +40,11 @@ def score(
     """
     import json
 
+    from trueup.commands.api.scores import Scores, leaning_of
     from trueup.commands.data import assigned
     from trueup.commands.scoring import check_output, open_source, read_answers, scored_rows, scores_of, write_scored
     from trueup.errors import UsageError
+    from trueup.rewards.columns import refuse_columns
 
     if sum((data is not None, pairs is not None, bool(text))) != 1:
         given = ", ".join(n for n, v in (("--data", data), ("--pairs", pairs), ("--text", text)) if v) or "none of them"
@@ -57,12 +58,16 @@ def score(
             )
         check_output(out)  # before a model is opened
     options = {"columns": assigned("--column", column or (), "OURS=THEIRS, as completion=answer"), "limit": limit}
-    opened = open_source(reward, dtype)
+    opened = open_source(reward, dtype=dtype)
     if pairs is not None:
         measured = leaning_of(opened, pairs, options)
         typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else measured.format_text())
         return
-    answers = read_answers(data, options) if data is not None else [(None, prompt or "", each) for each in text or ()]
+    if data is None:
+        refuse_columns(opened, "--text")
+        answers: list[tuple[int | None, Prompt, str]] = [(None, prompt or "", each) for each in text or ()]
+    else:
+        answers = read_answers(opened, data, options)
     rows = scored_rows(answers, scores_of(opened, [a[1] for a in answers], [a[2] for a in answers]))
     if out is not None:
         write_scored(rows, out)
@@ -70,37 +75,18 @@ def score(
         for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
     else:
-        _show(rows, top)
+        _show(Scores(opened.name, tuple(rows)), top)
 
 
-def leaning_of(reward: Reward, pairs: str, options: dict[str, Any]) -> Leaning:
-    """A reward on the pairs of a file."""
-    from trueup.commands.scoring import rewards_of
-    from trueup.data.read import read_pairs
-    from trueup.evaluation.leaning import leaning
-    from trueup.rewards.protocol import log_odds_of
-
-    def scorer(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-        return rewards_of(reward, prompts, texts)
-
-    return leaning(read_pairs(pairs, **options).items, scorer, scale=log_odds_of(reward))
-
-
-def _show(rows: Sequence[dict[str, Any]], top: int) -> None:
+def _show(scores: Scores, top: int) -> None:
     """All rows of a few, else the highest and the lowest, and what lies between."""
-    known = sorted((row for row in rows if row["reward"] is not None), key=lambda row: -row["reward"])
-    if len(rows) <= 2 * top:
-        _table("", [*known, *(row for row in rows if row["reward"] is None)])
+    if len(scores.rows) <= 2 * top:
+        _table("", [*scores.highest(len(scores.rows)), *(row for row in scores.rows if row["reward"] is None)])
     else:
-        _table("highest", known[:top])
-        _table("lowest", known[-top:])
-    if not known:
-        return
-    values = [float(row["reward"]) for row in known]
-    mean = sum(values) / len(values)
-    spread = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-    lost = "" if len(known) == len(rows) else f"; {len(rows) - len(known)} could not be scored"
-    typer.echo(f"{len(known)} answers: mean {mean:+.3f}, standard deviation {spread:.3f}{lost}")
+        _table("highest", scores.highest(top))
+        _table("lowest", scores.lowest(top))
+    if scores.rewards:
+        typer.echo(repr(scores))
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> None:

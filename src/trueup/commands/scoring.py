@@ -12,8 +12,11 @@ from typing import Any
 from trueup.config import Model, build
 from trueup.config.text import Located, read_yaml
 from trueup.data.read import read_demonstrations
+from trueup.data.sources import Given
 from trueup.errors import UsageError
 from trueup.ledger import write_atomic
+from trueup.ledger.progress import warn
+from trueup.rewards.columns import column_remarks, give_columns
 from trueup.rewards.mixture import PartList
 from trueup.rewards.protocol import Reward, Scored, check_prompts, prompt_for, scored
 from trueup.rewards.registry import open_reward
@@ -22,37 +25,67 @@ from trueup.types import Completion, Message, Prompt, StopReason, prompt_text
 ENDINGS = (".jsonl", ".json", ".csv")
 
 
-def open_source(source: str, dtype: str) -> Reward:
-    """A reward by its source, or by the ``reward:`` of a YAML file, which may be a list of parts.
+def named_source(source: str | Sequence[Any]) -> str | Sequence[Any]:
+    """What ``reward:`` of a YAML file names, a source or a list of parts; anything else as it is.
 
     Raises:
         UsageError: The file has no ``reward``.
         ConfigError: A part of it cannot be used; names file and line.
     """
-    named: Any = source
-    if source.endswith((".yaml", ".yml")):
-        settings = read_yaml(source)
-        if "reward" not in settings:
-            raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
-        named = settings["reward"]
-        if not isinstance(named, str):
-            places = settings.places if isinstance(settings, Located) else {}
-            named = build(PartList, Located({"reward": named}, places), where=source).reward
-    return open_reward(named, build(Model, {"name": "", "dtype": dtype}, where="reward"))
+    if not isinstance(source, str) or not source.endswith((".yaml", ".yml")):
+        return source
+    settings = read_yaml(source)
+    if "reward" not in settings:
+        raise UsageError("there is no reward", where=source, expected="reward: a source, or a list of parts")
+    named = settings["reward"]
+    if isinstance(named, str):
+        return named
+    places = settings.places if isinstance(settings, Located) else {}
+    return build(PartList, Located({"reward": named}, places), where=source).reward
 
 
-def read_answers(data: str, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
-    """Line, prompt and answer of each row; texts have the empty prompt."""
+def open_source(source: str | Sequence[Any], **settings: Any) -> Reward:
+    """A reward by its source, by a list of parts, or by the ``reward:`` of a YAML file.
+
+    Args:
+        source: Which.
+        settings: ``dtype`` and ``device`` of models in it.
+
+    Raises:
+        UsageError, ConfigError: As ``named_source``; a part cannot be used.
+        ModelError: A model cannot be opened.
+    """
+    named = named_source(source)
+    beside = build(Model, {"name": named if isinstance(named, str) else "", **settings}, where="reward")
+    return open_reward(named, beside)
+
+
+def read_answers(reward: Reward, data: Given, options: Mapping[str, Any]) -> list[tuple[int | None, Prompt, str]]:
+    """Line, prompt and answer of each row; texts have the empty prompt. The reward gets the columns it asks for.
+
+    Raises:
+        DataError: A row cannot be read, or lacks such a column.
+    """
     loaded = read_demonstrations(data, **options)
+    if give_columns(reward, data, loaded, loaded.items, as_read(reward, [item.prompt for item in loaded.items])):
+        for remark in loaded.report.remarks():
+            warn(remark)
+    for remark in column_remarks(reward):
+        warn(remark)
     return [(line, item.prompt, item.completion) for line, item in zip(loaded.lines, loaded.items, strict=True)]
+
+
+def as_read(reward: Reward, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts as a reward reads them: a plain one in the kind that it was trained on."""
+    return [
+        prompt_for(reward, prompt, (Message("user", prompt),)) if isinstance(prompt, str) else prompt
+        for prompt in prompts
+    ]
 
 
 def scores_of(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> Scored:
     """Scores of finished answers, part by part; a plain prompt is read in the kind that the reward was trained on."""
-    asked = [
-        prompt_for(reward, prompt, (Message("user", prompt),)) if isinstance(prompt, str) else prompt
-        for prompt in prompts
-    ]
+    asked = as_read(reward, prompts)
     check_prompts(reward, asked)
     return scored(reward, asked, [Completion(text, (), StopReason.EOS) for text in texts])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trueup.config import Reading, Sampling, Settings
 from trueup.errors import RunError, UsageError
@@ -32,8 +32,11 @@ class Evaluate(Settings):
     """Models by name, as ``{sft: "@sft", ppo: "@ppo"}``; the first is the baseline."""
     data: str
     """Held-out prompts."""
-    reward: str
-    """What scores the answers, as ``"@reward"``."""
+    reward: str | tuple[dict[str, Any], ...] | None = None
+    """What scores the answers, as ``"@reward"``; a YAML file with ``reward:``, or a list of parts."""
+    judges: tuple[str, ...] = ()
+    """Further judges, as ``--judge`` of ``trueup evaluate``: ``gold``, ``"strict=reward:@judge"``, ``"implicit:@dpo"``,
+    ``"python:package.module:name"``, ``reference``. Without any, and without a reward, answers are described."""
     baseline: str | None = None
     """Model that the others are compared with."""
     reference: str | None = None
@@ -52,6 +55,29 @@ class Evaluate(Settings):
     """Precision of matrix products."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Names the draws, which all models share."""
+
+    @field_validator("reward")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, str):
+            from trueup.rewards.mixture import as_parts
+
+            as_parts(value)
+        return value
+
+    @field_validator("judges")
+    @classmethod
+    def _judges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            from trueup.commands.judges import parse_judges
+
+            if any(judge.kind == "people" for judge in parse_judges(value)):
+                raise UsageError(
+                    "people judge when they have time, and a stage ends",
+                    where="judges",
+                    fix="trueup evaluate --judge people",
+                )
+        return value
 
 
 class Report(Settings):
@@ -154,15 +180,15 @@ def stage_record(folder: Path) -> dict[str, Any] | None:
 
 def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
     from trueup.commands.comparison import compare_models
-    from trueup.config import Model
-    from trueup.rewards.registry import open_reward
+    from trueup.commands.scoring import open_source
 
-    reward = open_reward(config.reward, Model(name=config.reward, device=config.device, dtype=config.dtype))
+    reward = None if config.reward is None else open_source(config.reward, device=config.device, dtype=config.dtype)
     compare_models(
         [f"{name}={path}" for name, path in config.models.items()],
         config.data,
         reward,
         folder,
+        judges=config.judges,
         baseline=config.baseline,
         reference=config.reference,
         limit=config.limit,
@@ -180,10 +206,19 @@ def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
 def _evaluated(config: Evaluate) -> dict[str, str]:
     from trueup.data.listing import data_hash
     from trueup.models.files import identity
-    from trueup.rewards.registry import identify
 
-    models = {f"models.{name}": identity(path) for name, path in config.models.items()}
-    return {**models, "data": data_hash(config.data), "reward": identify(config.reward)}
+    read = {f"models.{name}": identity(path) for name, path in config.models.items()}
+    read["data"] = data_hash(config.data)
+    if config.reward is not None:
+        from trueup.commands.scoring import named_source
+        from trueup.rewards.registry import identify
+
+        read["reward"] = identify(named_source(config.reward))
+    if config.judges:
+        from trueup.commands.judges import judge_identity, parse_judges
+
+        read |= {f"judges.{judge.label}": judge_identity(judge) for judge in parse_judges(config.judges)}
+    return read
 
 
 def _report(config: Report, folder: Path, tell: Tell) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trueup.commands.measurements import Results
@@ -14,7 +13,7 @@ from trueup.evaluation.variants import Comparison
 from trueup.ledger.progress import duration
 from trueup.reports import figures
 from trueup.reports.figures import Figure, Series
-from trueup.reports.page import Section, Table, Written, number, span, write_page
+from trueup.reports.page import Page, Section, Table, number, span
 
 BESIDE = ("gold", "reward", "kl", "tokens", "score", "completion_length", "heldout_accuracy", "heldout_nll")
 """Measurements that are shown beside the one that decides."""
@@ -22,8 +21,15 @@ OF_TRAINING = ("score", "completion_length")
 """Those of them that an evaluation says better."""
 
 
-def sweep_page(out: Path, results: Sequence[Results], comparison: Comparison | None, recipe: str | None) -> Written:
-    """Write the page of a sweep."""
+def sweep_page(name: str, results: Sequence[Results], comparison: Comparison | None, again: Sequence[str]) -> Page:
+    """The page of a sweep.
+
+    Args:
+        name: Of the sweep.
+        results: Of every variant and seed.
+        comparison: The variants, where any was finished.
+        again: The command that runs it, in words; empty where none can.
+    """
     failed = [result for result in results if result.error is not None]
     verdict = list(comparison.conclusion) if comparison else ["No variant was finished: there is nothing to compare."]
     verdict += [f"{result.name}, seed {result.seed}, has no results." for result in failed]
@@ -41,13 +47,13 @@ def sweep_page(out: Path, results: Sequence[Results], comparison: Comparison | N
     if failed:
         rows = tuple((result.name, result.seed, str(result.error)) for result in failed)
         sections.append(Section("What failed", (), Table(("variant", "seed", "error"), rows, texts=True)))
-    if recipe is not None:
-        sections.append(Section("Do it again", (), commands=(f"trueup sweep {shlex.quote(recipe)} --out {out}",)))
+    if again:
+        sections.append(Section("Do it again", (), commands=(shlex.join(again),)))
     data = {
         "comparison": comparison.to_dict() if comparison else None,
         "variants": [result.to_dict() for result in results],
     }
-    return write_page(out, f"Sweep: {out.name}", verdict, sections, data)
+    return Page(f"Sweep: {name}", tuple(verdict), tuple(sections), data)
 
 
 def explained(comparison: Comparison) -> tuple[str, ...]:

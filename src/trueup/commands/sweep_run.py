@@ -21,19 +21,43 @@ from trueup.commands.sweep_plan import Job, SweepPlan, Variant
 from trueup.errors import RunError
 from trueup.evaluation.variants import Comparison
 from trueup.ledger import one_writer, write_atomic
-from trueup.reports.page import Written
+from trueup.reports.page import Page, Written
 
 LOG = "sweep.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sweep:
-    """What a sweep gave."""
+    """What a sweep gave; in a notebook it shows its page."""
 
     results: tuple[Results, ...]
+    """Of each variant and seed, in the order of the recipe."""
     comparison: Comparison | None
+    """The variants by the measurement that decides; None where none was finished."""
+    page: Page
     written: Written
+    """Its files in the sweep's folder."""
     failures: tuple[str, ...]
+    """Directories of the stages that failed."""
+
+    def __repr__(self) -> str:
+        return repr(self.page)
+
+    def _repr_html_(self) -> str:
+        return self.page._repr_html_()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the page says first."""
+        return self.page.verdict
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The hyper-parameter log: a row for each variant and seed, as in ``sweep.jsonl``."""
+        return [result.to_dict() for result in self.results]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in ``summary.json``."""
+        return dict(self.page.data)
 
     def require_whole(self) -> None:
         """Refuse to go on where a variant failed.
@@ -69,9 +93,11 @@ def run_sweep(
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in log)
         write_atomic(plan.out / LOG, text.encode("utf-8", "surrogatepass"))
         comparison = compare_results(results, plan.baseline, quality=plan.quality)
-        written = sweep_page(plan.out, results, comparison, plan.recipe)
+        again = ["trueup", "sweep", plan.recipe, "--out", str(plan.out)] if plan.recipe else []
+        page = sweep_page(plan.out.name, results, comparison, again)
+        written = page.write(plan.out)
     failed = tuple(folder.name for folder, ending in endings.items() if ending.status == FAILED)
-    return Sweep(tuple(results), comparison, written, failed)
+    return Sweep(tuple(results), comparison, page, written, failed)
 
 
 def _line(plan: SweepPlan, variant: Variant, result: Results) -> dict[str, Any]:

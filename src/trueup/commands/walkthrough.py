@@ -188,6 +188,7 @@ def quickstart(
     """
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
+    tell(f"to watch it while it runs, in another terminal: trueup explore {out}")
     world = _prepared(out / "data", seed, size, from_scratch, tell)
     recipe = stages(world["files"], seed, size, from_scratch=from_scratch)
     write_recipe(out / "recipe.yaml", out, recipe)
@@ -220,7 +221,7 @@ def quickstart(
     )
     for line in report.verdict:
         tell(line)
-    tell(f"curves and samples, step by step: trueup explore {out}")
+    tell(f"curves and samples, step by step: trueup explore {out}; what to look at there: trueup explore --tour")
     tell(f"report: {report.html}")
     return report
 

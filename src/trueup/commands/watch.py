@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from trueup.commands.live.alerts import Alert
+    from trueup.ledger.alerts import Alert
 
 LOOK_SECONDS = 2.0
 
@@ -27,9 +27,9 @@ def watch(
     import json
     import time
 
-    from trueup.commands.live.alerts import alerts
     from trueup.commands.live.follow import Followed
     from trueup.ledger import read_run
+    from trueup.ledger.alerts import alerts
 
     followed = Followed(run_directory)
     told: dict[tuple[str, int], Alert] = {}

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from trueup.engine.device import peak
 from trueup.engine.probe import Plan, StepOrder
 from trueup.engine.processes import highest
-from trueup.errors import Interrupted
+from trueup.errors import Interrupted, Paused
 from trueup.ledger import Run
 from trueup.ledger.progress import Progress
 
@@ -55,6 +55,7 @@ class Loop(Generic[T]):
         self.save_every = save_every
         self.headline = headline
         self._signals = 0
+        self._pause: str | None = None
         self._clock = time.perf_counter()
 
     def __iter__(self) -> Iterator[tuple[int, T]]:
@@ -66,16 +67,27 @@ class Loop(Generic[T]):
                 done = step + 1
                 progress.update(done, {name: run.latest[name] for name in self.headline if name in run.latest})
                 self._signals = int(highest(self._signals))
-                if done == total or done % self.save_every == 0 or self._signals:
+                if done == total or done % self.save_every == 0 or self._signals or self._pause:
                     began = time.perf_counter()
                     self.save(done)
                     run.event("saved", step=done, seconds=time.perf_counter() - began, **peak())
+                if self._pause is not None and done < total:
+                    raise Paused(
+                        f"paused after step {done} of {total}, and everything is saved: {self._pause}",
+                        where=str(run.path),
+                        fix=f"look at it: trueup explore {run.path}; the same command goes on from here, and this alert"
+                        " does not pause it again",
+                    )
                 if self._signals and done < total:
                     raise Interrupted(
                         f"interrupted after step {done} of {total}; everything is saved",
                         where=str(run.path),
                         fix="run the same command again to go on from here",
                     )
+
+    def pause(self, why: str) -> None:
+        """Save after the running step and raise ``Paused``. In a job all processes must call this at the same step."""
+        self._pause = why
 
     def time(self, step: int, **rates: float) -> None:
         """Append the seconds that ``step`` has taken so far, and how much it did in them, to timing.jsonl."""

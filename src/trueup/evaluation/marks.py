@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from trueup.data.read import Loaded, read_rows
+from trueup.data.beside import rows_beside
+from trueup.data.read import Loaded
 from trueup.data.sources import Given
 from trueup.errors import DataError, nearest
 from trueup.types import Prompt
@@ -62,7 +62,7 @@ def read_marks(
     Raises:
         DataError: A column that was named is not there; a value is missing or is not what it should be.
     """
-    rows = _rows(data, loaded, kept, split)
+    rows = rows_beside(data, loaded, kept, split=split)
     there = list(dict.fromkeys(name for _, row in rows for name in row))
     chosen = Columns(
         _column("kind", wanted.kind, KIND, there),
@@ -75,29 +75,6 @@ def read_marks(
         _references(rows, chosen.references, strict=wanted.references is not None) if chosen.references else None,
         chosen,
     )
-
-
-def _rows(
-    data: Given, loaded: Loaded[Prompt], kept: Sequence[Prompt], split: str | None
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """(place, row) of each prompt that is used; every format gives one prompt a row, in order."""
-    rows = list(islice(read_rows(data, split=split), None if loaded.report.skipped else len(loaded)))
-    if len(rows) != len(loaded):
-        by_line = dict(rows)
-        if len(by_line) != len(rows):
-            raise DataError(
-                "rows were left out, and which are left cannot be told by their lines",
-                where=loaded.report.source,
-                fix="write one row a line (JSON lines)",
-            )
-        rows = [(line, by_line[line]) for line in loaded.lines]
-    used: list[tuple[str, Mapping[str, Any]]] = []
-    place = 0
-    for number, prompt in enumerate(loaded.items):
-        if place < len(kept) and prompt is kept[place]:
-            used.append((loaded.place(number), rows[number][1]))
-            place += 1
-    return used
 
 
 def _column(what: str, wanted: str | None, usual: Sequence[str], there: Sequence[str]) -> str | None:

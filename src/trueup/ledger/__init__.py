@@ -11,7 +11,8 @@
                checkpoints/     see ``engine.checkpoint``
 
 ``files`` writes whole files and locks a directory, ``streams`` appends lines and knows how many of them are safe,
-``record`` is run.json and the rules of starting and resuming, ``run`` is a run that is being written.
+``record`` is run.json and the rules of starting and resuming, ``run`` is a run that is being written. ``columns`` holds
+the numbers of a run as they come, ``alerts`` the detectors that run on them, in training and in the explorer.
 """
 
 from trueup.ledger.files import (

@@ -22,7 +22,7 @@ from trueup.errors import ModelError
 from trueup.ledger import write_json
 from trueup.models.adapter import adapt_classifier
 from trueup.models.adapter_files import save_adapter
-from trueup.models.failures import clear_errors
+from trueup.models.failures import clear_errors, quiet
 from trueup.models.files import REWARD_SCALE, Folder, read_json
 from trueup.models.load import load_classifier, load_tokenizer, located, resolve_device
 from trueup.models.merge import whole_weights
@@ -120,7 +120,7 @@ class RewardModel:
         """
         ends = rendering.end_ids if rendering is not None else ()
         tokenizer, weights, changes = padded(self.model, self.tokenizer, ends, whole_weights(self.model))
-        with _changed(self.model.config.get_text_config(), changes):
+        with _changed(self.model.config.get_text_config(), changes), quiet():
             self.model.save_pretrained(path, state_dict=weights)
         save_tokenizer(tokenizer, path, rendering)
         card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)

@@ -21,7 +21,7 @@ from trueup.errors import ModelError
 from trueup.kernels.door import TOLERANCE
 from trueup.models.adapter import with_adapters
 from trueup.models.adapter_files import save_adapter
-from trueup.models.failures import clear_errors
+from trueup.models.failures import clear_errors, quiet
 from trueup.models.fingerprint import fingerprint
 from trueup.models.load import load_causal_lm, load_tokenizer, resolve_device
 from trueup.models.merge import whole_weights
@@ -127,7 +127,8 @@ class Policy:
             path: The directory.
             rendering: How the training examples were rendered: the template and the end tokens travel along.
         """
-        self.plain.save_pretrained(path, state_dict=whole_weights(self.plain))
+        with quiet():
+            self.plain.save_pretrained(path, state_dict=whole_weights(self.plain))
         complete_generation(self.plain, self.tokenizer, rendering, path)
         save_tokenizer(self.tokenizer, path, rendering)
 

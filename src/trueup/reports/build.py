@@ -15,7 +15,7 @@ from trueup.evaluation.settling import settling
 from trueup.ledger import Damage, read_lines, read_run, write_atomic
 from trueup.reports import figures
 from trueup.reports.again import again, changed, flat
-from trueup.reports.criteria import criteria, is_trial
+from trueup.reports.criteria import Criterion, criteria, is_trial
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
 from trueup.reports.page import rendered
@@ -202,15 +202,36 @@ def report_run(
     )
 
 
+def run_criteria(run_dir: str | Path, evaluation: str | Path | None = None) -> list[Criterion]:
+    """The criteria that apply to a run. Arguments and errors as ``report_run``."""
+    path = Path(run_dir)
+    rows = read_rows(Path(evaluation) / "eval.jsonl") if evaluation is not None else []
+    own = evaluated_as(path, Path(evaluation), rows) if evaluation is not None else None
+    if own is not None:
+        of_model(rows, own)  # a clear error if it is not there
+    return list(criteria(read_log(path), _probes(path)[0], rows, own))
+
+
 def evaluated_as(run: Path, evaluation: Path, rows: Sequence[Row]) -> str:
     """What an evaluation calls the model of a run: by where it lies, where the evaluation says so, else by its name."""
-    record = evaluation / "stage.json"
-    if record.exists():
-        for name, path in json.loads(record.read_text(encoding="utf-8"))["config"]["models"].items():
-            if Path(path).resolve() in (run.resolve(), (run / "final").resolve()):
-                return str(name)
+    own, elsewhere = (run.resolve(), (run / "final").resolve()), set()
+    for name, path in _evaluated_models(evaluation).items():
+        if Path(path).resolve() in own:
+            return name
+        if Path(path).exists():  # another model, whatever it is called
+            elsewhere.add(name)
     kind = str(read_run(run)["kind"])
-    return next((name for name in (run.resolve().name, kind) if name in models(rows)), run.resolve().name)
+    known = [name for name in models(rows) if name not in elsewhere]
+    return next((name for name in (run.resolve().name, kind) if name in known), run.resolve().name)
+
+
+def _evaluated_models(evaluation: Path) -> dict[str, str]:
+    """Where the models of an evaluation lay, by name, as its stage or ``trueup evaluate`` wrote it."""
+    for record, block in (("stage.json", "config"), ("evaluation.json", None)):
+        if (evaluation / record).exists():
+            loaded = json.loads((evaluation / record).read_text(encoding="utf-8"))
+            return {str(name): str(path) for name, path in (loaded[block] if block else loaded)["models"].items()}
+    return {}
 
 
 def _probes(run: Path) -> tuple[list[dict[str, Any]], list[str]]:

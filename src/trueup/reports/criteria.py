@@ -50,6 +50,9 @@ def is_trial(log: RunLog) -> str | None:
 
 
 def _stopped(log: RunLog) -> bool:
+    """Whether the run ended before its last step as it was set to: by ``kl_stop``, or by an alert."""
+    if log.record.get("facts", {}).get("stopped"):
+        return True
     limit, last = log.record["config"].get("kl_stop"), values(log, "kl")[-1:]
     return limit is not None and bool(last) and last[0] > limit
 

@@ -25,6 +25,9 @@ class Figure:
     caption: str
     svg: str
 
+    def _repr_svg_(self) -> str:
+        return self.svg
+
 
 def steps_and_values(rows: Rows, name: str) -> tuple[list[float], list[float]]:
     """Steps and values of a metric; steps that lack it, or where it is not a number, are left out."""

@@ -21,6 +21,9 @@ class Table:
     texts: bool = False
     """Whether cells are texts, which wrap, and not numbers."""
 
+    def _repr_html_(self) -> str:
+        return rendered("sections.html.j2", {"sections": [Section("", table=self)]}).decode()
+
     def plain(self) -> str:
         """For a terminal: columns at equal widths, the first to the left, numbers to the right."""
         lines = [self.columns, *self.rows]
@@ -52,6 +55,39 @@ class Written:
     html: Path
     markdown: Path
     summary: Path
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Page:
+    """A page before it is written; in a notebook it shows itself."""
+
+    title: str
+    verdict: tuple[str, ...]
+    """What it says first."""
+    sections: tuple[Section, ...]
+    data: Mapping[str, Any]
+    """What its summary holds."""
+
+    def __repr__(self) -> str:
+        return "\n".join([self.title, *self.verdict])
+
+    def _repr_html_(self) -> str:
+        shown = {"title": self.title, "verdict": self.verdict, "sections": self.sections}
+        return rendered("shown.html.j2", shown).decode()
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Its figures, by name; each shows itself in a notebook, and has its ``svg``."""
+        return {s.figure.name: s.figure for s in self.sections if s.figure is not None}
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Its tables, by heading."""
+        return {s.heading: s.table for s in self.sections if s.table is not None}
+
+    def write(self, out: Path) -> Written:
+        """Write it, as ``write_page``."""
+        return write_page(out, self.title, self.verdict, self.sections, self.data)
 
 
 def write_page(

@@ -3,8 +3,9 @@
     def short(prompts, completions):
         return [-len(completion.text) / 100 for completion in completions]
 
-A function is called with the prompts and completions of a batch and gives one number for each. A class is made without
-arguments; its object is called, or its ``score`` where it has one. Modules are looked for where Python looks, and then
+A function is called with the prompts and completions of a batch and gives one number for each; parameters after ``*``
+are columns of the prompts' rows (``columns``). A class is made without arguments; its object is called, or its
+``score`` where it has one. Modules are looked for where Python looks, and then
 in the current directory.
 
 It is part of the run's identity by its source: a run goes on with the same code only. In a job of several processes the
@@ -22,10 +23,12 @@ from trueup.config import Batch, Model, code
 from trueup.config.code import function_of, names_code
 from trueup.engine.processes import from_first
 from trueup.errors import Interrupted, RunError
+from trueup.rewards.columns import ColumnStore, columns_asked
 from trueup.rewards.protocol import as_scores, sample_place
 from trueup.types import Completion, Prompt
 
-Function: TypeAlias = Callable[[list[Prompt], list[Completion]], Any]
+Function: TypeAlias = Callable[..., Any]
+"""Of prompts and completions, and of the columns that it names."""
 
 
 class PythonReward:
@@ -41,19 +44,22 @@ class PythonReward:
         self.function = function
         self.name = name
         self.fingerprint = fingerprint
+        self.columns = ColumnStore(name, columns_asked(function))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> torch.Tensor:
         """Scores [B] of one call of the function.
 
         Raises:
             RunError: The function raised an exception; it names the answer, and is never turned into a number.
+            UsageError: A column that it asks for was not given.
             ShapeError, UsageError, NonFiniteError: It gave something else than a finite number for each answer.
         """
         return from_first(lambda: self._scores(list(prompts), list(completions)))
 
     def _scores(self, prompts: list[Prompt], completions: list[Completion]) -> torch.Tensor:
+        columns = self.columns.of(prompts)
         try:
-            values = self.function(list(prompts), list(completions))
+            values = self.function(list(prompts), list(completions), **columns)
         except Interrupted:
             raise
         except Exception as error:
@@ -68,7 +74,7 @@ class PythonReward:
         """The first answer on which the function fails alone, or else the batch."""
         for prompt, completion in zip(prompts, completions, strict=True):
             try:
-                self.function([prompt], [completion])
+                self.function([prompt], [completion], **self.columns.of([prompt]))
             except Exception:
                 return sample_place(self.name, prompt, completion)
         return f"{sample_place(self.name, prompts[0], completions[0])} and {len(prompts) - 1} others, together"

@@ -84,13 +84,13 @@ def append(folder, stream, *rows):
 class Served:
     """The explorer on a folder, on a port of its own; ``stop`` and ``begin`` are a restart on the same port."""
 
-    def __init__(self, root, port=0):
-        self.root, self.port = root, port
+    def __init__(self, root, port=0, source=Runs):
+        self.root, self.port, self.source = root, port, source
         self.begin()
 
     def begin(self):
         """Start, or start again."""
-        app = create_app(Runs(self.root), means, limits=Limits(rate=1000, burst=1000))
+        app = create_app(self.source(self.root), means, limits=Limits(rate=1000, burst=1000))
         config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=5)
         self.server = Server(config, lambda _: None, app.state.closing)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

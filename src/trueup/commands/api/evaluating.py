@@ -35,11 +35,22 @@ class Evaluation:
 
     def win_rate(self, model: str, judge: str | None = None) -> dict[str, Any]:
         """Win-rate of a model over the baseline by a judge, the first by default: ``estimate``, ``low``, ``high``."""
+        return dict(self._measured(model, judge, "win_rate", "win-rate")["rate"])
+
+    def score(self, model: str, judge: str | None = None) -> dict[str, Any]:
+        """Mean score of a model by a judge that scores: ``estimate``, ``low``, ``high``."""
+        return self._measured(model, judge, "score", "score")
+
+    def difference(self, model: str, judge: str | None = None) -> dict[str, Any]:
+        """Score of a model less that of the baseline, on the same prompts: ``estimate``, ``low``, ``high``."""
+        return self._measured(model, judge, "difference", "difference")
+
+    def _measured(self, model: str, judge: str | None, name: str, what: str) -> dict[str, Any]:
         judges = self.comparison["judges"]
         chosen = next((one for one in judges if judge in (None, one["label"])), None)
-        if chosen is None or "win_rate" not in chosen["models"].get(model, {}):
-            raise KeyError(f"no win-rate of {model!r} by {judge or 'any judge'}")
-        return dict(chosen["models"][model]["win_rate"]["rate"])
+        if chosen is None or name not in chosen["models"].get(model, {}):
+            raise KeyError(f"no {what} of {model!r} by {judge or 'any judge'}")
+        return dict(chosen["models"][model][name])
 
 
 def evaluate(

@@ -15,7 +15,9 @@ from trueup.config.code import register
 from trueup.errors import DataError, UsageError
 from trueup.evaluation.answers import mean_repetition, same_opening
 from trueup.evaluation.hacking import KL_LIMIT, Hacking, find_hacking
+from trueup.reports.figures import panels
 from trueup.reports.logs import RunLog, read_log
+from trueup.reports.page import Page, Section, Table, number
 from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import knows
 from trueup.types import Completion, Message, Prompt, StopReason
@@ -23,11 +25,17 @@ from trueup.types import Completion, Message, Prompt, StopReason
 _FROM_METRICS = ("distinct_2", "completion_length", "eos_rate")
 """Series of the outputs that online methods log at every step."""
 _EXAMPLES = 3
+OPENINGS = {
+    "hacking": "The reward is being gamed.",
+    "suspected": "The reward may be gamed: there are signs, and quality does not speak against them.",
+    "none": "No sign that the reward is being gamed.",
+}
+"""What a verdict says, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunHacking:
-    """What was found in a run."""
+    """What was found in a run; in a notebook it shows its page."""
 
     run: str
     hacking: Hacking
@@ -37,9 +45,22 @@ class RunHacking:
     """Step of the last good evaluation."""
     examples: tuple[Mapping[str, Any], ...]
     """Answers to the probes at the last step: among the better rewarded half, those of least quality."""
+    series: tuple[Mapping[str, Any], ...] = ()
+    """Along the run, by ``step``: ``score`` and ``kl`` of training, and ``quality`` where it was judged."""
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """What is damaged in the run's logs."""
+
+    def __repr__(self) -> str:
+        return "\n".join([repr(self.page), *(f"warning: {problem}" for problem in self.problems)])
+
+    def _repr_html_(self) -> str:
+        return self.page._repr_html_()
+
+    @property
+    def page(self) -> Page:
+        """The signs in words, the curves they rest on, and examples."""
+        return hacking_page(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -101,7 +122,30 @@ def hacking(
         notes = (*notes, "The run answered no probe prompts (probes=0): its outputs are known by its metrics only.")
     point = None if found.point is None or not judged else judged[found.point][0]
     shown = _examples(probes)
-    return RunHacking(str(run), found, name, point, shown, notes, log.problems)
+    series: list[dict[str, Any]] = [{key: row[key] for key in ("step", "score", "kl") if key in row} for row in rows]
+    series += [{"step": step, "quality": value} for step, _, value in judged]
+    return RunHacking(str(run), found, name, point, shown, tuple(series), notes, log.problems)
+
+
+def hacking_page(result: RunHacking) -> Page:
+    """What was found as a page: sentences, curves, examples."""
+    found = result.hacking
+    verdict = [OPENINGS[found.verdict], *found.sentences]
+    if result.point_step is not None:
+        verdict.append(f"The last good evaluation was at step {result.point_step}.")
+    verdict += [*result.notes, *(f"What helps: {line}." for line in found.advice)]
+    wanted = (("score", "reward"), ("quality", "quality"), ("kl", "KL, nats"))
+    caption = "Reward and KL of training; quality as it was judged of the answers to fixed prompts."
+    figure = panels("hacking", "Reward, quality and KL", caption, result.series, wanted)
+    sections = [] if figure is None else [Section(figure.title, (), None, figure)]
+    if result.examples:
+        rows = tuple(
+            (e["question"], e["completion"], number(e["score"]), number(e["quality"])) for e in result.examples
+        )
+        table = Table(("question", "answer", "reward", "quality"), rows, texts=True)
+        worst = "worst" if found.quality is not None else "to read"
+        sections.append(Section(f"Highly rewarded at the end, and {worst}", (), table))
+    return Page(f"Reward hacking in {result.run}", tuple(verdict), tuple(sections), result.to_dict())
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
@@ -225,7 +269,7 @@ def _rated(file: Path, rows: Sequence[Mapping[str, Any]]) -> Judged:
         raise UsageError("no such file", where=str(file), expected="JSON lines with step and quality")
     reward = {int(row["step"]): float(row["score"]) for row in rows}
     steps: dict[int, list[float]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -236,10 +280,10 @@ def _rated(file: Path, rows: Sequence[Mapping[str, Any]]) -> Judged:
         except (ValueError, KeyError, TypeError) as error:
             expected = '{"step": 10, "quality": 0.7}'
             raise DataError(
-                f"has no step and quality: {error!r}", where=f"{file}:{number}", expected=expected
+                f"has no step and quality: {error!r}", where=f"{file}:{place}", expected=expected
             ) from error
         if step not in reward:
-            raise DataError(f"the run has no step {step}", where=f"{file}:{number}", expected="a step of metrics.jsonl")
+            raise DataError(f"the run has no step {step}", where=f"{file}:{place}", expected="a step of metrics.jsonl")
         steps.setdefault(step, []).append(value)
     if len(steps) < 2:
         raise DataError(f"quality at {len(steps)} steps", where=str(file), expected="at least two")

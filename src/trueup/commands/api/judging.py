@@ -11,11 +11,11 @@ from trueup.evaluation.judge import Judge, JudgeReport, judge_models, verdict_of
 from trueup.types import Outcome
 
 
-def compare(
+def judge(
     prompts: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
-    judge: str | Callable[[str, str, str], Any],
+    by: str | Callable[[str, str, str], Any],
     *,
     seed: int = 0,
 ) -> JudgeReport:
@@ -25,7 +25,7 @@ def compare(
         prompts: What was asked.
         first: Answers of one model, one for each prompt.
         second: Answers of the other.
-        judge: A function of (prompt, answer, other answer), or ``package.module:name`` of one, that says ``a``,
+        by: The judge: a function of (prompt, answer, other answer), or ``package.module:name`` of one, that says ``a``,
             ``b`` or ``tie``. One that raises stops the comparison.
         seed: Names the resampling of the interval.
 
@@ -45,7 +45,7 @@ def compare(
         for model, answers in (("first", first), ("second", second))
         for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
     ]
-    return judge_models(rows, "first", "second", _checked(judge), seed=seed)
+    return judge_models(rows, "first", "second", _checked(by), seed=seed)
 
 
 def _checked(judge: str | Callable[[str, str, str], Any]) -> Judge:

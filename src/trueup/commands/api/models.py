@@ -16,8 +16,9 @@ from trueup.data.fields import Fault
 from trueup.engine.ask import ask, policy_window
 from trueup.engine.rendering import renderer_of, whole_context
 from trueup.engine.score import sequence_logps
-from trueup.errors import DataError, ShapeError
+from trueup.errors import DataError, ShapeError, UsageError
 from trueup.models.policy import open_policy as open_model
+from trueup.rewards.columns import column_stores
 from trueup.rewards.protocol import Reward, check_prompts, prompt_for
 from trueup.rewards.registry import open_reward as open_source
 from trueup.types import Completion, Message, Prompt, StopReason
@@ -113,12 +114,23 @@ class Scorer:
     def __repr__(self) -> str:
         return f"Scorer({self.reward.name!r})"
 
-    def score(self, prompts: str | Sequence[Asked], answers: str | Sequence[Answer]) -> list[float]:
+    def score(
+        self,
+        prompts: str | Sequence[Asked],
+        answers: str | Sequence[Answer],
+        *,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[float]:
         """A number for each answer; higher is better.
+
+        Args:
+            prompts: Texts or conversations.
+            answers: One for each prompt.
+            columns: For a reward that asks for some: by name, a value for each prompt.
 
         Raises:
             ShapeError: Not as many answers as prompts.
-            DataError: A prompt is longer than what the reward model reads.
+            DataError: A prompt is longer than what the reward model reads; a column that it asks for is missing.
         """
         texts = [answers] if isinstance(answers, str) else list(answers)
         asked = [
@@ -129,6 +141,7 @@ class Scorer:
         ]
         _require_as_many(asked, texts)
         check_prompts(self.reward, asked)
+        _give(self.reward, asked, columns)
         whole = [Completion(answer, (), StopReason.EOS) if isinstance(answer, str) else answer for answer in texts]
         return [float(score) for score in self.reward.score(asked, whole)]
 
@@ -158,6 +171,18 @@ def _conversation(turns: Sequence[Mapping[str, str] | Message], place: str) -> P
         return messages(turns, "conversation")
     except Fault as fault:
         raise fault.error(place) from None
+
+
+def _give(reward: Reward, prompts: Sequence[Prompt], columns: Mapping[str, Sequence[Any]] | None) -> None:
+    stores, given = list(column_stores(reward)), dict(columns or {})
+    if given and not stores:
+        raise UsageError(f"{reward.name} asks for no columns", where="columns", fix="leave them out")
+    if short := next((name for name, values in given.items() if len(values) != len(prompts)), None):
+        raise ShapeError(f"{len(given[short])} values of {short!r}", expected=f"one for each of {len(prompts)} prompts")
+    rows = [(f"prompt {n + 1}", {name: values[n] for name, values in given.items()}) for n in range(len(prompts))]
+    taken = [name for store in stores for name in store.take(prompts, rows, "columns")]
+    if idle := sorted(set(given) - set(taken)):
+        raise UsageError(f"{reward.name} does not ask for {idle[0]!r}", where="columns", fix="leave it out")
 
 
 def _require_as_many(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> None:

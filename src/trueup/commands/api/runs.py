@@ -129,6 +129,16 @@ class Run:
 
         return report_run(self.path, out).html
 
+    def criteria(self, evaluation: str | Path | None = None) -> list[dict[str, str]]:
+        """What the course's activity asks of such a run, and whether it is met: ``name``, ``outcome``, ``words``.
+
+        Args:
+            evaluation: Folder of an evaluation in which the run's model took part.
+        """
+        from trueup.reports.build import run_criteria
+
+        return [one.to_dict() for one in run_criteria(self.path, evaluation)]
+
     def _columns(self, name: str) -> Columns:
         file = self.path / name
         return Columns(read_lines(file)[0] if file.exists() else [])

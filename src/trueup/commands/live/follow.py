@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.commands.live.columns import Columns, as_json, number_of
 from trueup.commands.live.cursor import STREAMS, Cursor, Generations
 from trueup.ledger import iterate_lines, parse_line
+from trueup.ledger.columns import Columns, as_json, number_of
 
 PER_SECOND = "_per_second"
 """Ends the names of the rates that are made of ``timing.jsonl``."""

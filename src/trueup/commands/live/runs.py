@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.commands.live.alerts import Alert, alerts
-from trueup.commands.live.columns import as_json
 from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed, News
 from trueup.commands.live.samples import Samples
-from trueup.commands.live.story import Verdict, alarmed, penalty, target_band, tell
+from trueup.commands.live.story import Verdict, alarmed, penalty, tell
 from trueup.errors import RunError, TrueupError, UsageError
 from trueup.ledger import read_run
+from trueup.ledger.alerts import Alert, alerts, target_band
+from trueup.ledger.columns import as_json
 
 _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders in which no run is looked for."""
@@ -102,6 +102,7 @@ class Runs:
             "last_step": metrics.last_step,
             "rows": metrics.rows,
             "steps": line["steps"],
+            "stopped": record.get("facts", {}).get("stopped"),
             "left_out": opened.followed.left_out + opened.samples.left_out,
             "probes": len(opened.samples.steps),
             "verdict": verdict.to_dict(),
@@ -131,6 +132,10 @@ class Runs:
         samples = self._open(name).samples
         samples.refresh()
         return samples
+
+    def tour(self) -> dict[str, Any] | None:
+        """What a guided tour says of these runs; None where there is none."""
+        return None
 
     def differences(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Settings and inputs that are not the same in all of the runs: name, and one value for each run."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from trueup.commands.live.columns import as_json, number_of
 from trueup.commands.live.cursor import Generations
 from trueup.errors import UsageError
 from trueup.ledger import iterate_lines, parse_line
+from trueup.ledger.columns import as_json, number_of
 
 SORTS = ("probe", "reward", "reward-low", "typical", "kl", "kl-low", "length", "length-short")
 LAYERS = ("log_ratio", "entropy")

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from trueup.commands.live.columns import Columns
 from trueup.evaluation.settling import Settling, settling
+from trueup.ledger.alerts import target_band
+from trueup.ledger.columns import Columns
 
-BAND = 0.2
-"""Half the width of the target band, as a share of the target; the reports draw the same."""
 SETTLES = 10
 """Steps from which on a trend is told."""
 _MEAN = 5
@@ -41,15 +40,6 @@ def alarmed(verdict: Verdict, messages: Sequence[str]) -> Verdict:
     return Verdict(
         f"{verdict.headline}; {'an alert is' if len(messages) == 1 else 'alerts are'} open", verdict.reasons, "bad"
     )
-
-
-def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
-    """Target, low and high end of the KL's band; None for a run without an adaptive target."""
-    control = config.get("kl")
-    target = control.get("target") if isinstance(control, Mapping) and control.get("kind") == "adaptive" else None
-    if not isinstance(target, int | float) or isinstance(target, bool):
-        return None
-    return {"target": float(target), "low": (1 - BAND) * float(target), "high": (1 + BAND) * float(target)}
 
 
 def penalty(config: Mapping[str, Any], columns: Columns) -> dict[str, str] | None:

@@ -16,7 +16,9 @@ from trueup.engine.ask import policy_window, reference_window
 from trueup.engine.placement import check_export, export, place_both
 from trueup.engine.rendering import check_reference, renderer_of, rendering_of
 from trueup.ledger import Run
+from trueup.ledger.progress import warn
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
+from trueup.rewards.columns import column_remarks, column_stores, give_columns
 from trueup.rewards.mixture import Mixture
 from trueup.rewards.part import Part
 from trueup.rewards.protocol import Reward, check_prompts, windows_of
@@ -85,7 +87,8 @@ def usable_prompts(
     Raises:
         DataError: More than ``batch.max_truncated`` of them do not, or a template refuses one.
     """
-    loaded = read_prompts(data, **read.options())
+    asks = any(True for _ in column_stores(actors.reward))
+    loaded = read_prompts(data, **read.options() | ({"tell": None} if asks else {}))
     if not read.templated:
         refuse_own(data, loaded.items, actors.renderer.encoder.holds_special)
     fix = (
@@ -101,6 +104,10 @@ def usable_prompts(
     prompts, fit = fitting_prompts(loaded, windows, max_lost=batch.max_truncated, skip_refused=read.skip_bad_rows)
     if fit.lost and run.writes:
         log.warning(str(fit))
+    if asks:  # which columns are not used is known once the reward has taken its own
+        give_columns(actors.reward, data, loaded, prompts, prompts, split=read.split)
+        for remark in (*loaded.report.remarks(), *column_remarks(actors.reward)):
+            warn(remark)
     run.note(read=loaded.report.to_dict(), fit=fit.to_dict())
     return prompts
 

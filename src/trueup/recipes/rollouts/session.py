@@ -24,6 +24,7 @@ from trueup.recipes.rollouts.actors import Actors, PromptPlan, open_actors, prom
 from trueup.recipes.rollouts.draw import Rollout, describe, draw_rollout, log_probes
 from trueup.recipes.rollouts.ends import end_metrics, no_end_pays
 from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
+from trueup.recipes.rollouts.on_alert import AlertWatch
 from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
 from trueup.types import Prompt
 
@@ -137,19 +138,18 @@ def fit(
     run.note(steps=config.steps)
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
+    watch = AlertWatch(run, config.on_alert)
     said = False
     for step, prompts in loop:
         beta = state.get("beta")
         rollout, learned = learn(Step(step, prompts, beta or 0.0))
         measured = describe(rollout, beta) | end_metrics(rollout)
-        run.log(step, learned, measured, {"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})
-        if not said and (problem := no_end_pays(rollout)) is not None:
-            run.event("no_end_pays", step=step, problem=problem)
-            if rank() == 0:
-                log.warning("step %d: %s", step, problem)
-            said = True
-        if controller is not None and beta is not None:
-            state["beta"] = controller.update(beta, measured["kl"], len(rollout))
+        row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
+        run.log(step, row)
+        said = said or _say_no_end(run, step, rollout)
+        watch.look(step, row)
+        if kl is not None and controller is not None and beta is not None:
+            state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
         if step % config.probe_every == 0 or step + 1 == config.steps:
             probes = session.prompts[: config.probes]
             seed = derive(config.seed, "probes")
@@ -158,7 +158,20 @@ def fit(
             session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
             state["reference"] = [step + 1, session.actors.reference.fingerprint]
         loop.time(step, tokens=float(rollout.mask_BC.sum()))
+        if watch.act(step, loop):
+            break
         if config.kl_stop is not None and measured["kl"] > config.kl_stop:
             run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
             break
     session.actors.export(run, session.prompts)
+
+
+def _say_no_end(run: Run, step: int, rollout: Rollout) -> bool:
+    """Say, and write down, that it pays not to end; whether it does."""
+    problem = no_end_pays(rollout)
+    if problem is None:
+        return False
+    run.event("no_end_pays", step=step, problem=problem)
+    if rank() == 0:
+        log.warning("step %d: %s", step, problem)
+    return True

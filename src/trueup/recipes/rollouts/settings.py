@@ -82,6 +82,9 @@ class RolloutSettings(Settings):
     """Taken off the score for each completion token."""
     kl_stop: float | None = Field(default=None, gt=0)
     """Stop the run when the KL of a step exceeds this many nats."""
+    on_alert: Literal["warn", "pause", "stop", "raise_kl"] = "warn"
+    """What an alert of the run's own numbers does (``trueup watch`` has the same): say it and write it down; save and
+    leave, so that the same command goes on; end the run with the model as it is; or double the KL's coefficient."""
     reset_reference_every: int | None = Field(default=None, ge=1)
     """Steps after which the policy as it then is becomes the reference, again and again: KL is then measured from where
     the policy lately was, and may grow without bound from where it started. None: the reference stays."""
@@ -113,6 +116,8 @@ class RolloutSettings(Settings):
             )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
+        if self.on_alert == "raise_kl" and "kl" not in type(self).model_fields:
+            raise ValueError("on_alert is raise_kl, but this method has no KL penalty; use warn, pause or stop")
         return self
 
     def resets_after(self, done: int) -> bool:
@@ -126,3 +131,9 @@ class OnlineSettings(RolloutSettings):
 
     kl: AdaptiveKl | FixedKl = Field(default=AdaptiveKl(), discriminator="kind")
     """Controller of the KL penalty."""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_raise(self) -> OnlineSettings:
+        if self.on_alert == "raise_kl" and self.kl.beta == 0:
+            raise ValueError("on_alert is raise_kl, but kl.beta is 0, and twice nothing is nothing; set kl.beta")
+        return self

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from trueup.web.explorer import panels
-from trueup.web.explorer.source import Meaning, Source
+from trueup.web.explorer.snapshot import take_snapshot
+from trueup.web.explorer.source import MOST_RUNS, Source
 from trueup.web.explorer.stream import Follower, stream
 from trueup.web.shell.problems import BadRequest
 
 router = APIRouter()
-MOST_RUNS = 10
-"""Runs that are followed or compared at once."""
 MOST_TEXT = 200
 
 
@@ -43,26 +42,14 @@ class Json(Response):
 
 @router.get("/runs")
 def runs(source: Reads) -> Json:
-    """One line for each run."""
-    return Json({"runs": source.runs()})
+    """One line for each run, and what a guided tour says of them."""
+    return Json({"runs": source.runs(), "tour": source.tour()})
 
 
 @router.get("/run")
 def describe(request: Request, source: Reads, run: Name) -> Json:
     """One run: settings, verdict, and which charts it has."""
-    data = source.describe(run)
-    logged = data["metrics"]
-    means: Callable[[str], Meaning | None] = request.app.state.means
-    meanings = {name: _meaning(means(name)) for name in logged}
-    penalised = (data["penalty"] or {}).get("metric", "kl")
-    hero = panels.hero(logged, penalised)
-    return Json({**data, "meanings": meanings, "hero": hero, "groups": panels.groups(logged)})
-
-
-def _meaning(metric: Meaning | None) -> dict[str, str] | None:
-    if metric is None:
-        return None
-    return {name: getattr(metric, name) for name in ("meaning", "estimator", "unit", "better")}
+    return Json(panels.described(source, request.app.state.means, run))
 
 
 @router.get("/series")
@@ -141,3 +128,16 @@ def differences(source: Reads, run: Names = None) -> Json:
     if not run or len(run) < 2:
         raise BadRequest("nothing to compare", where="run", expected="two runs or more")
     return Json({"runs": run, "settings": source.differences(run)})
+
+
+@router.get("/snapshot")
+def snapshot(
+    request: Request, source: Reads, run: Names = None, place: Annotated[str, Query(max_length=4096)] = ""
+) -> Response:
+    """Some runs as one HTML file that needs no server; see ``snapshot``."""
+    if not run:
+        raise BadRequest("nothing to show", where="run", expected="a run or more")
+    taken = take_snapshot(source, request.app.state.means, run, place)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", run[0] if len(run) == 1 else f"{len(run)}-runs").strip("-.") or "run"
+    head = {"Content-Disposition": f'attachment; filename="trueup-{name}.html"'}
+    return Response(taken.page, media_type="text/html; charset=utf-8", headers=head)

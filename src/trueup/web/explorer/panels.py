@@ -5,12 +5,14 @@ The first panels are chosen by what a run logs and not by its method's name, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from trueup.web.explorer.source import Meaning, Source
+
 HEROES: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("score", "reward"), ("kl",), ("beta",)),
+    (("score", "reward"), ("kl",), ("beta",), ("gold",)),
     (("reward",), ("kl",), ("beta",)),
     (("chosen_logratio", "rejected_logratio"), ("margin", "heldout_margin"), ("accuracy", "heldout_accuracy")),
     (("accuracy", "heldout_accuracy"), ("margin", "heldout_margin"), ("calibration_error",)),
@@ -20,7 +22,7 @@ HEROES: tuple[tuple[tuple[str, ...], ...], ...] = (
 """Charts at the top: the first line whose first metrics are all logged, less what is not."""
 
 GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("Reward", (("score", "reward"), ("score_no_eos",), ("kept_score",), ("score_cut",), ("reward/*",))),
+    ("Reward", (("score", "reward"), ("gold",), ("score_no_eos",), ("kept_score",), ("score_cut",), ("reward/*",))),
     ("Penalty", (("kl", "kl_k3"), ("beta",), ("kl_target",), ("approx_kl",))),
     (
         "Preferences",
@@ -82,3 +84,18 @@ def groups(logged: Iterable[str]) -> list[dict[str, Any]]:
         if drawn:
             listed.append({"title": title, "panels": drawn})
     return [*listed, {"title": "Other", "panels": [[name] for name in left]}] if left else listed
+
+
+def described(source: Source, means: Callable[[str], Meaning | None], name: str) -> dict[str, Any]:
+    """A run as its source describes it, what its metrics mean, and its charts."""
+    data = source.describe(name)
+    logged = data["metrics"]
+    meanings = {metric: _meaning(means(metric)) for metric in logged}
+    penalised = (data["penalty"] or {}).get("metric", "kl")
+    return {**data, "meanings": meanings, "hero": hero(logged, penalised), "groups": groups(logged)}
+
+
+def _meaning(metric: Meaning | None) -> dict[str, str] | None:
+    if metric is None:
+        return None
+    return {name: getattr(metric, name) for name in ("meaning", "estimator", "unit", "better")}

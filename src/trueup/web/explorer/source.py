@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+MOST_RUNS = 10
+"""Runs that are followed, compared or kept in a snapshot at once."""
+
 
 class News(Protocol):
     """Rows that came after a cursor."""
@@ -79,6 +82,10 @@ class Source(Protocol):
 
     def samples(self, name: str) -> Samples:
         """The samples of a run."""
+        ...
+
+    def tour(self) -> dict[str, Any] | None:
+        """What a guided tour says of these runs; None where there is none."""
         ...
 
     def differences(self, names: Sequence[str]) -> list[dict[str, Any]]:

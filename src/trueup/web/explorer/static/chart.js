@@ -66,6 +66,7 @@ export class Chart {
     this.dirty = true;
     this.visible = false;
     this.mark = null;
+    this.paper = null;
     const o = this.options;
     this.place = h("div", { class: "plot", role: "img", "aria-label": o.title });
     this.latest = h("span", { class: "latest" });
@@ -96,6 +97,15 @@ export class Chart {
     this.plot?.destroy();
     this.plot = null;
     this.touch();
+  }
+
+  /** Draws now, for paper: charts that stand two in a row are half as wide. */
+  print(width) {
+    this.plot?.destroy();
+    this.plot = null;
+    this.paper = this.place.closest(".panels") ? Math.floor(width / 2) - 20 : width;
+    this.draw();
+    this.paper = null;
   }
 
   /** Puts the line of the cursor to a step, or takes it away. */
@@ -215,11 +225,11 @@ export class Chart {
   }
 
   width() {
-    return Math.max(160, Math.floor(this.place.clientWidth));
+    return this.paper ?? Math.max(160, Math.floor(this.place.clientWidth));
   }
 
   resize() {
-    if (this.plot && this.plot.width !== this.width()) this.plot.setSize({ width: this.width(), height: this.options.height });
+    if (this.plot && !onPaper && this.plot.width !== this.width()) this.plot.setSize({ width: this.width(), height: this.options.height });
   }
 
   describe(lines) {
@@ -297,6 +307,7 @@ function flush() {
 
 /** Forgets charts that left the page, and draws the others in the colours that hold now. */
 export function refreshCharts({ recolour = false } = {}) {
+  if (onPaper) return;
   for (const [place, chart] of charts) {
     if (!place.isConnected) {
       seen.unobserve(place);
@@ -306,3 +317,25 @@ export function refreshCharts({ recolour = false } = {}) {
     } else if (recolour) chart.recolour();
   }
 }
+
+const PAPER = 660;
+let onPaper = false; // printing changes the theme as well: what was drawn for it stays until it is over
+
+/** Draws every chart as it goes on paper: all of them, seen or not, in the light theme and as wide as a page. */
+function toPaper() {
+  if (onPaper) return;
+  onPaper = true;
+  const theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+  for (const chart of charts.values()) chart.print(PAPER);
+  dispatchEvent(new Event("trueup:recolour"));
+  addEventListener("afterprint", () => {
+    onPaper = false;
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    for (const chart of charts.values()) chart.recolour();
+    dispatchEvent(new Event("trueup:recolour"));
+  }, { once: true });
+}
+
+addEventListener("beforeprint", toPaper);

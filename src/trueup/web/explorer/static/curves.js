@@ -33,10 +33,12 @@ export class Curves {
 
   metricChart(names, options = {}) {
     const { meanings } = this.run;
-    return this.chart({
+    const figure = this.chart({
       title: names.map(named).join(" and "), unit: [...new Set(names.map((name) => meanings[name]?.unit).filter(Boolean))].join(", "),
       about: about(names, meanings), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth), ...options,
     });
+    figure.dataset.metrics = names.join(" ");
+    return figure;
   }
 
   layout() {
@@ -59,7 +61,7 @@ export class Curves {
       return this.metricChart(names, { title: "KL to the reference", unit: `nats, ${told}`, band: () => band, height: 190 });
     }
     const spread = names.includes("score") ? () => this.spread() : undefined;
-    return this.metricChart(names, { height: names[0] === "beta" ? 110 : 190, spread, shade: "10 % to 90 % of the fixed prompts" });
+    return this.metricChart(names, { height: ["beta", "gold"].includes(names[0]) ? 110 : 190, spread, shade: "10 % to 90 % of the fixed prompts" });
   }
 
   /** Where 80 % of the scores of the fixed prompts lie. */

@@ -1,7 +1,7 @@
 // The explorer: the list of runs, one of them or several compared, and the stream that keeps both up to date.
 
 import { get, seg, words } from "./shell/api.js";
-import { h, show } from "./shell/dom.js";
+import { button, h, show } from "./shell/dom.js";
 import { announce, attempt, badge, main, saveState, themeSwitch } from "./shell/page.js";
 import { reveal } from "./shell/text.js";
 import { refreshCharts } from "./chart.js";
@@ -12,14 +12,16 @@ import { follow } from "./live.js";
 import { address, go, here } from "./place.js";
 import { Book } from "./samples.js";
 import { Store } from "./store.js";
+import { Tour } from "./tour.js";
 
 const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]];
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
 
-const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "" };
+const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null };
 const list = h("ul", { class: "run-list" });
 const view = h("div", { class: "view" });
+const guide = h("div", { class: "guide" });
 
 function runLine(run) {
   const place = here();
@@ -72,12 +74,39 @@ function frame() {
   show(document.getElementById("account"), themeSwitch());
   document.getElementById("account").addEventListener("change", recolour);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-  show(main(), h("div", { class: "explorer" }, h("nav", { "aria-label": "Runs" }, runs), view));
+  show(main(), h("div", { class: "explorer" }, h("div", { class: "side" }, h("nav", { "aria-label": "Runs" }, runs), guide), view));
 }
+
+/** Opens the tour, or the button that starts it, where the server has one. */
+function offerTour() {
+  if (!state.told) return;
+  if (here().tour && !state.tour) {
+    state.tour = new Tour(state.told, () => {
+      state.tour = null;
+      offerTour();
+    });
+    show(guide, state.tour.element);
+  }
+  if (!state.tour) show(guide, button("Start the tour", () => go({ run: state.told.runs[0], tour: "1" })));
+  state.tour?.follow();
+}
+
+const redraw = () => state.open?.touch?.();
 
 function recolour() {
   refreshCharts({ recolour: true });
-  state.open?.touch?.();
+  redraw();
+}
+
+/** A link that saves what is shown as a file which needs no server, open at the same place. */
+function saveFile(names) {
+  const link = h("a", { class: "button small save-file", download: true, href: "" }, "Save as one file");
+  link.addEventListener("click", () => {
+    const query = new URLSearchParams(names.map((name) => ["run", name]));
+    query.set("place", address({ ...here(), tour: "" }));
+    link.href = `/api/v1/snapshot?${query}`;
+  });
+  return link;
 }
 
 function verdictCard(verdict) {
@@ -129,7 +158,8 @@ class OpenRun {
     const steps = run.last_step === null ? "no step yet" : `${number(run.last_step + 1)}${run.steps ? ` of ${number(run.steps)}` : ""} steps`;
     const nav = VIEWS.map(([id, label]) => h("a", { href: address({ ...here(), view: id, step: "", prompt: "", text: "" }), "aria-current": here().view === id ? "page" : null }, label));
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
-      run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`)), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
+      run.stopped && h("span", { class: "ink-warn" }, `ended early at step ${number(run.stopped.step)} by its alert ${run.stopped.rule}`),
+      run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`), saveFile([this.run.name])), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
     show(this.verdict, verdictCard(run.verdict), alertList(run));
   }
 
@@ -206,7 +236,7 @@ async function openRun(name) {
 async function openComparison(names) {
   const open = new Comparison(names);
   await open.load();
-  show(view, h("h1", {}, "Comparison"), open.element);
+  show(view, h("header", { class: "run-head" }, h("h1", {}, "Comparison"), h("p", {}, saveFile(names))), open.element);
   refreshCharts();
   const by = (run) => open.stores[names.indexOf(run)];
   return [open, names, open.stores.map((store) => store.cursor).join("~"), {
@@ -224,8 +254,14 @@ function empty() {
     h("p", {}, "A run appears as soon as it starts. For example: ", h("code", {}, "trueup quickstart --out runs/quickstart"), ".")));
 }
 
-/** Draws the place that the address names. */
+/** Draws the place that the address names, and points at what the tour speaks of there. */
 async function draw() {
+  offerTour();
+  await drawPlace();
+  state.tour?.point();
+}
+
+async function drawPlace() {
   state.turn += 1;
   const own = state.turn;
   const place = here();
@@ -233,7 +269,7 @@ async function draw() {
   if (place.view !== "compare" && !place.run) {
     const first = state.runs.find((run) => run.status === "running") ?? state.runs.find((run) => run.status !== "unreadable");
     if (!first) return empty();
-    return go({ ...place, run: first.name }, { quiet: true }), draw();
+    return go({ ...place, run: first.name }, { quiet: true }), drawPlace();
   }
   if (state.open instanceof OpenRun && state.open.run.name === place.run && place.view !== "compare") {
     state.open.heading(state.open.run);
@@ -262,7 +298,9 @@ async function draw() {
 
 frame();
 await attempt(async () => {
-  state.runs = (await get("/runs")).runs;
+  const reply = await get("/runs");
+  [state.runs, state.told] = [reply.runs, reply.tour];
+  if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
 });
 window.addEventListener("hashchange", draw);
 document.addEventListener("keydown", (event) => {
@@ -270,5 +308,6 @@ document.addEventListener("keydown", (event) => {
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !state.open?.book) return;
   if (event.key === "j" || event.key === "k") state.open.book.walk(event.key === "j" ? 1 : -1);
 });
+window.addEventListener("trueup:recolour", redraw);
 listen([], "", {});
 await draw();

@@ -23,7 +23,7 @@ const SAID = {
   kl_k3: "KL by k3", eos_rate: "EOS rate", distinct_2: "Distinct bigrams", approx_kl: "KL of the update",
   kl_target: "Target of the KL", nll: "NLL", grad_norm: "Gradient norm", ratio_max: "Largest ratio", advantage_std: "Spread of advantages",
   first_ratio_error: "Error of the first ratio", score_cut: "Cut for the reward", score_no_eos: "Score without an end", ratio_outside: "Ratios outside 0.9 to 1.1",
-  seconds: "Seconds of a step", chosen_logratio: "Log-ratio of chosen", rejected_logratio: "Log-ratio of rejected",
+  gold: "Gold, the true quality", seconds: "Seconds of a step", chosen_logratio: "Log-ratio of chosen", rejected_logratio: "Log-ratio of rejected",
 };
 
 /** A metric's name for people: "chosen_logratio" becomes "Chosen logratio". */

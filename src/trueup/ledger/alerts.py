@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueup.commands.live.columns import Columns
-from trueup.commands.live.story import target_band
+from trueup.ledger.columns import Columns
 
 HELD, CLEAR = 3, 5
 """Steps in a row until an alert opens, and until it closes again."""
 WINDOW, START, RECENT = 5, 5, 30
 """Steps of a running mean, of the run's beginning, and of a correlation."""
 RUNAWAY, COLLAPSE, HALVED, LONGER, TIED = 2.0, 0.3, 0.5, 1.5, 0.6
+BAND = 0.2
+"""Half the width of the target band, as a share of the target; the reports draw the same."""
 DISPLACED = -0.5
 """Nats that the log-ratio of chosen answers must have lost."""
 
@@ -55,6 +56,15 @@ def alerts(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     return sorted(raised, key=lambda alert: (alert.step, alert.rule))
 
 
+def target_band(config: Mapping[str, Any]) -> dict[str, float] | None:
+    """Target, low and high end of the KL's band; None for a run without an adaptive target."""
+    control = config.get("kl")
+    target = control.get("target") if isinstance(control, Mapping) and control.get("kind") == "adaptive" else None
+    if not isinstance(target, int | float) or isinstance(target, bool):
+        return None
+    return {"target": float(target), "low": (1 - BAND) * float(target), "high": (1 + BAND) * float(target)}
+
+
 def running_mean(values_N: Floats, width: int = WINDOW) -> Floats:
     """Mean of the last ``width`` values at each place, of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(values_N)])
@@ -83,7 +93,9 @@ def spans(holds: npt.NDArray[np.bool_], clear: npt.NDArray[np.bool_]) -> list[tu
     opened: int | None = None
     listed: list[tuple[int, int | None]] = []
     count = 0
-    for place in range(len(holds)):
+    if not holds.any():  # most runs, at every step of a training: nothing to walk through
+        return []
+    for place in range(int(holds.argmax()), len(holds)):
         count = count + 1 if (holds[place] if opened is None else clear[place]) else 0
         if opened is None and count == HELD:
             opened, count = place, 0

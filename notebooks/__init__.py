@@ -1,0 +1,1 @@
+"""Notebooks, each written from a Python file of cells: ``python -m notebooks.build``."""
