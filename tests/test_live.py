@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.web.explorer.planted import CONFIG, append, plant, row, start, write
+from tests.web.explorer.planted import CONFIG, PROMPTS, append, plant, row, start, write, write_offline
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import Followed
-from trueup.commands.live.samples import Samples
+from trueup.commands.live.samples import Samples, prompt_key
 from trueup.commands.live.story import penalty, tell
 from trueup.ledger.alerts import CLEAR, HELD, alerts, running_correlation, running_mean, spans
 from trueup.ledger.columns import Columns, extremes
@@ -233,6 +233,34 @@ def test_rollouts_and_watch_in_a_terminal(tmp_path):
     refused = trueup("rollouts", tmp_path / "good", "--step", 11)
     assert refused.returncode == 2
     assert "8 probe steps" in refused.stderr
+
+
+def test_rollouts_mark_changes_and_go_by_the_log_ratio(tmp_path):
+    with start(tmp_path / "a", kind="dpo") as run:
+        write_offline(run, (0, 4, 8))
+    shown = trueup("rollouts", tmp_path / "a", "--sort", "kl", "--against", "start", "--limit", 1).stdout
+    assert "step 8 | " in shown
+    assert "log-ratio +0.800" in shown
+    assert "Said [-0-]{+8+} 2" in shown
+    life = trueup("rollouts", tmp_path / "a", "--prompt", prompt_key({"prompt": f"user: {PROMPTS[1]}"}))
+    assert life.stdout.count("Said") == 3
+    beside = trueup("rollouts", tmp_path / "a", "--prompt", prompt_key({"prompt": f"user: {PROMPTS[1]}"}),
+                    "--against", "before").stdout  # fmt: skip
+    assert "Said 0 1" in beside
+    assert "Said [-0-]{+4+} 1" in beside
+    assert "Said [-4-]{+8+} 1" in beside
+    for wrong in (("--against", "x"), ("--search", "Said", "--against", "start")):
+        refused = trueup("rollouts", tmp_path / "a", *wrong)
+        assert refused.returncode == 2
+        assert "--against" in refused.stderr
+
+
+def test_rollouts_of_a_reward_model_name_the_label_and_the_reward(tmp_path):
+    with start(tmp_path / "a", kind="reward") as run:
+        write_offline(run, (0, 5), labels=("chosen", "rejected"))
+    shown = trueup("rollouts", tmp_path / "a", "--against", "before", "--limit", 2).stdout
+    assert "| chosen | reward +0.500 | +0.500 since step 0 |" in shown
+    assert "| rejected | reward +0.000 | +0.000 since step 0 |" in shown
 
 
 def test_a_models_answer_cannot_steer_the_terminal():

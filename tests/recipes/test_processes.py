@@ -18,7 +18,7 @@ from trueup.engine.generate import generate
 from trueup.engine.placement import place
 from trueup.engine.processes import _cut, _even, rank
 from trueup.engine.score import sequence_logps
-from trueup.ledger import metric_rows, read_run
+from trueup.ledger import metric_rows, read_lines, read_run
 from trueup.models.policy import open_policy
 from trueup.recipes.registry import execute
 
@@ -145,6 +145,12 @@ def test_first_steps_agree_to_rounding(done, tmp_path):
         mine, theirs = metric_rows(tmp_path / name)[0], metric_rows(folder / name)[0]
         assert math.isclose(mine["loss"], theirs["loss"], rel_tol=1e-6)
         assert math.isclose(mine["grad_norm"], theirs["grad_norm"], rel_tol=1e-5)
+        ours, others = (read_lines(place / name / "samples.jsonl")[0] for place in (tmp_path, folder))
+        assert [(row["step"], row["prompt"]) for row in ours] == [(row["step"], row["prompt"]) for row in others]
+        for own, other in zip(ours, others, strict=True):
+            if own["step"] == 0:
+                assert own["completion"] == other["completion"]
+                assert own.get("reward") == pytest.approx(other.get("reward"), abs=1e-3)
 
 
 def draw(folder, out):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup.commands.measurements import Results, better_way, probe_lines
+from trueup.commands.measurements import Results, answer_lines, better_way
 from trueup.commands.run_groups import differing
 from trueup.commands.sweep_pages import explained, mean_seconds, measured, memory, spent, sweep_figures, variants_table
 from trueup.evaluation.intervals import Interval, t_interval
@@ -174,7 +174,7 @@ def _answers(run: Path, evaluations: Sequence[Path]) -> dict[str, str]:
         own = [row for row in rows if row["model"] == name and row.get("sample", 0) == 0]
         if own:
             return {str(row.get("question", row["prompt"])): str(row["completion"]) for row in own}
-    lines = probe_lines(run)
+    lines = answer_lines(run)
     last = max((int(line["step"]) for line in lines), default=None)
     return {str(line["question"]): str(line["completion"]) for line in lines if line["step"] == last}
 

@@ -25,7 +25,7 @@ from typing import Any
 from trueup.commands import stage_kinds
 from trueup.commands.pipeline import Stage, read_recipe, referring, resolve_stage, run_stage
 from trueup.commands.restart import restore, training_environment
-from trueup.engine.probe import spread
+from trueup.engine.probe import sample_distance, spread
 from trueup.errors import RunError
 from trueup.ledger import read_lines, read_run, write_json
 from trueup.ledger.progress import duration
@@ -170,14 +170,18 @@ def _extrapolate(stage: Stage, out: Path, steps: int, wall: float, peak_gb: floa
     events, _ = read_lines(out / "events.jsonl")
     saves = [float(e["seconds"]) for e in events if e["event"] == "saved"]
     config = record["config"]
-    measuring = _measuring(config, total)
+    evaluating, probing = _evaluating(config, total), _probing(config, total)
     again = {step: median(later) for step, (_, *later) in times.items() if later}
     fair = spread(total, steps) & set(again)
-    typical = mean(again[step] for step in (fair - measuring or fair))
-    extra = [max(0.0, times[step][-1] - typical) for step in measuring if step in times]
+    typical = mean(again[step] for step in (fair - evaluating - probing or fair))
+    extra = {step: max(0.0, times[step][-1] - typical) for step in times}
+    probe = mean([extra[step] for step in probing - evaluating if step in extra] or [0.0])
+    shared = {step: probe if step in probing else 0.0 for step in evaluating}
+    evaluation = mean([max(0.0, extra[step] - shared[step]) for step in evaluating if step in extra] or [0.0])
     first_time = sum(max(0.0, times[step][0] - seconds) for step, seconds in again.items())
     once = wall - sum(sum(seconds) for seconds in times.values()) - sum(saves) + first_time
-    once += mean(extra or [0.0]) * len(measuring) + mean(saves or [0.0]) * -(-total // int(config["save_every"]))
+    once += probe * len(probing) + evaluation * len(evaluating)
+    once += mean(saves or [0.0]) * -(-total // int(config["save_every"]))
     for event in events:
         if event["event"] == "reference":  # of the probe's pairs only
             whole = float(record["facts"].get("reference_tokens", event["tokens"]))
@@ -185,14 +189,19 @@ def _extrapolate(stage: Stage, out: Path, steps: int, wall: float, peak_gb: floa
     return Cost(stage.name, stage.kind, total, typical, once, peak_gb)
 
 
-def _measuring(config: dict[str, Any], total: int) -> set[int]:
-    """Steps that also measure: held-out data, or the samples of PPO's probes."""
-    if config.get("validation"):
-        every = int(config["evaluate_every"])
-        return {*range(every - 1, total, every), total - 1}
-    if config.get("probes"):
-        return {*range(0, total, int(config["probe_every"])), total - 1}
-    return set()
+def _evaluating(config: dict[str, Any], total: int) -> set[int]:
+    """Steps that also measure held-out data."""
+    if not config.get("validation"):
+        return set()
+    every = int(config["evaluate_every"])
+    return {*range(every - 1, total, every), total - 1}
+
+
+def _probing(config: dict[str, Any], total: int) -> set[int]:
+    """Steps that also write samples."""
+    if not config.get("probes"):
+        return set()
+    return {*range(0, total, sample_distance(config["probe_every"], total)), total - 1}
 
 
 def table(costs: list[Cost]) -> str:

@@ -65,7 +65,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the policy of an online run said to the pair's prompt at a step."""
+    """What the policy of a run that did not train on the pair said to its prompt at a step."""
 
     step: int
     text: str

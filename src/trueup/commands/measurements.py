@@ -212,7 +212,16 @@ def probe_values(run: Path, gold: str | None = None) -> dict[str, tuple[tuple[fl
 
 
 def probe_lines(run: Path) -> list[dict[str, Any]]:
-    """The probes in ``samples.jsonl``, in order; none where the run has none.
+    """The answers in ``samples.jsonl`` that a reward scored, in order; none where the run has none.
+
+    Raises:
+        RunError: A line is damaged, or its step or score is no number.
+    """
+    return [line for line in answer_lines(run) if "score" in line]
+
+
+def answer_lines(run: Path) -> list[dict[str, Any]]:
+    """The answers of a run's model to its fixed prompts, in order; none where the run has none.
 
     Raises:
         RunError: A line is damaged, or its step or score is no number.
@@ -226,7 +235,8 @@ def probe_lines(run: Path) -> list[dict[str, Any]]:
         if score is not None and not (_is_number(score) and math.isfinite(score)):
             expected = "a finite number, or null where the reward could not score it"
             raise RunError(f"score is {score!r:.40}", where=f"{file}:{number}", expected=expected)
-    return [line for line in lines if {"step", "prompt", "question", "completion", "score"} <= set(line)]
+    answers = [line for line in lines if {"step", "prompt", "question", "completion"} <= set(line)]
+    return [line for line in answers if "label" not in line]  # a reward model scores answers of the data
 
 
 def with_gold(rows: Sequence[Row], gold: str | None) -> list[Row]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,3 +84,12 @@ class StepOrder:
 def spread(total: int, steps: int) -> set[int]:
     """``steps`` of ``total`` steps at even distances, the first and the last among them."""
     return {round((total - 1) / max(1, steps - 1) * i) for i in range(steps)}
+
+
+SAMPLED = 4
+"""Times that a run on a file writes samples, beside those before its first step, where ``probe_every`` is not set."""
+
+
+def sample_distance(every: int | None, steps: int) -> int:
+    """Steps from samples to samples in a run of ``steps`` steps: ``every``, or an even share of the run."""
+    return every or max(1, math.ceil(steps / SAMPLED))

@@ -3,7 +3,7 @@
     runs/<name>/run.json        what was asked, from which inputs, with which reference; status
                metrics.jsonl    one line per step; holds no wall-clock value, so equal runs give equal bytes
                timing.jsonl     seconds and throughput per step, kept apart for the same reason
-               samples.jsonl    completions at evaluation steps
+               samples.jsonl    answers to fixed prompts along the run
                eval.jsonl       held-out measurements
                pairs.jsonl      one line per trained pair and step: its rewards and margin, for ``trueup trace``;
                                 of labelled responses one line each, with its reward

@@ -25,14 +25,16 @@ from trueup.engine.processes import share
 from trueup.engine.score import score
 from trueup.engine.step import Stepper
 from trueup.ledger import Run
-from trueup.models.policy import Policy, open_policy
+from trueup.models.policy import Policy, Reference, open_policy
 from trueup.recipes.agreement import SeenPair, in_order, label, pair_intervals, pair_metrics
 from trueup.recipes.labels import say_unused
 from trueup.recipes.objectives import DpoObjective, Objective, PairLogps
 from trueup.recipes.offline import Data, HeldOut, Learned, finish, fit, prepare, read
+from trueup.recipes.probes import answer_probe
 from trueup.recipes.reference import (
     Logps,
     WithReference,
+    kept,
     needed,
     place_with_reference,
     reference_logps,
@@ -71,9 +73,10 @@ def train(config: Dpo, run: Run) -> None:
     data = prepare(config, run, policy, files, Renderer.render_pairs, pair_length)
     objective, budget = config.objective, policy.trunk.budget(config.batch)
     reference: Logps = {}
+    near: Reference | None = None
     facts: dict[str, int] = {}
     if objective.uses_reference:
-        reference = score_reference(config, run, policy, data, budget)
+        reference, near = score_reference(config, run, policy, data, budget)
         facts = {"reference_tokens": tokens_of(sides([*data.examples, *data.held_out]))}
     else:
         place(policy, config.model.engine)
@@ -81,6 +84,8 @@ def train(config: Dpo, run: Run) -> None:
     margins = ["margin"] if any(pair.margin is not None for pair in files.training.items) else []
     say_unused(run, f"dpo ({objective.kind})", [*files.training.report.unused_columns, *margins])
     run.note(**data.facts, **facts)
+    prompts = (pair.prompt for pair in files.probed)
+    probe = answer_probe(config, run, policy, data.renderer, prompts, budget=budget, reference=near)
     fit(
         config,
         run,
@@ -89,16 +94,19 @@ def train(config: Dpo, run: Run) -> None:
         learn=lambda batch: learn(objective, policy, reference, stepper, batch, budget),
         evaluate=(lambda: evaluate(objective, policy, reference, data.held_out, budget)) if data.held_out else None,
         headline=("loss", "accuracy", "margin"),
+        probe=probe,
     )
     finish(run, policy, data)
 
 
-def score_reference(config: Dpo, run: Run, policy: Policy, data: Data[RenderedPair], budget: int) -> Logps:
-    """Reference log-probs of both sides of every pair that this run will meet; the reference itself is let go."""
+def score_reference(
+    config: Dpo, run: Run, policy: Policy, data: Data[RenderedPair], budget: int
+) -> tuple[Logps, Reference | None]:
+    """Reference log-probs of both sides of every pair that this run will meet, and the reference where it is kept."""
     longest = max(map(sequence_length, sides([*data.examples, *data.held_out])))
     reference = place_with_reference(config, run, policy, data.renderer, longest)
     pairs = [*needed(run, data.plan, data.examples, pair_length, budget), *data.held_out]
-    return reference_logps(run, reference, sides(pairs), budget)
+    return reference_logps(run, reference, sides(pairs), budget), kept(config, run, reference)
 
 
 def sides(pairs: Sequence[RenderedPair]) -> list[tuple[Ids, Ids]]:

@@ -7,7 +7,7 @@ every step, over the whole batch, from mismatched rows: each prompt with the com
 detached and never below 0.
 
 The plan says which rows meet in which step, so the reference scores all rows, matched and mismatched, once and before
-the first step; its log-probs are cached in the run directory, and the reference itself is let go.
+the first step; its log-probs are cached in the run directory. The reference itself is let go, unless it costs little.
 
 Shapes: B labelled responses.
 """
@@ -30,13 +30,15 @@ from trueup.errors import ConfigError, DataError
 from trueup.ledger import Run
 from trueup.losses import kl
 from trueup.losses import preference as losses
-from trueup.models.policy import Policy, open_policy
+from trueup.models.policy import Policy, Reference, open_policy
 from trueup.recipes.agreement import SeenResponse
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import Data, HeldOut, Learned, finish, fit, prepare, read
+from trueup.recipes.probes import answer_probe
 from trueup.recipes.reference import (
     Logps,
     WithReference,
+    kept,
     needed,
     place_with_reference,
     reference_logps,
@@ -75,12 +77,14 @@ def train(config: Kto, run: Run) -> None:
     policy = open_policy(config.model, seed=config.seed)
     data = prepare(config, run, policy, files, Renderer.render_labelled, _length)
     _require_both_labels(data.examples, config.data)
-    reference = score_reference(config, run, policy, data)
+    reference, near = score_reference(config, run, policy, data)
     stepper = Stepper(policy.trainable(), config.optim, len(data.plan))
     say_unused(run, "kto", files.training.report.unused_columns)
     met = sequences_met(data, data.examples, range(len(data.plan)))
     run.note(**data.facts, reference_tokens=tokens_of(met))
     longest = data.renderer.max_length
+    prompts, budget = (row.prompt for row in files.probed), policy.trunk.budget(config.batch)
+    probe = answer_probe(config, run, policy, data.renderer, prompts, budget=budget, reference=near)
     fit(
         config,
         run,
@@ -91,17 +95,20 @@ def train(config: Kto, run: Run) -> None:
         if len(data.held_out) > 1
         else None,
         headline=("loss", "margin", "kl"),
+        probe=probe,
     )
     finish(run, policy, data)
 
 
-def score_reference(config: Kto, run: Run, policy: Policy, data: Data[RenderedLabelled]) -> Logps:
-    """Reference log-probs of all that this run will look up; the reference itself is let go."""
+def score_reference(
+    config: Kto, run: Run, policy: Policy, data: Data[RenderedLabelled]
+) -> tuple[Logps, Reference | None]:
+    """Reference log-probs of all that this run will look up, and the reference where it is kept."""
     budget = policy.trunk.budget(config.batch)
     rows = needed(run, data.plan, data.examples, _length, budget)
     met = sequences_met(data, rows, steps_to_score(run, data.plan))
     reference = place_with_reference(config, run, policy, data.renderer, max(map(sequence_length, met)))
-    return reference_logps(run, reference, met, budget)
+    return reference_logps(run, reference, met, budget), kept(config, run, reference)
 
 
 def sequences_met(

@@ -1,11 +1,11 @@
-"""The skeleton of the offline methods, which train on a file and never sample.
+"""The skeleton of the offline methods, which train on a file and learn from nothing that they sample.
 
 A method's own file says what an example is, what a micro-batch loses and what is measured. The rest is here, once: the
 settings that all share, reading and rendering, and the loop. What compares with a reference has it from
 ``recipes.reference``.
 
     data = prepare(config, run, policy, read(config, read_pairs), Renderer.render_pairs, pair_length)
-    fit(config, run, data, stepper, learn=..., evaluate=...)
+    fit(config, run, data, stepper, learn=..., evaluate=..., probe=answer_probe(...))
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from trueup.data.render import Renderer, RenderReport
 from trueup.data.similar import shared_prompts
 from trueup.engine.loop import Loop
 from trueup.engine.placement import check_export, export
+from trueup.engine.probe import sample_distance
 from trueup.engine.rendering import renderer_of, rendering_of
 from trueup.engine.resume import resume_from_checkpoint, saver
 from trueup.engine.step import Stepper
@@ -33,6 +34,7 @@ from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
 from trueup.models.policy import Policy
 from trueup.recipes.agreement import SeenPair, SeenResponse
+from trueup.recipes.probes import Probe, timed
 from trueup.types import Prompt
 
 
@@ -68,6 +70,11 @@ class Offline(Settings):
     """Passes over the data."""
     evaluate_every: int = Field(default=100, ge=1)
     """Steps between held-out measurements; one is always made at the end."""
+    probes: int = Field(default=4, ge=0)
+    """Fixed prompts that the model answers along the run, or whose answers a reward model scores: the first held-out
+    ones, or the first of the data where nothing is held out. Each answer has at most 48 tokens; 0 asks nothing."""
+    probe_every: int | None = Field(default=None, ge=1)
+    """Steps between probes, beside those before the first step and after the last; a quarter of the run by default."""
     save_every: int = Field(default=200, ge=1)
     """Steps between checkpoints."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -88,6 +95,11 @@ class Files(Generic[Item]):
 
     training: Loaded[Item]
     held_out: Loaded[Item] | None
+
+    @property
+    def probed(self) -> Sequence[Item]:
+        """What probes are taken from: held-out data, where there is any."""
+        return self.training.items if self.held_out is None else self.held_out.items
 
 
 @dataclass(frozen=True)
@@ -193,6 +205,7 @@ def fit(
     learn: Callable[[tuple[Example, ...]], Learned | None],
     evaluate: Callable[[], HeldOut] | None,
     headline: Sequence[str],
+    probe: Probe | None = None,
 ) -> None:
     """Take the steps that are left, from the newest checkpoint on.
 
@@ -204,27 +217,38 @@ def fit(
         learn: Learns from one batch; None where a batch holds nothing to learn from.
         evaluate: Measures held-out data; None where there is none.
         headline: Metrics that the progress shows.
+        probe: Writes samples; None where there is nothing to ask.
     """
     resume_from_checkpoint(run, stepper)
     total = len(data.plan)
+    every = sample_distance(config.probe_every, total)
     loop = Loop(run, data.plan, save=saver(run, stepper), save_every=config.save_every, headline=headline)
     for step, batch in loop:
+        if probe is not None and step % every == 0:
+            timed(run, probe, step)
         learned = learn(batch)
-        if learned is None:
-            continue
-        for pair in learned.pairs:
-            run.pair(step, pair.pair_id, pair.chosen, pair.rejected, key=pair.key)
-        for response in learned.responses:
-            run.response(step, response.key, response.desirable, response.reward)
-        held_out = HeldOut({})
-        if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or step + 1 == total):
-            held_out = evaluate()
-            known = {name: list(bounds) for name, bounds in held_out.intervals.items() if bounds is not None}
-            run.evaluation(step, **held_out.metrics, **held_out.facts, **({"intervals": known} if known else {}))
-        epoch = {"epoch": (step + 1) / data.plan.per_epoch}
-        ids, keys = [pair.pair_id for pair in learned.pairs], [pair.key for pair in learned.pairs]
-        run.log(step, learned.metrics, held_out.metrics, epoch, learned.totals, ids=ids, keys=keys)
-        loop.time(step, **learned.rates)
+        if learned is not None:
+            held_out = HeldOut({})
+            if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or step + 1 == total):
+                held_out = evaluate()
+            _write(run, step, learned, held_out, (step + 1) / data.plan.per_epoch)
+        if probe is not None and step + 1 == total:  # before the last checkpoint, which then counts on its rows
+            timed(run, probe, total)
+        if learned is not None:
+            loop.time(step, **learned.rates)
+
+
+def _write(run: Run, step: int, learned: Learned, held_out: HeldOut, epoch: float) -> None:
+    """The rows of a step."""
+    for pair in learned.pairs:
+        run.pair(step, pair.pair_id, pair.chosen, pair.rejected, key=pair.key)
+    for response in learned.responses:
+        run.response(step, response.key, response.desirable, response.reward)
+    if held_out.metrics:
+        known = {name: list(bounds) for name, bounds in held_out.intervals.items() if bounds is not None}
+        run.evaluation(step, **held_out.metrics, **held_out.facts, **({"intervals": known} if known else {}))
+    ids, keys = [pair.pair_id for pair in learned.pairs], [pair.key for pair in learned.pairs]
+    run.log(step, learned.metrics, held_out.metrics, {"epoch": epoch}, learned.totals, ids=ids, keys=keys)
 
 
 def finish(run: Run, model: Policy | RewardModel, data: Data[Any]) -> None:

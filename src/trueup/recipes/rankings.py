@@ -66,6 +66,11 @@ class RankingLoss:
             losses_B = losses_B + self.centre * (2.0 * scores_BK.sum(-1) / mask_BK.sum(-1)) ** 2
         return losses_B, _seen(raw_N.tolist(), examples)
 
+    def answers(self, item: Ranked) -> list[tuple[str, str]]:
+        """All responses with their rank, 1 for the best, best first."""
+        ranked = sorted(zip(item.ranks, item.responses, strict=True), key=lambda pair: pair[0])
+        return [(f"rank {rank + 1}", text) for rank, text in ranked]
+
     def pairs(self, examples: Sequence[RenderedRanking]) -> list[RankedPair]:
         """Every two responses of a ranking of which one is better."""
         return [pair for ranking in examples for pair in ranking.pairs]

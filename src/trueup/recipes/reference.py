@@ -78,6 +78,25 @@ def reference_logps(run: Run, reference: Reference, sequences: Sequence[tuple[Id
     return dict(zip(distinct, logps.tolist(), strict=True))
 
 
+KEPT = 1 << 30
+"""Bytes of weights of a reference of its own that a run keeps beside its policy for the log-ratios of its probes."""
+
+
+def kept(config: WithReference, run: Run, reference: Reference) -> Reference | None:
+    """The reference, for probes to measure from, where it costs little: it is the policy's own base, or small.
+
+    A larger one is let go once all else is scored; probes then have no log-ratio, and events.jsonl says why.
+    """
+    if not config.probes:
+        return None
+    weights = reference.policy.model.state_dict().values()
+    size = 0 if reference.adapters_off else sum(weight.numel() * weight.element_size() for weight in weights)
+    if size <= KEPT:
+        return reference
+    run.event("reference_let_go", bytes=size, limit=KEPT, samples="without log_ratio")
+    return None
+
+
 _DIGEST = "sha256"
 
 

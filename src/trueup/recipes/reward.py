@@ -32,6 +32,7 @@ from trueup.models.heads import RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
+from trueup.recipes.probes import reward_probe
 from trueup.recipes.rankings import RankingLoss, read_rankings
 from trueup.types import PreferencePair
 
@@ -111,6 +112,9 @@ class RewardLoss(Protocol[Judged]):
     def __call__(self, model: RewardModel, examples: Sequence[Judged]) -> tuple[torch.Tensor, list[SeenPair]]:
         """Losses [B] with gradients, and the rewards of every pair that the examples hold."""
 
+    def answers(self, item: Any) -> list[tuple[str, str]]:
+        """The answers of an item of the data: what it says of each, and the text."""
+
     def pairs(self, examples: Sequence[Judged]) -> Sequence[Named]:
         """Every pair that the examples hold, by name."""
 
@@ -164,7 +168,10 @@ def _train(
         return HeldOut(metrics, {"strict_accuracy": measured.strict_accuracy, "pairs": pairs}, measured.intervals)
 
     headline = ("loss", "accuracy", "heldout_accuracy")
-    fit(config, run, data, stepper, learn=learn, evaluate=evaluate if data.held_out else None, headline=headline)
+    judged = ((item.prompt, loss.answers(item)) for item in files.probed)
+    probe = reward_probe(config, run, model, data.renderer, judged, budget=2 * budget)
+    measure = evaluate if data.held_out else None
+    fit(config, run, data, stepper, learn=learn, evaluate=measure, headline=headline, probe=probe)
     calibrate(model, loss.sequences(data.examples[:CALIBRATED]), budget)
     run.note(reward_mean=model.mean, reward_std=model.std)
     finish(run, model, data)
@@ -211,6 +218,10 @@ class PairLoss:
             losses_B = losses_B + self.centre * (chosen_B + rejected_B) ** 2
         both = zip(examples, chosen_B.tolist(), rejected_B.tolist(), strict=True)
         return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]
+
+    def answers(self, item: PreferencePair) -> list[tuple[str, str]]:
+        """Both sides."""
+        return [("chosen", item.chosen), ("rejected", item.rejected)]
 
     def pairs(self, examples: Sequence[RenderedPair]) -> Sequence[RenderedPair]:
         """The examples are the pairs."""

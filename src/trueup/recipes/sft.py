@@ -10,6 +10,7 @@ says. Left out on purpose: mixing of datasets (do it in the file, where it can b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ from trueup.models.policy import Policy, open_policy
 from trueup.recipes.agreement import ratio_interval
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, finish, fit, prepare, read
-from trueup.types import Demonstration, prompt_text
+from trueup.recipes.probes import answer_probe
+from trueup.types import Demonstration, Prompt, prompt_text
 
 
 class Sft(Offline):
@@ -71,6 +73,8 @@ def train(config: Sft, run: Run) -> None:
     stepper, budget = Stepper(policy.trainable(), config.optim, len(data.plan)), policy.trunk.budget(config.batch)
     say_unused(run, "sft", files.training.report.unused_columns)
     run.note(**data.facts, parameters=parameters)
+    prompts = map(probe_prompt, files.probed)
+    probe = answer_probe(config, run, policy, data.renderer, prompts, budget=budget)
     fit(
         config,
         run,
@@ -79,6 +83,7 @@ def train(config: Sft, run: Run) -> None:
         learn=lambda batch: learn(policy, stepper, batch, budget),
         evaluate=(lambda: evaluate(policy, data.held_out, budget)) if data.held_out else None,
         headline=("nll", "token_accuracy", "heldout_nll"),
+        probe=probe,
     )
     finish(run, policy, data)
 
@@ -162,6 +167,18 @@ def examples_of(
 def texts_of(items: tuple[Demonstration, ...]) -> list[str]:
     """What a tiny model learns its tokenizer from."""
     return [f"{prompt_text(d.prompt)} {d.completion}" for d in items]
+
+
+OPENING = re.compile(r"(?:\s*\S+){1,8}(?=\s)")
+"""The first words of a text, of which there are more."""
+
+
+def probe_prompt(demonstration: Demonstration) -> Prompt:
+    """What a probe asks of a demonstration: its prompt; of a text without one, to go on from its first words."""
+    if demonstration.prompt:
+        return demonstration.prompt
+    opening = OPENING.match(demonstration.completion)
+    return "" if opening is None else opening.group()
 
 
 def example_length(example: Example) -> int:

@@ -36,6 +36,30 @@ def write(run, steps, *, values=row, probe_every=5):
             )
 
 
+TOKENS = {
+    "text": ["One", " two", "", " <b>\u202e</b>"],
+    "entropy": [0.1, 1.0, 2.0, 4.0],
+    "log_ratio": [0.0, -0.3, 1.2, 3.0],
+}
+
+
+def write_offline(run, steps, *, labels=()):
+    """Log samples as a run on a file writes them: answers with log-ratios and tokens, or labelled answers of the data
+    with rewards."""
+    for step in steps:
+        for number, prompt in enumerate(PROMPTS):
+            common = {"prompt": f"user: {prompt}", "question": prompt}
+            for place, label in enumerate(labels):
+                run.sample(
+                    step, **common, completion=f"{label} {number}", label=label, reward=step * (1.0 - place) / 10
+                )
+            if not labels:
+                ratio = step * (number - 1) / 10
+                run.sample(
+                    step, **common, completion=f"Said {step} {number}", stop="eos", log_ratio=ratio, tokens=TOKENS
+                )
+
+
 def start(folder, kind="ppo", config=CONFIG, **inputs):
     """An open run."""
     return Run.start(

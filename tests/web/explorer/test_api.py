@@ -6,7 +6,7 @@ import os
 import httpx
 import pytest
 
-from tests.web.explorer.planted import CONFIG, append, plant, row, start, write
+from tests.web.explorer.planted import CONFIG, TOKENS, append, plant, row, start, write, write_offline
 from tests.web.test_hostile import PAYLOADS
 
 
@@ -90,7 +90,15 @@ def test_what_is_not_in_the_list_is_refused(tmp_path, serve, name):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "run.json").write_text("{}")
     _, client = serve()
-    for call in ("run", "series", "probes", "history?prompt=aa", "search?text=aa", "samples?step=0"):
+    for call in (
+        "run",
+        "series",
+        "probes",
+        "history?prompt=aa",
+        "search?text=aa",
+        "samples?step=0",
+        "sample?step=0&prompt=aa",
+    ):
         reply = client.get(f"/{call}", params=[*httpx.URL(call).params.multi_items(), ("run", name)])
         assert reply.status_code == 409, call
         assert "there is no run" in reply.json()["detail"]
@@ -215,6 +223,7 @@ def test_samples_stand_beside_those_of_the_probe_before(tmp_path, serve):
     probes = client.get("/probes", params={"run": "a"}).json()["probes"]
     assert [one["step"] for one in probes] == list(range(0, 40, 5))
     assert probes[2] | {"words": 0} == {"step": 10, "answers": 3, "mean": 0.0, "median": 0.0, "words": 0,
+                                        "log_ratio": None, "margin": None,
                                         "p10": pytest.approx(-0.8), "p90": pytest.approx(0.8)}  # fmt: skip
     page = client.get("/samples", params={"run": "a", "step": 10, "sort": "reward-low"}).json()
     assert [one["text"][:21] for one in page["rows"]] == [f"Answer 10 to prompt {n}" for n in (2, 1, 0)]
@@ -226,6 +235,70 @@ def test_samples_stand_beside_those_of_the_probe_before(tmp_path, serve):
     assert {one["question"] for one in life} == {"Hello!"}
     hits = client.get("/search", params={"run": "a", "text": "ANSWER 15"}).json()
     assert hits["total"] == 3
+
+
+def test_answers_with_log_ratios_come_in_their_orders_beside_the_start_and_the_probe_before(tmp_path, serve):
+    with start(tmp_path / "runs" / "a", kind="dpo") as run:
+        write_offline(run, (0, 4, 8))
+    _, client = serve()
+    probes = client.get("/probes", params={"run": "a"}).json()["probes"]
+    assert [one["mean"] for one in probes] == [None] * 3
+    assert [one["log_ratio"] for one in probes] == [pytest.approx(0.0)] * 3
+
+    def page(sort):
+        return client.get("/samples", params={"run": "a", "step": 8, "sort": sort}).json()
+
+    texts = {sort: [one["text"] for one in page(sort)["rows"]] for sort in ("kl", "kl-low", "typical")}
+    assert texts["kl"] == ["Said 8 2", "Said 8 1", "Said 8 0"]
+    assert texts["kl-low"] == texts["kl"][::-1]
+    assert texts["typical"][0] == "Said 8 1"
+    row = page("kl")["rows"][0]
+    assert (row["before"]["text"], row["start"]["text"]) == ("Said 4 2", "Said 0 2")
+    assert row["tokens"] == TOKENS
+    first = client.get("/samples", params={"run": "a", "step": 0}).json()
+    assert (first["previous"], first["start"]) == (None, None)
+    assert not any({"before", "start"} & set(one) for one in first["rows"])
+
+
+def test_labelled_answers_stand_together_and_have_a_margin(tmp_path, serve):
+    with start(tmp_path / "runs" / "a", kind="reward") as run:
+        write_offline(run, (0, 5), labels=("chosen", "rejected"))
+    _, client = serve()
+    probes = client.get("/probes", params={"run": "a"}).json()["probes"]
+    assert [one["margin"] for one in probes] == [0.0, 0.5]
+    rows = client.get("/samples", params={"run": "a", "step": 5, "sort": "reward-low"}).json()["rows"]
+    assert [(one["label"], one["score"]) for one in rows] == [("rejected", 0.0), ("chosen", 0.5)] * 3
+    assert len({one["prompt"] for one in rows[::2]}) == 3
+
+
+def test_a_sample_is_exported_with_all_that_its_line_holds(tmp_path, serve):
+    with start(tmp_path / "runs" / "a", kind="dpo") as run:
+        write_offline(run, (3,))
+    append(tmp_path / "runs" / "a", "samples", {"step": 9, "prompt": "p", "completion": "c", "odd": float("nan")})
+    _, client = serve()
+    written = [json.loads(line) for line in (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()]
+    rows = client.get("/samples", params={"run": "a", "step": 3}).json()["rows"]
+    reply = client.get("/sample", params={"run": "a", "step": 3, "prompt": rows[1]["prompt"]})
+    assert reply.json() == {"run": "a", **written[1]}
+    assert reply.headers["content-disposition"] == "attachment"
+    odd = client.get("/samples", params={"run": "a", "step": 9}).json()["rows"][0]["prompt"]
+    assert client.get("/sample", params={"run": "a", "step": 9, "prompt": odd}).json()["odd"] == "NaN"
+    for wrong in ({"prompt": "nothing"}, {"step": 4}, {"turn": 1}):
+        asked = {"run": "a", "step": 3, "prompt": rows[1]["prompt"]} | wrong
+        assert client.get("/sample", params=asked).status_code == 409, wrong
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [7, {"text": "abc"}, {"text": ["a"], "entropy": [1.0, 2.0]}, {"text": ["a"], "entropy": ["x"]}, {"text": [1]}],
+)
+def test_tokens_that_do_not_fit_together_are_left_out(tokens, tmp_path, serve):
+    plant(tmp_path / "runs" / "a", steps=1)
+    append(tmp_path / "runs" / "a", "samples", {"step": 9, "prompt": "p", "completion": "c", "tokens": tokens})
+    _, client = serve()
+    (shown,) = client.get("/samples", params={"run": "a", "step": 9}).json()["rows"]
+    assert "tokens" not in shown
+    assert shown["text"] == "c"
 
 
 def test_what_there_is_not_is_said_with_what_there_is(tmp_path, serve):

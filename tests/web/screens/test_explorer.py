@@ -1,13 +1,14 @@
 """The explorer in a real browser: it goes on by itself, and no text of a run becomes code."""
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.web.explorer.planted import CONFIG, Served, append, plant, start, write
+from tests.web.explorer.planted import CONFIG, TOKENS, Served, append, plant, start, write, write_offline
 from tests.web.screens.conftest import Visit
 from tests.web.test_hostile import PAYLOADS
 
@@ -105,10 +106,10 @@ def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served
     for _ in range(3):
         slider.press("ArrowLeft")
     page.get_by_text("Step 20, probe 5 of 8").wait_for()
-    page.get_by_label("Mark what changed").uncheck()
+    page.get_by_label("Mark changes since").select_option("nothing")
     page.get_by_text("Answer 20 to prompt 0", exact=True).wait_for()
-    page.get_by_label("Mark what changed").check()
-    assert page.locator(".answer ins").first.inner_text() == "20"
+    page.get_by_label("Mark changes since").select_option("the probe before")
+    expect(page.locator(".answer ins").first).to_have_text("20")
     assert page.locator(".answer del").first.inner_text() == "15"
     page.get_by_label("Order").select_option("Worst first")
     expect(page.locator(".question").first).to_have_text("Hello!")
@@ -122,6 +123,55 @@ def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served
     page.get_by_label("Text to search in all steps").fill("answer 10 to")
     page.keyboard.press("Enter")
     page.get_by_text("3 answers").wait_for()
+
+
+def test_an_answer_is_compared_with_the_start_shown_by_token_and_exported(served, window):
+    from playwright.sync_api import expect
+
+    with start(served.root / "a", kind="dpo") as run:
+        write_offline(run, (0, 4, 8))
+    page = window("run=a&view=samples&against=constructor&layer=text")
+    sample = page.locator(".sample").first
+    sample.wait_for()
+    assert sample.locator("del").all_inner_texts() == ["4"]
+    page.get_by_label("Mark changes since").select_option("the first probe")
+    page.locator(".sample del").get_by_text("0", exact=True).first.wait_for()
+    assert "against=start" in page.url
+    page.get_by_label("Mark changes since").select_option("nothing")
+    expect(page.locator(".sample del")).to_have_count(0)
+    page.get_by_label("Show as").select_option("Log-ratio to the reference")
+    page.locator(".token").first.wait_for()
+    assert sample.locator(".token").evaluate_all("all => all.map((t) => [t.dataset.level, t.dataset.side])") == [
+        ["0", "more"], ["1", "less"], ["3", "more"], ["4", "more"]]  # fmt: skip
+    sample.locator("summary").press("Enter")
+    table = sample.locator("tbody tr").nth(1).locator("td, th").all_inner_texts()
+    assert table == ["2", "two", "−0.300", "1.000"]
+    assert page.get_by_label("Order").locator("option:disabled").all_inner_texts() == ["Best first", "Worst first"]
+    with page.expect_download() as download:
+        sample.get_by_role("link", name="Download").press("Enter")
+    assert download.value.suggested_filename.startswith("a-step-8-")
+    exported = json.loads(Path(download.value.path()).read_text())
+    assert (exported["completion"], exported["tokens"]) == ("Said 8 0", TOKENS)
+
+
+def test_j_and_k_go_from_prompt_to_prompt_whose_answers_stand_together(served, window):
+    with start(served.root / "a", kind="reward") as run:
+        write_offline(run, (0, 5), labels=("chosen", "rejected"))
+    page = window("run=a&view=samples")
+    page.locator(".group").nth(2).wait_for()
+    assert page.locator(".group .sample").count() == 6
+    page.get_by_role("heading", name="Reward of the fixed answers").wait_for()
+
+    def here():
+        return page.evaluate("document.activeElement.querySelector?.('.answer')?.textContent")
+
+    went = []
+    for key in ("j", "j", "j", "j", "k"):
+        page.keyboard.press(key)
+        went.append(here())
+    assert went == ["chosen 0", "chosen 1", "chosen 2", "chosen 2", "chosen 1"]
+    page.get_by_label("Text to search in all steps").press("j")
+    assert here() is None
 
 
 def test_a_point_of_a_curve_opens_the_answers_behind_it(served, window):
@@ -187,10 +237,16 @@ def test_every_view_can_be_used_by_everybody(served, window, axe, width, scheme)
         served.root / "a", values=lambda s: {"loss": 1.0, "score": s / 10, "reward": 0.1 * s, "kl": 12.0, "beta": 0.1}
     )
     plant(served.root / "b", config={**CONFIG, "seed": 1})
+    with start(served.root / "c", kind="dpo") as run:
+        write_offline(run, (0, 4))
+    with start(served.root / "d", kind="reward") as run:
+        write_offline(run, (0, 4), labels=("chosen", "rejected"))
     page = window("run=a", viewport={"width": width, "height": 900}, color_scheme=scheme)
     wait_for_steps(page, 40)
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    for place in ("run=a", "run=a&view=samples&step=10", "run=a&view=settings", "view=compare&with=a&with=b"):
+    places = ["run=a", "run=a&view=samples&step=10", "run=a&view=settings", "view=compare&with=a&with=b"]
+    places += ["run=c&view=samples&layer=log_ratio", "run=c&view=samples&layer=entropy", "run=d&view=samples"]
+    for place in places:
         page.evaluate("place => { location.hash = place; }", place)
         page.wait_for_timeout(500)
         page.evaluate("document.querySelectorAll('main details').forEach((d) => (d.open = true))")

@@ -20,9 +20,10 @@ from trueup.engine.score import score, sequence_logps
 from trueup.ledger import Run
 from trueup.losses import kl
 from trueup.models.heads import ValueHead
+from trueup.recipes.probes import named, token_strips
 from trueup.recipes.rollouts.actors import Actors
 from trueup.rewards.protocol import PartScores, Scored, scored
-from trueup.types import Completion, Prompt, prompt_text
+from trueup.types import Completion, Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,17 +187,27 @@ def distinct_bigrams(completions: Sequence[Ids]) -> float:
     return len(set(bigrams)) / len(bigrams) if bigrams else 1.0
 
 
-def log_probes(run: Run, step: int, actors: Actors, probes: Sequence[Prompt], sampling: Sampling, *, seed: int) -> None:
+def log_probes(
+    run: Run, step: int, actors: Actors, probes: Sequence[Prompt], sampling: Sampling, *, seed: int, budget: int
+) -> None:
     """Answer the fixed prompts, score the answers, part by part where the reward has parts, and append them to
-    samples.jsonl; the same ``seed`` every time."""
+    samples.jsonl, with what is known of each token; the same ``seed`` every time."""
     if not probes:
         return
-    _, completions = ask(actors.policy, actors.renderer, probes, sampling, seed=seed)
+    heads, completions = ask(actors.policy, actors.renderer, probes, sampling, seed=seed)
     judged = scored(actors.reward, probes, completions)
-    for place, (prompt, completion) in enumerate(zip(probes, completions, strict=True)):
-        question = prompt if isinstance(prompt, str) else prompt[-1].content
-        row = {"prompt": prompt_text(prompt), "question": question, "completion": completion.text}
-        run.sample(step, **row, **_sample_scores(judged, place), stop=completion.stop.value)
+    sequences = [(head, completion.ids) for head, completion in zip(heads, completions, strict=True)]
+    strips = token_strips(
+        actors.policy,
+        actors.reference,
+        actors.renderer,
+        sequences,
+        temperature=sampling.temperature,
+        budget=budget,
+    )
+    for place, (prompt, completion, strip) in enumerate(zip(probes, completions, strips, strict=True)):
+        row = {**named(prompt), "completion": completion.text, **_sample_scores(judged, place)}
+        run.sample(step, **row, stop=completion.stop.value, **strip)
 
 
 def _sample_scores(judged: Scored, place: int) -> dict[str, Any]:

@@ -152,7 +152,8 @@ def fit(
             state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
         if step % config.probe_every == 0 or step + 1 == config.steps:
             probes = session.prompts[: config.probes]
-            log_probes(run, step, session.actors, probes, config.sampling, seed=derive(config.seed, "probes"))
+            seed = derive(config.seed, "probes")
+            log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
         if config.resets_after(step + 1):
             session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
             state["reference"] = [step + 1, session.actors.reference.fingerprint]

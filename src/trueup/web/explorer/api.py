@@ -93,7 +93,7 @@ def samples(
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Json:
-    """Answers of one step, each with the answer at the step before."""
+    """Answers of one step, each with the answers at the step before and at the first one."""
     return Json(source.samples(run).page(step, sort=sort, offset=offset, limit=limit))
 
 
@@ -101,6 +101,19 @@ def samples(
 def history(source: Reads, run: Name, prompt: Annotated[str, Query(max_length=MOST_TEXT)]) -> Json:
     """The answers to one prompt at every step."""
     return Json({"rows": source.samples(run).history(prompt)})
+
+
+@router.get("/sample")
+def sample(
+    source: Reads,
+    run: Name,
+    step: Annotated[int, Query(ge=0, le=2**53 - 1)],
+    prompt: Annotated[str, Query(min_length=1, max_length=MOST_TEXT)],
+    turn: Annotated[int, Query(ge=0, le=10**9)] = 0,
+) -> Json:
+    """One sample as a file: all that the run wrote of it."""
+    row = {"run": run, **source.samples(run).raw(step, prompt, turn)}
+    return Json(row, headers={"Content-Disposition": "attachment"})  # the page's link names the file
 
 
 @router.get("/search")

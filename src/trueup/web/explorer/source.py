@@ -39,7 +39,11 @@ class Samples(Protocol):
         ...
 
     def page(self, step: int, *, sort: str, offset: int, limit: int) -> dict[str, Any]:
-        """Answers of one step, each with the one before it."""
+        """Answers of one step, each with the one before it and the first one."""
+        ...
+
+    def raw(self, step: int, prompt: str, turn: int) -> dict[str, Any]:
+        """One sample with all that was written of it."""
         ...
 
     def history(self, prompt: str) -> list[dict[str, Any]]:

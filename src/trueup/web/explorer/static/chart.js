@@ -74,8 +74,9 @@ export class Chart {
     this.table = h("div", {});
     this.more = h("details", { class: "twin" }, h("summary", {}, "Definition, words and table"), o.about, this.words, this.table);
     this.more.addEventListener("toggle", () => this.more.open && this.tabulate());
+    this.title = h("bdi", {}, o.title);
     this.element = h("figure", { class: "chart" },
-      h("figcaption", {}, h(o.level, {}, h("bdi", {}, o.title), o.unit && h("small", {}, ` ${o.unit}`)), this.latest),
+      h("figcaption", {}, h(o.level, {}, this.title, o.unit && h("small", {}, ` ${o.unit}`)), this.latest),
       this.place, this.more);
     watch(this);
   }
@@ -84,6 +85,11 @@ export class Chart {
   touch() {
     this.dirty = true;
     if (this.visible) soon(this);
+  }
+
+  /** Another title, where what is drawn is known only once it was read. */
+  rename(title) {
+    this.options.title = this.title.textContent = title;
   }
 
   /** Colours changed: everything is made anew. */

@@ -303,6 +303,11 @@ await attempt(async () => {
   if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
 });
 window.addEventListener("hashchange", draw);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input:not([type=range]), select, textarea");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !state.open?.book) return;
+  if (event.key === "j" || event.key === "k") state.open.book.walk(event.key === "j" ? 1 : -1);
+});
 window.addEventListener("trueup:recolour", redraw);
 listen([], "", {});
 await draw();

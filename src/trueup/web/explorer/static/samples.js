@@ -8,15 +8,20 @@ import { reveal } from "./shell/text.js";
 import { Chart } from "./chart.js";
 import { number, plural, signed } from "./format.js";
 import { address, go, here } from "./place.js";
+import { LAYERS, SAYS, strip } from "./strip.js";
 
-const SORTS = [["probe", "As asked"], ["reward", "Best first"], ["reward-low", "Worst first"], ["length", "Longest first"], ["length-short", "Shortest first"]];
+const SORTS = [["probe", "As asked"], ["reward", "Best first"], ["reward-low", "Worst first"], ["typical", "Typical first"],
+  ["kl", "Furthest from the reference first"], ["kl-low", "Nearest to the reference first"], ["length", "Longest first"], ["length-short", "Shortest first"]];
+const NEEDS = { reward: "mean", "reward-low": "mean", kl: "log_ratio", "kl-low": "log_ratio" };
+const LINES = { mean: ["Score of the fixed prompts", "Mean"], log_ratio: ["Log-ratio of the answers to the reference, in nats", "Mean"], words: ["Words of the answers", "Mean"] };
+const AGAINST = [["", "the probe before"], ["start", "the first probe"], ["none", "nothing"]];
 const PAGE = 20;
 const LEAST = 5e-4;
 const STOPS = { eos: "ended by itself", length: "cut at the limit" };
 
 /** The text of an answer, with what is new and what is gone against an earlier one. */
-function body(row, before, marked) {
-  if (!marked || !before) return h("p", { class: "answer", dir: "auto" }, reveal(row.text));
+function body(row, before) {
+  if (!before) return h("p", { class: "answer", dir: "auto" }, reveal(row.text));
   return h("p", { class: "answer", dir: "auto" }, diff(before.text, row.text).map(({ how, text }) =>
     (how === "same" ? reveal(text) : h(how === "new" ? "ins" : "del", {}, reveal(text)))));
 }
@@ -24,42 +29,65 @@ function body(row, before, marked) {
 function facts(row, before) {
   const change = typeof row.score === "number" && typeof before?.score === "number" ? row.score - before.score : null;
   return h("p", { class: "facts-line" },
-    row.score !== null && h("span", { class: "score" }, `Score ${number(row.score)}`),
+    row.label && h("span", { class: "score" }, h("bdi", {}, reveal(row.label))),
+    row.score !== null && h("span", { class: "score" }, `${row.label ? "Reward" : "Score"} ${number(row.score)}`),
     change !== null && (Math.abs(change) < LEAST ? h("span", { class: "muted" }, `as at step ${before.step}`)
       : h("span", { class: change > 0 ? "ink-good" : "ink-bad" }, `${signed(change)} since step ${before.step}`)),
+    row.log_ratio !== null && h("span", { class: "muted" }, `log-ratio ${signed(row.log_ratio)} nats`),
     h("span", { class: "muted" }, plural(row.words, "word")),
     row.stop && h("span", { class: "muted" }, STOPS[row.stop] ?? row.stop),
     Object.entries(row.parts).map(([name, value]) => h("span", { class: "muted" }, h("bdi", {}, name), ` ${signed(value)}`)));
 }
+
+/** Neighbours with the same prompt, together. */
+function grouped(rows) {
+  const groups = [];
+  for (const row of rows) {
+    if (groups.at(-1)?.[0].prompt === row.prompt) groups.at(-1).push(row);
+    else groups.push([row]);
+  }
+  return groups;
+}
+
+/** A choice in an address that there is not is none. */
+const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
+
+/** The place in the address, with choices that there are. */
+function where() {
+  const place = here();
+  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer) };
+}
+
+const options = (list) => list.map(([value, label]) => h("option", { value }, label));
 
 /** The samples of one run. */
 export class Book {
   constructor(run) {
     this.run = run;
     this.probes = [];
-    this.marked = true;
     this.turn = 0;
     this.status = h("p", { class: "muted step-name" });
     this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, class: "steps", "aria-label": "Probe step" });
     this.slider.addEventListener("input", () => this.to(Number(this.slider.value)));
     this.list = h("div", { class: "answers" });
     this.chart = new Chart({
-      title: "Score of the fixed prompts", unit: "mean", shade: "10 % to 90 % of them", level: "h3", height: 130, span: () => this.span(),
+      title: "Score of the fixed prompts", unit: "mean", shade: "10 % to 90 % of the scores", level: "h3", height: 130, span: () => this.span(),
       pick: (step) => this.to(this.probes.findLastIndex((row) => row.step <= step)),
-      lines: () => [{ label: "Mean score", ...this.column("mean"), ink: "left" }],
+      lines: () => this.lines(),
       spread: () => this.spread(),
     });
-    this.sort = h("select", {}, SORTS.map(([value, label]) => h("option", { value }, label)));
+    this.sort = h("select", {}, options(SORTS));
     this.sort.addEventListener("change", () => this.move({ sort: this.sort.value === "probe" ? "" : this.sort.value }));
+    this.against = h("select", {}, options(AGAINST));
+    this.against.addEventListener("change", () => this.move({ against: this.against.value }));
+    this.legend = h("p", { class: "hint" });
+    this.layer = h("select", {}, options(LAYERS));
+    this.layer.addEventListener("change", () => this.move({ layer: this.layer.value }));
     this.element = h("section", { class: "card", "aria-labelledby": "samples" }, this.head(), this.list);
   }
 
   head() {
-    const marks = h("input", { type: "checkbox", checked: true, id: "marks" });
-    marks.addEventListener("change", () => {
-      this.marked = marks.checked;
-      this.draw();
-    });
+    const choice = (label, select) => h("label", { class: "row" }, h("span", { class: "hint" }, label), select);
     this.text = h("input", { type: "search", maxlength: 200, class: "small", "aria-label": "Text to search in all steps", placeholder: "Search all steps" });
     const form = h("form", { class: "row", role: "search" }, this.text, h("button", { type: "submit", class: "small" }, "Search"));
     form.addEventListener("submit", (event) => {
@@ -69,8 +97,30 @@ export class Book {
     this.scrub = h("div", { class: "scrub" }, button("◀", () => this.by(-1), { "aria-label": "Probe before", class: "small" }), this.slider,
       button("▶", () => this.by(1), { "aria-label": "Next probe", class: "small" }), this.status);
     return [h("div", { class: "head" }, h("h2", { id: "samples" }, "Samples over time"), form), this.chart.element, this.scrub,
-      h("div", { class: "row tools" }, h("label", { class: "row" }, h("span", { class: "hint" }, "Order"), this.sort),
-        h("label", { class: "check", for: "marks" }, marks, h("span", {}, "Mark what changed since the probe before")))];
+      h("div", { class: "row tools" }, choice("Order", this.sort), choice("Mark changes since", this.against), choice("Show as", this.layer),
+        h("span", { class: "hint keys" }, h("kbd", {}, "j"), " ", h("kbd", {}, "k"), " next and previous prompt")), this.legend];
+  }
+
+  /** What is drawn over the probes: scores where there are any, else how far the answers are from the reference. */
+  lines() {
+    const name = this.drawn();
+    const lines = [{ label: LINES[name][1], ...this.column(name), ink: "left" }];
+    if (this.has("margin")) lines.push({ label: "Best over worst answer", ...this.column("margin"), ink: "right" });
+    return lines;
+  }
+
+  drawn() {
+    return ["mean", "log_ratio"].find((name) => this.has(name)) ?? "words";
+  }
+
+  has(name) {
+    return this.probes.some((row) => row[name] !== null);
+  }
+
+  /** Orders that this run has no numbers for cannot be chosen. */
+  offer() {
+    this.chart.rename(this.has("margin") ? "Reward of the fixed answers" : LINES[this.drawn()][0]);
+    for (const option of this.sort.options) option.disabled = NEEDS[option.value] !== undefined && !this.has(NEEDS[option.value]);
   }
 
   column(name) {
@@ -91,6 +141,7 @@ export class Book {
   async refresh() {
     const atEnd = this.index() === this.probes.length - 1 && !here().step;
     this.probes = (await get(`/probes?run=${seg(this.run.name)}`)).probes;
+    this.offer();
     this.slider.max = String(Math.max(this.probes.length - 1, 0));
     this.chart.touch();
     if (atEnd || !this.list.childElementCount) await this.draw();
@@ -132,8 +183,12 @@ export class Book {
   async draw() {
     this.turn += 1;
     const own = this.turn;
-    const place = here();
+    const place = where();
     this.sort.value = place.sort || "probe";
+    this.against.value = place.against;
+    this.layer.value = place.layer;
+    this.against.disabled = place.layer !== ""; // the colours have another meaning then
+    this.legend.textContent = SAYS[place.layer] ?? "";
     if (!this.probes.length) {
       show(this.list, h("p", { class: "muted" }, "This run has written no samples: its method or settings log none (", h("code", {}, "probes"), "), or no probe was due yet."));
       this.scrub.hidden = this.chart.element.hidden = true;
@@ -153,7 +208,9 @@ export class Book {
       const nodes = await attempt(() => this.step(step, place, offset + PAGE));
       if (nodes) more.replaceWith(...nodes.flat().filter(Boolean));
     });
-    return [reply.rows.map((row) => this.card(row, row.before, place)), more];
+    const before = (row) => ({ "": row.before, start: row.start })[place.against];
+    return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], before(rows[0]), place)
+      : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, before(row), place))))), more];
   }
 
   card(row, before, place) {
@@ -168,16 +225,31 @@ export class Book {
         notify(target);
       }
     }, { class: "small quiet" });
-    return h("article", { class: "sample", id: row.turn ? null : `prompt-${row.prompt}`, data: { chosen: chosen ? "yes" : "no" } },
-      h("h3", { class: "question", dir: "auto" }, reveal(row.question)), body(row, before, this.marked), facts(row, before),
+    const file = `/api/v1/sample?run=${seg(this.run.name)}&step=${row.step}&prompt=${row.prompt}&turn=${row.turn}`;
+    const text = place.layer && row.tokens?.[place.layer] ? strip(row.tokens, place.layer) : body(row, before);
+    return h("article", { class: "sample", id: row.turn ? null : `prompt-${row.prompt}`, tabindex: "-1", data: { chosen: chosen ? "yes" : "no" } },
+      h("h3", { class: "question", dir: "auto" }, reveal(row.question)), text, facts(row, before),
       h("p", { class: "row links" }, h("a", { href: link }, `Step ${row.step}`),
-        h("a", { href: address({ ...place, step: "", prompt: row.prompt, text: "" }) }, "All steps of this prompt"), copy));
+        h("a", { href: address({ ...place, step: "", prompt: row.prompt, text: "" }) }, "All steps of this prompt"), copy,
+        h("a", { href: file, download: `${this.run.name.replaceAll("/", "-")}-step-${row.step}-${row.prompt}.json` }, "Download")));
+  }
+
+  /** Moves the focus to the next prompt, or the one before. */
+  walk(change) {
+    const cards = [...this.list.querySelectorAll(".sample")].filter((card) => !card.previousElementSibling?.matches(".group > .sample"));
+    const now = cards.findIndex((card) => card.contains(document.activeElement) || card.parentElement.matches(".group") && card.parentElement.contains(document.activeElement));
+    const next = cards[now < 0 ? (change > 0 ? 0 : cards.length - 1) : Math.min(Math.max(now + change, 0), cards.length - 1)];
+    next?.focus({ preventScroll: true });
+    next?.scrollIntoView({ block: "nearest" });
   }
 
   /** One prompt through the run, each answer against the one before it. */
   async life(place) {
     const { rows } = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}`);
-    const same = (row, n) => rows.slice(0, n).findLast((other) => other.turn === row.turn);
+    const same = (row, n) => {
+      const earlier = rows.slice(0, n).filter((other) => other.turn === row.turn);
+      return { "": earlier.at(-1), start: earlier[0] }[place.against];
+    };
     return [h("p", { class: "row" }, h("strong", {}, plural(rows.length, "answer")), h("span", {}, "to one prompt, oldest first."),
       h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps")),
     rows.map((row, n) => this.card(row, same(row, n), { ...place, prompt: "" }))];
