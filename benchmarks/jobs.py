@@ -110,6 +110,7 @@ def _trueup(method: str, dtype: str, setting: Setting, *, lean: bool) -> dict[st
         "optim": optim,
         "epochs": 1,
         "save_every": 10_000,
+        "probes": 0,  # the others sample nothing either
     }
     once = {"seconds": 0.0}
     if method == "dpo":
