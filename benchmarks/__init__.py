@@ -1,8 +1,8 @@
 """The figures that the documentation quotes, each from a command.
 
 python -m benchmarks.sandbox                       the whole road on three seeds (about 20 minutes on two cores)
-python -m benchmarks.human --data DIR --out ...    real preferences beside honest baselines
-python -m benchmarks.stories --model DIR --out ... a pretrained model, PPO and DPO towards a taste
+python -m benchmarks.real --data DIR               a real pretrained chat model on real preferences (hours)
+python -m benchmarks.methods, .bend, .noise        online methods, over-optimisation, wrong labels: three seeds each
 python -m benchmarks.aggregation --base ...       what it is worth how votes become labels
 python -m benchmarks.page                          docs/results.md from these
 python -m benchmarks.peers, .scaling, .plan_check  speed and memory (``make bench``)

@@ -22,7 +22,7 @@ import numpy as np
 
 import trueup
 from benchmarks.real_model import smollm2
-from benchmarks.real_stages import read_costs, run
+from benchmarks.real_stages import COSTS, read_costs, run
 from benchmarks.shown import interval
 from trueup.config.seeds import derive
 from trueup.data.read import read_pairs
@@ -35,6 +35,9 @@ from trueup.rewards.protocol import Reward
 from trueup.types import Completion, PreferencePair, StopReason, prompt_text
 
 RESULTS = Path("benchmarks/results/real_preferences.json")
+EACH = Path("benchmarks/results/real_preferences_each.json")
+"""Right or wrong on every held-out pair, so that what was measured can be compared with what comes later."""
+_LETTER = {1.0: "1", 0.0: "0", 0.5: "h"}
 FOLDS = 5
 RIDGES = (1.0, 10.0, 100.0)
 """Ridges of the bag of words; the best on the held-out pairs stands, which favours it."""
@@ -149,6 +152,17 @@ class Right:
         self.values[name] = [float(value) for value in values]
         self.file.write_text(json.dumps(self.values) + "\n")
 
+    def to_text(self) -> dict[str, str]:
+        """A character a pair: 1 right, 0 wrong, h a tie."""
+        return {name: "".join(_LETTER[value] for value in values) for name, values in self.values.items()}
+
+    def learn(self, texts: dict[str, str]) -> None:
+        """Take what is not there yet from what another run wrote by ``to_text``."""
+        value_of = {letter: value for value, letter in _LETTER.items()}
+        for name, text in texts.items():
+            if name not in self:
+                self.put(name, [value_of[letter] for letter in text])
+
     def pooled(self, kind: str, numbers: Sequence[int]) -> Floats:
         """Over folds."""
         return np.concatenate([np.array(self.values[f"{kind}-{k}"]) for k in numbers])
@@ -260,13 +274,25 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--plan", type=json.loads, default=PLAN, help='As {"full": 5, "lora": 2}.')
     parser.add_argument("--small", action="store_true", help="The least, to see that it runs.")
+    parser.add_argument(
+        "--known", type=Path, help=f"{EACH.name} of a run with the same seed, model and data: is not measured again."
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model, plan = args.model or str(smollm2()), SMALL if args.small else args.plan
+    args.out.mkdir(parents=True, exist_ok=True)
+    right = Right(args.out / "right.json")
+    if args.known:
+        known = json.loads(args.known.read_text())
+        right.learn(known["right"])
+        costs = known["costs"] | read_costs(args.out)
+        (args.out / COSTS).write_text(json.dumps(costs, indent=2) + "\n")
     measure(args.data, args.out, model=model, settings={"dtype": args.dtype}, plan=plan, seed=args.seed)
     found = summary(args.out)
     if not (args.small or args.model):  # the page is about SmolLM2
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        each = {"right": Right(args.out / "right.json").to_text(), "costs": found["costs"]}
+        EACH.write_text(json.dumps(each, indent=0) + "\n")
     print(table(found))
 
 

@@ -117,4 +117,3 @@ def test_the_results_page_states_the_goals_of_the_stored_figures(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page._sandbox() in text
-    assert page._human() in text

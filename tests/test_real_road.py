@@ -183,3 +183,13 @@ def test_a_page_of_nothing_is_nothing_and_an_unknown_bound_is_left_out(monkeypat
     assert real_page.section() == ""
     assert interval({"estimate": 0.5, "low": None, "high": None}) == "0.500"
     assert interval({"estimate": 0.5, "low": 0.25, "high": 0.75}, ".2f") == "0.50 (0.25 to 0.75)"
+
+
+def test_what_was_measured_goes_on_in_another_place(tmp_path):
+    first = real_preferences.Right(tmp_path / "first.json")
+    first.put("full-0", [1.0, 0.0, 0.5])
+    second = real_preferences.Right(tmp_path / "second.json")
+    second.put("length-0", [0.0])
+    second.learn({"length-0": "1"} | first.to_text())
+    assert second.values == {"length-0": [0.0], "full-0": [1.0, 0.0, 0.5]}
+    assert real_preferences.Right(tmp_path / "second.json").values == second.values
