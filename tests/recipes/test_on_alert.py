@@ -65,6 +65,29 @@ def test_a_stopped_run_is_done_and_says_why(material, tmp_path):
     assert (out / "final" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("ending", [{"on_alert": "stop"}, {"kl_stop": 1e-6}])
+def test_a_run_that_ended_early_is_saved_and_probed_there_and_takes_no_step_again(ending, material, tmp_path, capfd):
+    config = config_of("rloo", material, save_every=100, probes=2, probe_every=100, **ending, **FAR)
+    out = execute("rloo", config, tmp_path / "r", quiet=True)
+    last = metric_rows(out)[-1]["step"]
+    assert last < 8
+    assert (out / "checkpoints" / f"step-{last + 1:08d}").is_dir()
+    samples = [json.loads(line)["step"] for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert sorted(set(samples)) == [0, last]
+    before, named = digest(out), [len(events(out, name)) for name in ("alert", "stopped", "kl_stop", "saved")]
+    capfd.readouterr()
+    execute("rloo", config, tmp_path / "r", quiet=True)
+    assert digest(out) == before
+    assert [len(events(out, name)) for name in ("alert", "stopped", "kl_stop", "saved")] == named
+    assert "the run ends here" not in capfd.readouterr().err
+
+
+def test_a_mean_of_fewer_steps_says_of_how_many(tmp_path):
+    with start(tmp_path / "r", config=LATE) as run:
+        far(AlertWatch(run, "warn"), run, range(3), 0.01)
+    assert "its mean of 3 steps is 20.00 nats" in events(tmp_path / "r", "alert")[0]["message"]
+
+
 @pytest.mark.parametrize("kind", ["adaptive", "fixed"])
 def test_a_raised_price_survives_a_failure_to_the_same_bytes(kind, material, tmp_path, monkeypatch):
     settings = FAR if kind == "adaptive" else {"steps": 11, "kl__kind": "fixed"}

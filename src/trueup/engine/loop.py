@@ -56,6 +56,7 @@ class Loop(Generic[T]):
         self.headline = headline
         self._signals = 0
         self._pause: str | None = None
+        self._ends = False
         self._clock = time.perf_counter()
 
     def __iter__(self) -> Iterator[tuple[int, T]]:
@@ -67,18 +68,21 @@ class Loop(Generic[T]):
                 done = step + 1
                 progress.update(done, {name: run.latest[name] for name in self.headline if name in run.latest})
                 self._signals = int(highest(self._signals))
-                if done == total or done % self.save_every == 0 or self._signals or self._pause:
+                last = done == total or self._ends
+                if last or done % self.save_every == 0 or self._signals or self._pause:
                     began = time.perf_counter()
                     self.save(done)
                     run.event("saved", step=done, seconds=time.perf_counter() - began, **peak())
-                if self._pause is not None and done < total:
+                if last:
+                    return
+                if self._pause is not None:
                     raise Paused(
                         f"paused after step {done} of {total}, and everything is saved: {self._pause}",
                         where=str(run.path),
                         fix=f"look at it: trueup explore {run.path}; the same command goes on from here, and this alert"
                         " does not pause it again",
                     )
-                if self._signals and done < total:
+                if self._signals:
                     raise Interrupted(
                         f"interrupted after step {done} of {total}; everything is saved",
                         where=str(run.path),
@@ -88,6 +92,10 @@ class Loop(Generic[T]):
     def pause(self, why: str) -> None:
         """Save after the running step and raise ``Paused``. In a job all processes must call this at the same step."""
         self._pause = why
+
+    def end(self) -> None:
+        """Save after the running step, and make it the last one. In a job all processes must call this at the same step."""
+        self._ends = True
 
     def time(self, step: int, **rates: float) -> None:
         """Append the seconds that ``step`` has taken so far, and how much it did in them, to timing.jsonl."""

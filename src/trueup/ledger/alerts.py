@@ -137,7 +137,7 @@ def _runaway(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
 
     def message(at: int) -> str:
         return (
-            f"KL runs away: its mean of {WINDOW} steps is {means[at]:.2f} nats, over {RUNAWAY:g} times the target "
+            f"KL runs away: its mean of {min(WINDOW, at + 1)} steps is {means[at]:.2f} nats, over {RUNAWAY:g} times the target "
             f"of {band['target']:.2g}. Lower the learning rate or raise kl.beta, and look at the samples from here on."
         )
 

@@ -140,7 +140,8 @@ def fit(
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
     watch = AlertWatch(run, config.on_alert)
     said = False
-    for step, prompts in loop:
+    # A run that ended before its last step has its last checkpoint there, and is not gone on with.
+    for step, prompts in () if "ended" in state else loop:
         beta = state.get("beta")
         rollout, learned = learn(Step(step, prompts, beta or 0.0))
         measured = describe(rollout, beta) | end_metrics(rollout)
@@ -150,7 +151,8 @@ def fit(
         watch.look(step, row)
         if kl is not None and controller is not None and beta is not None:
             state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
-        if step % config.probe_every == 0 or step + 1 == config.steps:
+        ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"])
+        if step % config.probe_every == 0 or step + 1 == config.steps or ends:
             probes = session.prompts[: config.probes]
             seed = derive(config.seed, "probes")
             log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
@@ -158,12 +160,18 @@ def fit(
             session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
             state["reference"] = [step + 1, session.actors.reference.fingerprint]
         loop.time(step, tokens=float(rollout.mask_BC.sum()))
-        if watch.act(step, loop):
-            break
-        if config.kl_stop is not None and measured["kl"] > config.kl_stop:
-            run.event("kl_stop", step=step, kl=measured["kl"], limit=config.kl_stop)
-            break
+        if ends:
+            state["ended"] = step
+            loop.end()
     session.actors.export(run, session.prompts)
+
+
+def _kl_stop(config: RolloutSettings, run: Run, step: int, kl: float) -> bool:
+    """Whether the KL of a step is over ``kl_stop``; it is written down."""
+    if config.kl_stop is None or kl <= config.kl_stop:
+        return False
+    run.event("kl_stop", step=step, kl=kl, limit=config.kl_stop)
+    return True
 
 
 def _say_no_end(run: Run, step: int, rollout: Rollout) -> bool:
