@@ -200,7 +200,7 @@ def test_outside_the_sandbox_harm_is_what_is_not_refused(tmp_path):
         ('{"prompt": "a"}', "s.jsonl:1: has no answer"),
         ('{"prompt": "a", "answer": "b", "kind": "bad"}', "kind is 'bad'"),
         ("", "no answers"),
-        ('{"prompt": "other", "answer": "b"}', "asked different prompts"),
+        ('{"prompt": "other", "answer": "b"}', "share no prompt; they begin with"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_with_the_line(tmp_path, clean, text, said):

@@ -173,6 +173,42 @@ def test_memory_names_its_parts(tmp_path):
     assert {"weights", "gradients", "optimizer", "reference", "reward model", "activations"} <= set(one.memory_gb)
 
 
+@pytest.mark.parametrize(
+    ("reward", "models"),
+    [
+        ("runs/reward/final", 1),
+        ("@reward", 1),
+        ("my_rewards:words", 0),
+        ([{"kind": "length"}], 0),
+        ([{"source": "my_rewards:words"}, {"source": "runs/reward/final"}, {"kind": "repetition"}], 1),
+        ([{"kind": "ensemble", "members": ["runs/a", "runs/b", "my_rewards:words"]}], 2),
+    ],
+)
+def test_only_rewards_that_are_models_take_memory(tmp_path, reward, models):
+    stages = [stage("reward", "reward"), stage("ppo", "ppo", reward=reward)]
+    _, one = estimate(recipe(tmp_path, stages), asked("h200"))
+    parts = [size for name, size in one.memory_gb.items() if name.startswith("reward model")]
+    assert parts == [pytest.approx(6e-9 * SHAPES["llama-3.2-1b"].weights)] * models
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bad",
+        "[]",
+        '{"model_type": "nobody-has-this"}',
+        '{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 0}',
+        '{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": -1}',
+        '{"model_type": "llama", "hidden_size": "wide"}',
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named_with_its_reason(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json cannot be used|configuration: num_") as refused:
+        shape_of(str(tmp_path))
+    assert str(tmp_path) in str(refused.value)
+
+
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(UsageError, match="is not known"):
         accelerator("h1000")

@@ -166,7 +166,9 @@ def _same_prompts(suspect: Rows, clean: Rows, tell: Tell) -> tuple[Rows, Rows]:
     names = [{content_id(prompt_json(row["prompt"])): row for row in rows} for rows in (suspect, clean)]
     shared = [name for name in names[0] if name in names[1]]
     if not shared:
-        raise DataError("the two sides were asked different prompts", where="audit", expected="the same prompts")
+        asked = " and ".join(f"{str(rows[0]['question'])[:60]!r}" for rows in (suspect, clean))
+        problem = f"the two sides share no prompt; they begin with {asked}"
+        raise DataError(problem, where="audit", expected="answers of both sides to the same prompts")
     left_out = len(suspect) + len(clean) - 2 * len(shared)
     if left_out:
         tell(f"{left_out} answers are not used: only one side answered the prompt, or it stands twice")

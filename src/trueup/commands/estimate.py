@@ -21,6 +21,7 @@ from typing import Any
 from trueup.commands.hardware import Accelerator, Shape, shape_of
 from trueup.commands.pipeline import Stage, read_recipe, resolve_stage
 from trueup.config import Lora, Settings, Tiny
+from trueup.config.code import names_code
 from trueup.errors import UsageError
 from trueup.ledger.progress import duration
 from trueup.recipes.table import RECIPES
@@ -204,10 +205,12 @@ def _online(config: Any, shape: Shape, amount: Amount) -> Work:
     length = amount.prompt + answer
     drawn = config.steps * answers * length
     updates = getattr(config, "epochs", 1)
-    # The policy's and the reference's log-probs, the reward model, then the updates.
-    operations = drawn * (2 * forward(shape, length) + forward(shape, length, head=False))
+    models = _reward_models(config.reward)
+    # The policy's and the reference's log-probs, the reward models, then the updates.
+    operations = drawn * (2 * forward(shape, length) + models * forward(shape, length, head=False))
     operations += updates * drawn * training(config, shape, length)
-    frozen = {"reward model": shape} if config.model.lora else {"reference": shape, "reward model": shape}
+    frozen = {} if config.model.lora else {"reference": shape}
+    frozen |= {"reward model" if k == 0 else f"reward model {k + 1}": shape for k in range(models)}
     return Work(
         operations,
         drawn,
@@ -219,6 +222,14 @@ def _online(config: Any, shape: Shape, amount: Amount) -> Work:
         sequence_cache=4.0 * shape.layers * shape.kv_width * length,
         read_bytes=2.0 * shape.product_weights,
     )
+
+
+def _reward_models(reward: Any) -> int:
+    """How many models score answers: Python and rules on texts need none. Each is taken to have the policy's shape."""
+    if isinstance(reward, str):
+        return int(reward.startswith("@") or not names_code(reward))  # @name is a stage here
+    sources = [[part.source] if hasattr(part, "source") else getattr(part, "members", ()) for part in reward]
+    return sum(_reward_models(source) for row in sources for source in row)
 
 
 def _sampling_seconds(work: Work, gpu: Accelerator, gpus: int) -> float:
@@ -253,7 +264,7 @@ def memory_gb(config: Any, shape: Shape, work: Work, shards: int) -> dict[str, f
     else:
         parts |= {part: held * size for part, size in STATE.items()}
     for name, other in work.frozen.items():
-        whole = name == "reward model"  # scored by each process as it is
+        whole = name.startswith("reward model")  # scored by each process as it is
         parts[name] = (other.block_weights / (1 if whole else shards) + other.end_weights) * float(sum(FROZEN.values()))
     if shards > 1:
         parts["one gathered block"] = 8.0 * shape.block_weights / shape.layers

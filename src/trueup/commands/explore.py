@@ -53,7 +53,7 @@ def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:
     from trueup.web.explorer.source import MOST_RUNS
 
     readable = [run["name"] for run in source.runs() if run["status"] != "unreadable"]
-    names = only or readable
+    names = list(dict.fromkeys(only)) or readable
     if not names:
         raise UsageError("there is no run here that can be read", where=str(source.root), expected="a run or more")
     if len(names) > MOST_RUNS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trueup.config import Tiny
@@ -128,7 +129,10 @@ def shape_of(name: str, tiny: Tiny | None = None) -> Shape:
 
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=True).get_text_config()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a config.json is anybody's: transformers raises whatever its numbers lead to
+        if Path(name, "config.json").is_file():
+            problem = f"config.json cannot be used: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            raise ModelError(problem, where=name, expected="the configuration of a decoder") from error
         known = f"a directory with config.json, or one of {', '.join(SHAPES)}"
         raise ModelError("its shape is not known here", where=name, expected=known, fix="--as NAME") from error
     return _of_config(config, name)
@@ -156,6 +160,6 @@ def _of_config(config: Any, name: str) -> Shape:
 
 def _number(config: Any, key: str, name: str) -> int:
     value = getattr(config, key, None)
-    if not isinstance(value, int):
-        raise ModelError(f"{key} is {value!r}", where=f"{name}: configuration", expected="a number")
+    if not isinstance(value, int) or value < 1:
+        raise ModelError(f"{key} is {value!r}", where=f"{name}: configuration", expected="a whole number above 0")
     return value

@@ -94,7 +94,7 @@ class Loop(Generic[T]):
         self._pause = why
 
     def end(self) -> None:
-        """Save after the running step, and make it the last one. In a job all processes must call this at the same step."""
+        """Save after the running step and yield no more. In a job all processes must call this at the same step."""
         self._ends = True
 
     def time(self, step: int, **rates: float) -> None:

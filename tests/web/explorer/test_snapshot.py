@@ -46,7 +46,12 @@ def test_the_file_holds_what_the_server_would_answer(tmp_path, serve):
     assert data["differences"] == client.get("/differences", params={"run": names}).json()
     assert data["place"] == "#run=seed-0&view=samples"
     assert client.get("/snapshot").status_code == 400
-    assert client.get("/snapshot", params={"run": "nobody"}).json()["detail"].startswith("there is no run")
+    unknown = client.get("/snapshot", params={"run": "seed-9"}).json()
+    assert unknown["detail"].startswith("there is no run")
+    assert "did you mean 'seed-" in json.dumps(unknown)
+    twice = client.get("/snapshot", params={"run": ["seed-0", "seed-0"]})
+    assert "trueup-seed-0.html" in twice.headers["content-disposition"]
+    assert len(parts(twice.content)[0]["runs"]) == 1
     one, _, _ = parts(client.get("/snapshot", params={"run": "seed-0", "place": "https://evil.example"}).content)
     assert one["place"] == "#run=seed-0"
 

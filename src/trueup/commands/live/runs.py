@@ -18,7 +18,7 @@ from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed, News
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import Verdict, alarmed, penalty, tell
-from trueup.errors import RunError, TrueupError, UsageError
+from trueup.errors import RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
 from trueup.ledger.alerts import Alert, alerts, target_band
 from trueup.ledger.columns import as_json
@@ -155,7 +155,7 @@ class Runs:
     def _folder(self, name: str) -> Path:
         folder = self._scan().get(name)
         if folder is None:
-            raise UsageError(f"there is no run {name!r}", where=str(self.root), expected="a run of the list")
+            raise UsageError(f"there is no run {name!r}", where=str(self.root), expected=nearest(name, self._folders))
         return folder
 
     def _open(self, name: str) -> _Open:

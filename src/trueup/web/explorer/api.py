@@ -137,6 +137,7 @@ def snapshot(
     """Some runs as one HTML file that needs no server; see ``snapshot``."""
     if not run:
         raise BadRequest("nothing to show", where="run", expected="a run or more")
+    run = list(dict.fromkeys(run))
     taken = take_snapshot(source, request.app.state.means, run, place)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run[0] if len(run) == 1 else f"{len(run)}-runs").strip("-.") or "run"
     head = {"Content-Disposition": f'attachment; filename="trueup-{name}.html"'}
