@@ -116,9 +116,20 @@ PATTERNS: dict[str, Metric] = {
     "reward/<part>/weighted_sd": _m(
         "Its standard deviation: which part tells answers apart, whatever its mean", "exact", "reward", "none"
     ),
+    "heldout/<part>/rmse": _m(
+        "Error of held-out ratings by this output", "root mean square, by weight", "column's own", "down"
+    ),
+    "heldout/<part>/mean_rmse": _m(
+        "The same of the mean of the training ratings", "root mean square, by weight", "column's own", "none"
+    ),
+    "heldout/<part>/r2": _m(
+        "1 - (rmse / mean_rmse)^2; below 0 is worse than that mean", "exact, by weight", "share", "up"
+    ),
+    "heldout/<part>/pearson": _m("Correlation of the output with held-out ratings", "exact, by weight", "1", "up"),
     "reward/<part>/dropped": _m("Answers that the part could not score", "count", "answers", "down"),
 }
-"""Metrics of which there is one for each part of a reward, whose name stands for ``<part>``."""
+"""Metrics of which there is one for each part of a reward, or each output of a model of ratings, whose name stands for
+``<part>``."""
 
 
 def metric_of(name: str) -> Metric | None:

@@ -20,13 +20,14 @@ from trueup.data.markers import ALLOWED, templated
 from trueup.data.pair_formats import PAIRS
 from trueup.data.parts import content_of, parts_of
 from trueup.data.ranked_formats import ALONE, NO_PAIRS, RANKED
+from trueup.data.rated_formats import rated_formats
 from trueup.data.read_report import Count, Loaded, ReadReport
 from trueup.data.single_formats import DEMONSTRATIONS, LABELLED, PROMPTS, TEXTS
 from trueup.data.sources import Given, SourceSet, open_source
 from trueup.data.spool import Column, hash64
 from trueup.data.verdicts import meaning_of
 from trueup.errors import DataError, UsageError, nearest
-from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, Rated
 
 __all__ = [
     "Loaded",
@@ -39,6 +40,7 @@ __all__ = [
     "read_pairs",
     "read_prompts",
     "read_ranked",
+    "read_rated",
     "read_rows",
     "read_texts",
 ]
@@ -92,6 +94,17 @@ def read_pairs(source: Given, **options: Unpack[Options]) -> Loaded[PreferencePa
 def read_ranked(source: Given, **options: Unpack[Options]) -> Loaded[Ranked]:
     """Rankings of two or more responses to a prompt, from ranks, ratings or message trees. See ``read_pairs``."""
     return Reading(source, "rankings", **options).load()
+
+
+def read_rated(source: Given, ratings: Sequence[str], **options: Unpack[Options]) -> Loaded[Rated]:
+    """Single responses with the numbers in the columns ``ratings``, in that order. See ``read_pairs``.
+
+    A rating that is null, an empty cell or not in its row is None, and counted; a row without any is left out.
+
+    Raises:
+        DataError: As ``read_pairs``; also where no row has one of the columns.
+    """
+    return Reading(source, "rated responses", formats=rated_formats(ratings), **options).load()
 
 
 def read_labelled(source: Given, **options: Unpack[Options]) -> Loaded[Labelled]:
@@ -150,6 +163,7 @@ class Reading:
     """One pass over one source: ``each`` gives the items as they are read, ``load`` all of them. See ``read_pairs``.
 
     ``hold`` is how many characters of responses may be held where rows have to be gathered by prompt; None is all.
+    ``formats`` are those of a kind that depends on what is asked for.
     """
 
     def __init__(
@@ -165,8 +179,9 @@ class Reading:
         refuse_templated: bool = False,
         tell: Callable[[str], None] | None = None,
         hold: int | None = None,
+        formats: Sequence[Format[Any]] | None = None,
     ) -> None:
-        self.formats = KINDS[kind]
+        self.formats = KINDS[kind] if formats is None else formats
         self.alone = "prompt" if kind == "prompts" else "text"
         _check_arguments(columns, limit, on_bad, self.formats)
         meaning_of(verdicts or {})
