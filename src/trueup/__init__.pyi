@@ -33,6 +33,7 @@ from trueup.data.read import read_labelled as read_labelled
 from trueup.data.read import read_pairs as read_pairs
 from trueup.data.read import read_prompts as read_prompts
 from trueup.data.read import read_ranked as read_ranked
+from trueup.data.read import read_rated as read_rated
 from trueup.errors import TrueupError as TrueupError
 from trueup.evaluation.exploits import Search as Search
 from trueup.metrics import define_metric as define_metric
@@ -42,5 +43,6 @@ from trueup.types import Labelled as Labelled
 from trueup.types import Message as Message
 from trueup.types import PreferencePair as PreferencePair
 from trueup.types import Ranked as Ranked
+from trueup.types import Rated as Rated
 
 __version__: str

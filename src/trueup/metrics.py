@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
         "log policy - log reference of chosen; falling means displacement", "mean, by weight", "nats", "up"
     ),
     "rejected_logratio": _m("log policy - log reference of rejected", "mean, by weight", "nats", "down"),
-    "heldout_loss": _m("Objective on held-out pairs", "mean over pairs, by weight", "nats", "down"),
+    "heldout_loss": _m("Objective on held-out data", "mean over pairs, by weight", "nats", "down"),
     "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs, by weight", "share", "up"),
     "heldout_margin": _m("Held-out margin", "mean over pairs, by weight", "reward", "up"),
     "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
