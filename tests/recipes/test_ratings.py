@@ -11,10 +11,13 @@ import torch
 from tests.golden import ANIMALS
 from tests.recipes.test_processes import launch
 from tests.recipes.test_recipes import config_of, digest
+from trueup.commands.pipeline import _resolve, references
 from trueup.data.read import read_rated
 from trueup.errors import ConfigError, DataError, ModelError
 from trueup.ledger import metric_rows, read_lines, read_run
 from trueup.recipes.registry import execute, resolve
+from trueup.reports.criteria import criteria
+from trueup.reports.logs import read_log
 from trueup.rewards.registry import identify, open_reward
 from trueup.types import Completion, StopReason
 
@@ -116,6 +119,24 @@ def test_hugging_face_opens_it_with_the_columns_as_labels(run):
     for number, head in enumerate(read_run(run)["facts"]["heads"]):
         score = open_reward(f"{run}/final#label={head['name']}").score([prompt], texts(answer))
         assert float(score[0]) == pytest.approx(head["mean"] + head["std"] * float(logits[number]), rel=1e-4, abs=1e-4)
+
+
+def test_the_card_and_the_report_say_how_well_each_column_is_rated(run):
+    card = (run / "final" / "README.md").read_text()
+    assert "trained on ratings (`warmth`, `length`)" in card
+    assert 'trueup.open_reward(name + "#label=warmth").score(...)' in card
+    assert "| heldout/length/r2 |" in card
+    found = {c.name: c for c in criteria(read_log(run), [])}
+    assert found["length is rated better than by its mean"].outcome == "met"
+    assert "beside" in found["length is rated better than by its mean"].words
+    assert len(found) == 2
+
+
+def test_a_stage_is_named_with_its_output():
+    staged = {"reward": [{"source": "@rm#label=warmth"}, {"source": "@other/final"}, {"source": "runs/a#label=b"}]}
+    assert references(staged) == {"rm", "other"}
+    one = _resolve(staged, lambda name: f"runs/{name}")
+    assert [part["source"] for part in one["reward"]] == ["runs/rm#label=warmth", "runs/other/final", "runs/a#label=b"]
 
 
 def test_a_label_names_the_reward_and_without_one_the_labels_are_named(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 
@@ -21,7 +22,8 @@ def how_to_open(columns: Sequence[str], *, reward: bool, adapter: bool, chats: b
         return f"from peft import {auto}\n\n{opened}"
     said = (_CHAT if chats else _TEXT)[reward]
     if columns:
-        return (_REWARD + _RATINGS).format(said, f"#label={columns[0]}" if len(columns) > 1 else "")
+        label = json.dumps(f"#label={columns[0]}", ensure_ascii=False)
+        return (_REWARD + _RATINGS).format(said, f"name + {label}" if len(columns) > 1 else "name")
     return (_REWARD + _RAW).format(said) if reward else _LANGUAGE.format(said)
 
 
@@ -39,7 +41,7 @@ tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForSequenceClas
 print(model(**ids).logits)  # """
 _RAW = "the raw reward; trueup.open_reward(name).score(...) centres and scales it"
 _RATINGS = """in standard deviations from the mean of each of model.config.id2label
-# in the units of the data, mean + std * logit by trueup_reward.json: trueup.open_reward(name + "{1}").score(...)"""
+# in the units of the data, mean + std * logit by trueup_reward.json: trueup.open_reward({}).score(...)"""
 _CHAT = (
     """chat = [{"role": "user", "content": "Hello!"}]
 ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)""",
