@@ -28,12 +28,12 @@ from trueup.commands.api.scores import score as score
 from trueup.commands.frontier_pages import Frontier as Frontier
 from trueup.commands.sweep_run import Sweep as Sweep
 from trueup.config.code import register as register
+from trueup.data.rated_formats import read_rated as read_rated
 from trueup.data.read import read_demonstrations as read_demonstrations
 from trueup.data.read import read_labelled as read_labelled
 from trueup.data.read import read_pairs as read_pairs
 from trueup.data.read import read_prompts as read_prompts
 from trueup.data.read import read_ranked as read_ranked
-from trueup.data.read import read_rated as read_rated
 from trueup.errors import TrueupError as TrueupError
 from trueup.evaluation.exploits import Search as Search
 from trueup.metrics import define_metric as define_metric

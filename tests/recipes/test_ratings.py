@@ -12,7 +12,7 @@ from tests.golden import ANIMALS
 from tests.recipes.test_processes import launch
 from tests.recipes.test_recipes import config_of, digest
 from trueup.commands.pipeline import _resolve, references
-from trueup.data.read import read_rated
+from trueup.data.rated_formats import read_rated
 from trueup.errors import ConfigError, DataError, ModelError
 from trueup.ledger import metric_rows, read_lines, read_run
 from trueup.recipes.registry import execute, resolve

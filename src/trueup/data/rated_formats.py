@@ -6,15 +6,28 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from trueup.data.fields import SKIPPING, Fault, Row, checked_number, short
 from trueup.data.formats import Doubt, Format, LeftOut, Made, Survey
+from trueup.data.read import Loaded, Options, Reading
 from trueup.data.single_formats import DEMONSTRATIONS
+from trueup.data.sources import Given
 from trueup.errors import DataError, nearest
 from trueup.types import Demonstration, Rated
 
 UNRATED = "a response without any of the ratings"
+
+
+def read_rated(source: Given, ratings: Sequence[str], **options: Unpack[Options]) -> Loaded[Rated]:
+    """Single responses with the numbers in the columns ``ratings``, in that order. See ``data.read.read_pairs``.
+
+    A rating that is null, an empty cell or not in its row is None, and counted; a row without any is left out.
+
+    Raises:
+        DataError: As ``read_pairs``; also where no row has one of the columns.
+    """
+    return Reading(source, "rated responses", formats=rated_formats(ratings), **options).load()
 
 
 def rated_formats(ratings: Sequence[str]) -> tuple[Format[Rated], ...]:

@@ -20,14 +20,13 @@ from trueup.data.markers import ALLOWED, templated
 from trueup.data.pair_formats import PAIRS
 from trueup.data.parts import content_of, parts_of
 from trueup.data.ranked_formats import ALONE, NO_PAIRS, RANKED
-from trueup.data.rated_formats import rated_formats
 from trueup.data.read_report import Count, Loaded, ReadReport
 from trueup.data.single_formats import DEMONSTRATIONS, LABELLED, PROMPTS, TEXTS
 from trueup.data.sources import Given, SourceSet, open_source
 from trueup.data.spool import Column, hash64
 from trueup.data.verdicts import meaning_of
 from trueup.errors import DataError, UsageError, nearest
-from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, Rated
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked
 
 __all__ = [
     "Loaded",
@@ -40,7 +39,6 @@ __all__ = [
     "read_pairs",
     "read_prompts",
     "read_ranked",
-    "read_rated",
     "read_rows",
     "read_texts",
 ]
@@ -94,17 +92,6 @@ def read_pairs(source: Given, **options: Unpack[Options]) -> Loaded[PreferencePa
 def read_ranked(source: Given, **options: Unpack[Options]) -> Loaded[Ranked]:
     """Rankings of two or more responses to a prompt, from ranks, ratings or message trees. See ``read_pairs``."""
     return Reading(source, "rankings", **options).load()
-
-
-def read_rated(source: Given, ratings: Sequence[str], **options: Unpack[Options]) -> Loaded[Rated]:
-    """Single responses with the numbers in the columns ``ratings``, in that order. See ``read_pairs``.
-
-    A rating that is null, an empty cell or not in its row is None, and counted; a row without any is left out.
-
-    Raises:
-        DataError: As ``read_pairs``; also where no row has one of the columns.
-    """
-    return Reading(source, "rated responses", formats=rated_formats(ratings), **options).load()
 
 
 def read_labelled(source: Given, **options: Unpack[Options]) -> Loaded[Labelled]:

@@ -223,21 +223,13 @@ def open_reward_model(
     names = tuple(columns) if new_head else tuple(head.name for head in card.heads)
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
-    if names:
-        model.config.id2label = dict(enumerate(names))
-        model.config.label2id = {name: number for number, name in enumerate(names)}
-        model.config.problem_type = "regression"
+    _name_outputs(model.config, names)
     model.eval()
     require_embedded(model, tokenizer, config.name)
-    head: nn.Linear = model.score  # which `load_classifier` has seen to
     if new_head:
-        generator = torch.Generator().manual_seed(derive(seed, "reward head"))
-        with torch.no_grad():
-            head.weight.normal_(0.0, (1.0 / (head.in_features + 1)) ** 0.5, generator=generator)
-            if head.bias is not None:
-                head.bias.zero_()
+        _draw_head(model.score, seed)  # which `load_classifier` has seen to
         if config.lora is not None:
-            adapt_classifier(model, head, config.lora, seed)
+            adapt_classifier(model, model.score, config.lora, seed)
     device = resolve_device(config.device)
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
@@ -259,6 +251,22 @@ def open_reward_model(
     if not new_head:
         opened.trunk.freeze()
     return opened
+
+
+def _name_outputs(config: Any, names: Sequence[str]) -> None:
+    """Make the columns of a model of ratings the labels of its config; a reward model has none."""
+    if names:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}
+        config.problem_type = "regression"
+
+
+@torch.no_grad()
+def _draw_head(head: nn.Linear, seed: int) -> None:
+    generator = torch.Generator().manual_seed(derive(seed, "reward head"))
+    head.weight.normal_(0.0, (1.0 / (head.in_features + 1)) ** 0.5, generator=generator)
+    if head.bias is not None:
+        head.bias.zero_()
 
 
 def _head_of(card: RewardCard, label: str | None, name: str) -> int:

@@ -22,7 +22,8 @@ from pydantic import Field, field_validator
 
 from trueup.config import Settings
 from trueup.data.batch import Ids, Rows
-from trueup.data.read import Loaded, read_rated
+from trueup.data.rated_formats import read_rated
+from trueup.data.read import Loaded
 from trueup.data.render import RenderedRated, Renderer
 from trueup.engine.placement import place
 from trueup.engine.score import outputs, raw_outputs
