@@ -204,12 +204,7 @@ def open_reward_model(
         ModelError: It is not there, not whole, or no reward model; or it has several outputs and ``label`` is none.
         ConfigError: It has no output ``label``.
     """
-    if config.name == "tiny":
-        raise ModelError(
-            "a reward model needs a trained backbone",
-            where="model.name",
-            fix="train one first: trueup sft --out runs/sft, then --model runs/sft/final",
-        )
+    _refuse_tiny(config.name)
     trust = config.trust_remote_code
     folder = located(config.name, trust_remote_code=trust)
     if not new_head and not folder.is_reward_model:
@@ -218,9 +213,10 @@ def open_reward_model(
             where=config.name,
             expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
         )
-    card = RewardCard(mean=0.0, std=1.0) if new_head else _card_of(folder)
-    chosen = _head_of(card, label, config.name)
-    names = tuple(columns) if new_head else tuple(head.name for head in card.heads)
+    new = RewardCard(mean=0.0, std=1.0, heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns))
+    card = new if new_head else _card_of(folder)
+    chosen = 0 if new_head else _head_of(card, label, config.name)
+    names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
     _name_outputs(model.config, names)
@@ -243,7 +239,7 @@ def open_reward_model(
         std=card.std,
         rendering=card.rendering,
         only=config.kernels,
-        heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in names) if new_head else card.heads,
+        heads=card.heads,
         head=chosen,
     )
     if config.gradient_checkpointing:
@@ -251,6 +247,15 @@ def open_reward_model(
     if not new_head:
         opened.trunk.freeze()
     return opened
+
+
+def _refuse_tiny(name: str) -> None:
+    if name == "tiny":
+        raise ModelError(
+            "a reward model needs a trained backbone",
+            where="model.name",
+            fix="train one first: trueup sft --out runs/sft, then --model runs/sft/final",
+        )
 
 
 def _name_outputs(config: Any, names: Sequence[str]) -> None:
