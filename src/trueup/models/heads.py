@@ -215,7 +215,6 @@ def open_reward_model(
         )
     new = RewardCard(mean=0.0, std=1.0, heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns))
     card = new if new_head else _card_of(folder)
-    chosen = 0 if new_head else _head_of(card, label, config.name)
     names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
@@ -240,7 +239,7 @@ def open_reward_model(
         rendering=card.rendering,
         only=config.kernels,
         heads=card.heads,
-        head=chosen,
+        head=0 if new_head else _head_of(card, label, config.name),
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
