@@ -13,6 +13,7 @@ from trueup.evaluation.overoptimization import turning_point
 from trueup.evaluation.rows import Row, models, of_model, read_rows
 from trueup.evaluation.settling import settling
 from trueup.ledger import Damage, read_lines, read_run, write_atomic
+from trueup.ledger.record import rated_columns
 from trueup.reports import figures
 from trueup.reports.again import again, changed, flat
 from trueup.reports.criteria import Criterion, criteria, is_trial
@@ -354,6 +355,9 @@ def _figures(
         if log.record["kind"] not in CURVES:
             continue
         title, caption, wanted = CURVES[log.record["kind"]]
+        if columns := rated_columns(log.record):
+            caption = "Loss on ratings, and R^2 of each output on ratings that were not trained on."
+            wanted = (wanted[0], *((f"heldout/{column}/r2", f"held-out R^2, {column}") for column in columns))
         bands = {}
         control = _adaptive_kl(log.record)
         if control is not None:
