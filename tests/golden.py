@@ -22,7 +22,19 @@ LEFT_OUT = ("run.json", "timing.jsonl", "events.jsonl", "manifest.json", "card.j
 """Files that hold times, paths, versions or ids that are drawn."""
 TINY = {"model.tiny": {"hidden": 32, "layers": 2, "heads": 2, "vocabulary": 330, "context": 96}}
 COMMON = {"batch.size": 4, "batch.max_length": 64, "save_every": 3, "seed": 5, "optim.learning_rate": 0.01}
-PREFERENCES = ["dpo", "robust-dpo", "ipo", "hinge", "length-normalised-dpo", "dpo-nll", "simpo", "orpo"]
+PREFERENCES = [
+    "dpo",
+    "robust-dpo",
+    "ipo",
+    "hinge",
+    "length-normalised-dpo",
+    "dpo-nll",
+    "simpo",
+    "orpo",
+    "cpo",
+    "apo-zero",
+    "apo-down",
+]
 
 
 def prompt(animal: str) -> list[dict[str, str]]:

@@ -23,11 +23,18 @@ _HOMES = {
     "trueup.commands.frontier_pages": ("Frontier",),
     "trueup.commands.sweep_run": ("Sweep",),
     "trueup.config.code": ("register",),
-    "trueup.data.read": ("read_demonstrations", "read_labelled", "read_pairs", "read_prompts", "read_ranked"),
+    "trueup.data.read": (
+        "read_demonstrations",
+        "read_labelled",
+        "read_pairs",
+        "read_prompts",
+        "read_ranked",
+        "read_rated",
+    ),
     "trueup.errors": ("TrueupError",),
     "trueup.evaluation.exploits": ("Search",),
     "trueup.metrics": ("define_metric",),
-    "trueup.types": ("Completion", "Demonstration", "Labelled", "Message", "PreferencePair", "Ranked"),
+    "trueup.types": ("Completion", "Demonstration", "Labelled", "Message", "PreferencePair", "Ranked", "Rated"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

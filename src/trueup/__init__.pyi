@@ -28,6 +28,7 @@ from trueup.commands.api.scores import score as score
 from trueup.commands.frontier_pages import Frontier as Frontier
 from trueup.commands.sweep_run import Sweep as Sweep
 from trueup.config.code import register as register
+from trueup.data.rated_formats import read_rated as read_rated
 from trueup.data.read import read_demonstrations as read_demonstrations
 from trueup.data.read import read_labelled as read_labelled
 from trueup.data.read import read_pairs as read_pairs
@@ -42,5 +43,6 @@ from trueup.types import Labelled as Labelled
 from trueup.types import Message as Message
 from trueup.types import PreferencePair as PreferencePair
 from trueup.types import Ranked as Ranked
+from trueup.types import Rated as Rated
 
 __version__: str

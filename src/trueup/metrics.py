@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
         "log policy - log reference of chosen; falling means displacement", "mean, by weight", "nats", "up"
     ),
     "rejected_logratio": _m("log policy - log reference of rejected", "mean, by weight", "nats", "down"),
-    "heldout_loss": _m("Objective on held-out pairs", "mean over pairs, by weight", "nats", "down"),
+    "heldout_loss": _m("Objective on held-out data", "mean over pairs, by weight", "nats", "down"),
     "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs, by weight", "share", "up"),
     "heldout_margin": _m("Held-out margin", "mean over pairs, by weight", "reward", "up"),
     "calibration_error": _m("Expected calibration error of P(chosen wins)", "10 equal-width bins", "share", "down"),
@@ -116,9 +116,20 @@ PATTERNS: dict[str, Metric] = {
     "reward/<part>/weighted_sd": _m(
         "Its standard deviation: which part tells answers apart, whatever its mean", "exact", "reward", "none"
     ),
+    "heldout/<part>/rmse": _m(
+        "Error of held-out ratings by this output", "root mean square, by weight", "column's own", "down"
+    ),
+    "heldout/<part>/mean_rmse": _m(
+        "The same of the mean of the training ratings", "root mean square, by weight", "column's own", "none"
+    ),
+    "heldout/<part>/r2": _m(
+        "1 - (rmse / mean_rmse)^2; below 0 is worse than that mean", "exact, by weight", "share", "up"
+    ),
+    "heldout/<part>/pearson": _m("Correlation of the output with held-out ratings", "exact, by weight", "1", "up"),
     "reward/<part>/dropped": _m("Answers that the part could not score", "count", "answers", "down"),
 }
-"""Metrics of which there is one for each part of a reward, whose name stands for ``<part>``."""
+"""Metrics of which there is one for each part of a reward, or each output of a model of ratings, whose name stands for
+``<part>``."""
 
 
 def metric_of(name: str) -> Metric | None:

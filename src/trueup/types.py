@@ -259,6 +259,25 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """One response with ratings, one for each column that was asked for; None where the data has none."""
+
+    prompt: Prompt
+    completion: str
+    ratings: tuple[float | None, ...]
+    origin: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    @property
+    def key(self) -> str:
+        """Hash of prompt and completion."""
+        return response_key(self.prompt, self.completion)
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """Responses to one prompt with ranks; 0 is best, equal ranks are ties. ``weight`` is that of each of its pairs."""
 

@@ -105,7 +105,19 @@ def test_weights_that_sum_to_nothing_are_refused(kind, material, tmp_path):
         run(kind, relabelled(material, tmp_path, kind, lambda n, row: row | {"weight": 0}), tmp_path / "r")
 
 
-OBJECTIVES = ["dpo", "robust-dpo", "ipo", "hinge", "length-normalised-dpo", "dpo-nll", "simpo", "orpo"]
+OBJECTIVES = [
+    "dpo",
+    "robust-dpo",
+    "ipo",
+    "hinge",
+    "length-normalised-dpo",
+    "dpo-nll",
+    "simpo",
+    "orpo",
+    "cpo",
+    "apo-zero",
+    "apo-down",
+]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -199,6 +199,9 @@ def test_dpo_starts_at_ln_2_and_learns(material, tmp_path):
         {"kind": "orpo"},
         {"kind": "length-normalised-dpo"},
         {"kind": "dpo-nll"},
+        {"kind": "cpo"},
+        {"kind": "apo-zero"},
+        {"kind": "apo-down"},
     ],
 )
 def test_the_whole_family_learns(objective, material, tmp_path):

@@ -332,6 +332,9 @@ def _objectives(side: Any) -> dict[str, Any]:
             pc, pr, rc, rr, n, n, 2.0, strength_B=p
         ),
         "simpo": lambda pc, pr, rc, rr, p: side.simpo(pc, pr, n, n, 2.0, 0.5, strength_B=p),
+        "cpo": lambda pc, pr, rc, rr, p: side.cpo(pc, pr, n, 0.3, 0.0, strength_B=p),
+        "apo-zero": lambda pc, pr, rc, rr, p: side.apo_zero(pc, pr, rc, rr, 0.3, strength_B=p),
+        "apo-down": lambda pc, pr, rc, rr, p: side.apo_down(pc, pr, rc, rr, 0.3, strength_B=p),
         "reward with margin": lambda pc, pr, rc, rr, p: side.bradley_terry(pc, pr, p, 0 * n + 0.7),
     }
 
@@ -383,6 +386,67 @@ def test_orpo_with_a_strength_still_imitates_the_chosen_side() -> None:
     even = spec.orpo(*sides, 0.5, np.array([0.5]))[0] - nll
     right, wrong = spec.orpo(*sides, 0.5)[0] - nll, spec.orpo(sides[1], sides[0], *sides[2:], 0.5)[0] - 1.5
     assert even == pytest.approx((right + wrong) / 2)
+
+
+def test_cpo_with_a_strength_still_imitates_the_chosen_side() -> None:
+    sides = one(-4.0, -6.0, 4.0)
+    even = spec.cpo(*sides, 0.3, 0.5, np.array([0.5]))[0]
+    right, wrong = spec.cpo(*sides, 0.3, 0.5)[0], spec.cpo(*one(-6.0, -4.0, 4.0), 0.3, 0.0)[0] + 0.5
+    assert even == pytest.approx((right + wrong) / 2)
+    up, down = spec.cpo_grad(*one(-5.0, -5.0, 4.0), 0.3, 0.5, np.array([0.5]))
+    assert (up[0], down[0]) == (pytest.approx(-0.5 / 4), 0.0)
+
+
+@given(floats, floats, st.integers(1, 40), st.floats(0, 2))
+def test_cpo_is_dpo_with_nll_and_a_uniform_reference(a: float, b: float, n: int, weight: float) -> None:
+    """Xu et al. 2024, section 3: a uniform reference gives both sides the same log-prob, which cancels."""
+    expected = spec.dpo_nll(*one(a, b, -7.0, -7.0), *one(n), 0.1, weight)[0]
+    assert spec.cpo(*one(a, b, n), 0.1, weight)[0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_apo_starts_at_one_and_only_zero_pulls_the_chosen_side_up() -> None:
+    """D'Oosterlinck et al. 2024, section 4: APO-zero parts the sides, APO-down lowers both once chosen has a lead."""
+    start, beta = one(-5.0, -9.0, -5.0, -9.0), 0.1
+    for loss in (spec.apo_zero, spec.apo_down):
+        assert loss(*start, beta)[0] == pytest.approx(1.0)
+    up, down = spec.apo_zero_grad(*start, beta)
+    assert (up[0], down[0]) == (pytest.approx(-beta / 4), pytest.approx(beta / 4))
+    up, down = spec.apo_down_grad(*start, beta)
+    assert (up[0], down[0]) == (pytest.approx(0.0), pytest.approx(beta / 4))
+    ahead = one(-5.0, -29.0, -5.0, -9.0)
+    assert spec.apo_zero_grad(*ahead, beta)[0][0] < 0
+    assert spec.apo_down_grad(*ahead, beta)[0][0] > 0
+
+
+@given(four, floats)
+def test_the_two_sides_of_apo_zero_do_not_see_each_other(values: tuple[float, ...], c: float) -> None:
+    """What anchors it: the pull on a side is of its own log-ratio, so a shift of both does not cancel as in DPO."""
+    pc, pr, rc, rr = values
+    up, down = spec.apo_zero_grad(*one(*values), 0.1)
+    assert spec.apo_zero_grad(*one(pc, pr + c, rc, rr), 0.1)[0][0] == up[0]
+    assert spec.apo_zero_grad(*one(pc + c, pr, rc, rr), 0.1)[1][0] == down[0]
+    assert 0 <= spec.apo_zero(*one(*values), 0.1)[0] <= 2
+
+
+@given(four)
+def test_a_label_of_a_half_says_nothing_to_apo_zero_and_lowers_both_sides_under_apo_down(
+    values: tuple[float, ...],
+) -> None:
+    half = np.array([0.5])
+    assert spec.apo_zero(*one(*values), 0.1, half)[0] == 1.0
+    assert [float(grad[0]) for grad in spec.apo_zero_grad(*one(*values), 0.1, half)] == [0.0, 0.0]
+    assert min(float(grad[0]) for grad in spec.apo_down_grad(*one(*values), 0.1, half)) > 0
+
+
+@pytest.mark.parametrize("x", [-7000.0, -450.0, 450.0, 7000.0])
+@pytest.mark.parametrize("name", ["apo_zero", "apo_down"])
+def test_apo_is_finite_at_extreme_ratios(name: str, x: float) -> None:
+    tensors = [torch.tensor([v], dtype=torch.float64) for v in (x, 3.0, 0.0, 0.0)]
+    tensors[0].requires_grad_(True)
+    loss = getattr(losses, name)(*tensors, 0.1)
+    (grad,) = torch.autograd.grad(loss.sum(), tensors[0])
+    assert loss.item() == pytest.approx(getattr(spec, name)(*one(x, 3.0, 0.0, 0.0), 0.1)[0], abs=1e-12)
+    assert grad.item() == pytest.approx(getattr(spec, f"{name}_grad")(*one(x, 3.0, 0.0, 0.0), 0.1)[0][0], abs=1e-12)
 
 
 @pytest.mark.parametrize("x", [-45.0, 19.0, 20.5, 22.0, 35.0])

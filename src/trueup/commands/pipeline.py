@@ -223,8 +223,8 @@ def _resolve(value: Any, refer: Refer) -> Any:
     if isinstance(value, list):
         return [_resolve_part(item, refer) if isinstance(item, dict) else _resolve(item, refer) for item in value]
     if isinstance(value, str) and value.startswith("@"):
-        name, slash, rest = value[1:].partition("/")
-        return f"{refer(name)}{slash}{rest}"
+        name = re.split("[/#]", value[1:], maxsplit=1)[0]  # what stands behind is a file in it, or one of its outputs
+        return f"{refer(name)}{value[1 + len(name) :]}"
     return value
 
 

@@ -19,15 +19,16 @@ def report(
     model: Annotated[str | None, typer.Option("--model", help="What that evaluation calls the run's model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a self-contained report of one run: what is asked of it and whether it is met, curves, answers, settings.
+    """Write a self-contained report of one run: what is asked of it and whether it is met, curves, answers,
+    signs of reward hacking, pairs to trace, settings.
 
     Example: `trueup report runs/ppo --evaluation runs/test`
     """
     import json
 
-    from trueup.reports.build import report_run
+    from trueup.commands.run_report import write_run_report
 
-    written = report_run(run_directory, out, evaluation=evaluation, model=model)
+    written = write_run_report(run_directory, out, evaluation=evaluation, model=model)
     for problem in written.problems:
         typer.echo(f"warning: {problem}", err=True)
     files = {"html": str(written.html), "markdown": str(written.markdown), "summary": str(written.summary)}

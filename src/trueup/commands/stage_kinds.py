@@ -238,9 +238,9 @@ def _evaluated(config: Evaluate) -> dict[str, str]:
 
 
 def _report(config: Report, folder: Path, tell: Tell) -> Path:
-    from trueup.reports.build import report_run
+    from trueup.commands.run_report import write_run_report
 
-    report = report_run(run_of(config.run), folder, evaluation=config.evaluation)
+    report = write_run_report(run_of(config.run), folder, evaluation=config.evaluation)
     for line in (*report.problems, *report.verdict):
         tell(line)
     return folder
@@ -255,7 +255,9 @@ def run_of(path: str | Path) -> Path:
 def _reported(config: Report) -> dict[str, str]:
     folder = run_of(config.run)
     read_run(folder)
-    files = {name: folder / name for name in ("run.json", "metrics.jsonl", "eval.jsonl", "samples.jsonl")}
+    files = {
+        name: folder / name for name in ("run.json", "metrics.jsonl", "eval.jsonl", "samples.jsonl", "pairs.jsonl")
+    }
     if config.evaluation is not None:
         files["evaluation"] = Path(config.evaluation) / "eval.jsonl"
     return {name: file_hash(file) for name, file in files.items() if file.exists()}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
-from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, Rated
 
 
 def parts_of(item: Any, alone: str = "text") -> dict[str, str]:
@@ -17,7 +17,7 @@ def parts_of(item: Any, alone: str = "text") -> dict[str, str]:
     match item:
         case PreferencePair():
             parts = {"prompt": said(item.prompt), "chosen": item.chosen, "rejected": item.rejected}
-        case Demonstration() | Labelled():
+        case Demonstration() | Labelled() | Rated():
             parts = {"prompt": said(item.prompt), "completion": item.completion}
         case Ranked():
             parts = {"prompt": said(item.prompt)} | {f"response {n}": r for n, r in enumerate(item.responses, 1)}

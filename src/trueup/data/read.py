@@ -150,6 +150,7 @@ class Reading:
     """One pass over one source: ``each`` gives the items as they are read, ``load`` all of them. See ``read_pairs``.
 
     ``hold`` is how many characters of responses may be held where rows have to be gathered by prompt; None is all.
+    ``formats`` are those of a kind that depends on what is asked for.
     """
 
     def __init__(
@@ -165,8 +166,9 @@ class Reading:
         refuse_templated: bool = False,
         tell: Callable[[str], None] | None = None,
         hold: int | None = None,
+        formats: Sequence[Format[Any]] | None = None,
     ) -> None:
-        self.formats = KINDS[kind]
+        self.formats = KINDS[kind] if formats is None else formats
         self.alone = "prompt" if kind == "prompts" else "text"
         _check_arguments(columns, limit, on_bad, self.formats)
         meaning_of(verdicts or {})

@@ -32,7 +32,7 @@ from trueup.data.sequence_ids import Head, SequenceIds, Tail, sound
 from trueup.data.template import PLAIN_TEMPLATE, ChatTemplate
 from trueup.errors import ConfigError, DataError, ModelError
 from trueup.ledger import Run, read_lines
-from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, content_id
+from trueup.types import Demonstration, Labelled, PreferencePair, Prompt, Ranked, Rated, content_id
 
 __all__ = [
     "PLAIN_TEMPLATE",
@@ -43,6 +43,7 @@ __all__ = [
     "RenderedLabelled",
     "RenderedPair",
     "RenderedRanking",
+    "RenderedRated",
     "Renderer",
     "check_tokenizer",
     "pair_length",
@@ -114,6 +115,18 @@ class RenderedLabelled:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedRated:
+    """A response with ratings as ids; a rating that the data does not have is None."""
+
+    prompt_ids: Ids
+    completion_ids: Ids
+    ratings: tuple[float | None, ...]
+    weight: float = 1.0
+    key: str = ""
+    """Hash of prompt and response, as ``Rated`` has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RankedPair:
     """Two responses of a ranking of which one is better, by their numbers, and the key that they have as a pair."""
 
@@ -145,6 +158,7 @@ def ranking_length(ranking: RenderedRanking) -> int:
 
 
 T = TypeVar("T")
+Response = TypeVar("Response", Labelled, Rated)
 Items: TypeAlias = Sequence[T] | Loaded[T]
 """Examples, or what a reader gave: then errors and counts name file and line."""
 
@@ -421,10 +435,29 @@ class Renderer:
 
     def render_labelled(self, labelled: Items[Labelled]) -> tuple[list[RenderedLabelled], RenderReport]:
         """All labelled responses, in order; one whose prompt leaves no room is dropped and counted."""
-        items, places = _placed(labelled, "example")
+        kept, report = self._responses(labelled)
+        return [
+            RenderedLabelled(
+                e.prompt_ids, e.completion_ids, item.desirable, e.truncated, item.strength, item.weight, item.key
+            )
+            for item, e in kept
+        ], report
+
+    def render_rated(self, rated: Items[Rated]) -> tuple[list[RenderedRated], RenderReport]:
+        """All rated responses, in order; one whose prompt leaves no room is dropped and counted."""
+        kept, report = self._responses(rated)
+        return [
+            RenderedRated(e.prompt_ids, e.completion_ids, item.ratings, item.weight, item.key) for item, e in kept
+        ], report
+
+    # How -----------------------------------------------------------------------------------------------------------
+
+    def _responses(self, responses: Items[Response]) -> tuple[list[tuple[Response, Rendered]], RenderReport]:
+        """Single responses that fit, in order, with what a model sees of them."""
+        items, places = _placed(responses, "example")
         tally = self._tally([t for d in items for t in (d.prompt, d.completion)], examples=len(items))
         heads = self._sequences.heads([d.prompt for d in items])
-        kept: list[RenderedLabelled] = []
+        kept: list[tuple[Response, Rendered]] = []
         tails = self._sequences.tails(heads, [d.completion for d in items])
         for item, head, tail, place in zip(items, heads, tails, places, strict=True):
             if not self._takes(tally, place, head, tail):
@@ -434,11 +467,8 @@ class Renderer:
             if self._has_room(tally, place, head):
                 example = self._fitted(head, tail.ids)
                 tally.keep(head.cut, example.truncated, len(head.fed) + len(example.completion_ids))
-                label = RenderedLabelled(example.prompt_ids, example.completion_ids, item.desirable, example.truncated)
-                kept.append(replace(label, strength=item.strength, weight=item.weight, key=item.key))
+                kept.append((item, example))
         return kept, self._report(tally)
-
-    # How -----------------------------------------------------------------------------------------------------------
 
     def _tally(self, texts: Sequence[Prompt], examples: int | None = None) -> Tally:
         tally = Tally(len(texts) if examples is None else examples, self.max_length, self.notes)

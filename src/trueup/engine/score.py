@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -191,15 +191,39 @@ def raw_rewards(model: RewardModel, rows: Rows) -> torch.Tensor:
     return model.read(hidden_SD[last_B])
 
 
+def raw_outputs(model: RewardModel, rows: Rows) -> torch.Tensor:
+    """Raw outputs [B, H] of all heads at the last token of each row; gradients flow unless the caller forbids them."""
+    hidden_SD, _, last_B = states(model.trunk, rows)
+    return model.outputs(hidden_SD[last_B])
+
+
 @torch.no_grad()
 def rewards(
     model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384, scaled: bool = True
 ) -> torch.Tensor:
     """Rewards [B] on the CPU of ``(prompt_ids, completion_ids)`` sequences, in the order given, centred and scaled."""
-    own: list[tuple[int, float]] = []
+
+    def read(rows: Rows) -> torch.Tensor:
+        raw_B = raw_rewards(model, rows)
+        return model.scale(raw_B) if scaled else raw_B
+
+    return torch.tensor(_read_all(model, sequences, budget, read))
+
+
+@torch.no_grad()
+def outputs(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384) -> torch.Tensor:
+    """Raw outputs [B, H] of all heads on the CPU, in the order given."""
+    return torch.tensor(_read_all(model, sequences, budget, lambda rows: raw_outputs(model, rows)))
+
+
+def _read_all(
+    model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], budget: int, read: Callable[[Rows], torch.Tensor]
+) -> list[Any]:
+    """What ``read`` gives for each sequence, in the order given, whichever process ran it."""
+    own: list[tuple[int, Any]] = []
     micros = share(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
     for group in micros:
-        raw_B = raw_rewards(model, Rows.of([sequences[i] for i in group], model.device))
-        own += zip(group, (model.scale(raw_B) if scaled else raw_B).float().tolist(), strict=True)
+        values = read(Rows.of([sequences[i] for i in group], model.device))
+        own += zip(group, values.float().tolist(), strict=True)
     by_index = dict(micros.gather(own))
-    return torch.tensor([by_index[i] for i in range(len(sequences))])
+    return [by_index[i] for i in range(len(sequences))]

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trueup.ledger.card_use import how_to_open
+from trueup.ledger.record import rated_columns
 from trueup.ledger.streams import read_lines
-from trueup.metrics import METRICS
+from trueup.metrics import metric_of
 
 CARD, LICENCE = "README.md", "LICENSE"
 UNKNOWN_LICENCE = "unknown: look at the base"
@@ -110,7 +112,8 @@ def model_card(folder: Path, record: Mapping[str, Any], base: Base, kind: ModelK
         "## Limits\n",
         _limits(record, kind, measured),
         "## Use\n",
-        _use(kind, base),
+        _block(how_to_open(rated_columns(record), reward=kind.reward, adapter=kind.adapter, chats=kind.chats), "python")
+        + "\n",
         "## Licence\n",
         _licence(base),
     ]
@@ -178,6 +181,8 @@ def _files(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _what(record: Mapping[str, Any], base: Base, kind: ModelKind) -> str:
     method = METHODS.get(record["kind"], f"a recipe of its own, {_code(record['kind'])}")
+    if columns := rated_columns(record):
+        method = f"a reward model, trained on ratings ({', '.join(map(_code, columns))})"
     noun = "A reward model" if kind.reward else "A language model"
     if kind.adapter:
         noun = f"A LoRA adapter for {_code(_short(base.name))}: {noun[0].lower()}{noun[1:]}"
@@ -251,7 +256,7 @@ def _evaluation(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], me
         lines[-1] += f", {counted[1]} {counted[0]}:" if counted else ":"
         lines += ["", "| metric | value | 95 % interval | what it is |", "|---|---|---|---|"]
         for name, value in last.items():
-            if name in METRICS and isinstance(value, int | float):
+            if metric_of(name) is not None and isinstance(value, int | float):
                 low, high = (last.get("intervals") or {}).get(name, (None, None))
                 bounds = "not known" if low is None or high is None else f"{_number(low)} to {_number(high)}"
                 lines.append(f"| {name} | {_number(value)} | {bounds} | {_meaning(name)} |")
@@ -274,7 +279,8 @@ def _evaluation(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], me
 
 
 def _meaning(name: str) -> str:
-    return _cell(f"{METRICS[name].meaning}, in {METRICS[name].unit}")
+    metric = metric_of(name)
+    return "" if metric is None else _cell(f"{metric.meaning}, in {metric.unit}")
 
 
 def _validation(record: Mapping[str, Any]) -> str:
@@ -303,41 +309,6 @@ def _limits(record: Mapping[str, Any], kind: ModelKind, measured: Sequence[Any])
         "licence and contents of the training data were not looked at: see where the data comes from.",
     ]
     return "\n".join(f"- {line}" for line in lines) + "\n"
-
-
-def _use(kind: ModelKind, base: Base) -> str:
-    if kind.adapter:
-        auto = "AutoPeftModelForSequenceClassification" if kind.reward else "AutoPeftModelForCausalLM"
-        more = ", num_labels=1" if kind.reward else ""
-        opened = f'model = {auto}.from_pretrained("."{more})  # opens its base too: adapter_config.json names it'
-        return _block(f"from peft import {auto}\n\n{opened}", "python") + "\n"
-    text = _REWARD if kind.reward else _LANGUAGE
-    return _block(text.format((_CHAT if kind.chats else _TEXT)[kind.reward]), "python") + "\n"
-
-
-_LANGUAGE = """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-name = "."  # this folder, or its name on the hub
-tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForCausalLM.from_pretrained(name)
-{}
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=64)[0], skip_special_tokens=True))"""
-_REWARD = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-name = "."  # this folder, or its name on the hub
-tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForSequenceClassification.from_pretrained(name)
-{}
-print(model(**ids).logits)  # the raw reward; trueup.open_reward(name).score(...) centres and scales it"""
-_CHAT = (
-    """chat = [{"role": "user", "content": "Hello!"}]
-ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)""",
-    """chat = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello, how can I help?"}]
-ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)""",
-)
-_TEXT = (
-    'ids = tokenizer("Once upon a time", return_tensors="pt")',
-    'ids = tokenizer("Question and answer" + tokenizer.eos_token, return_tensors="pt")',
-)
-"""How a language model and a reward model are fed."""
 
 
 def _licence(base: Base) -> str:

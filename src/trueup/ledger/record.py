@@ -71,6 +71,13 @@ def outcome(folder: Path) -> Path:
     return final if final.is_dir() else folder
 
 
+def rated_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The outputs of a model of ratings, by name; none where the run trained something else."""
+    objective = record["config"].get("objective")
+    rated = isinstance(objective, Mapping) and objective.get("kind") == "ratings"
+    return tuple(map(str, objective.get("columns") or ())) if rated and isinstance(objective, Mapping) else ()
+
+
 def identity(record: Mapping[str, Any]) -> str:
     """What a run is, as a hash: kind, settings and inputs. Its checkpoints carry it."""
     what = {name: record[name] for name in ("kind", "config", "inputs")}

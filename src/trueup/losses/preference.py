@@ -225,6 +225,62 @@ def orpo(
     return -chosen_B + weight * _cross_entropy(odds_B, strength_B)
 
 
+def cpo(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    chosen_tokens_B: torch.Tensor,
+    beta: float,
+    nll_weight: float,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """CPO [B] (Xu et al. 2024, arXiv:2401.08417): DPO with a uniform reference, plus NLL of chosen per token.
+
+    The paper writes the likelihood of the whole response; per token is the practice (TRL), as for DPO + NLL. The
+    strength is of the contrast: what is imitated is the chosen side.
+    """
+    require_same(policy_chosen_B=policy_chosen_B, policy_rejected_B=policy_rejected_B, chosen_tokens_B=chosen_tokens_B)
+    contrast_B = _cross_entropy(beta * policy_chosen_B - beta * policy_rejected_B, strength_B)
+    return contrast_B + nll_weight * (-policy_chosen_B / chosen_tokens_B)
+
+
+def apo_zero(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """APO-zero [B] (D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 7, plus 1): s(-a) + s(b).
+
+    a and b are the implicit rewards of chosen and rejected. Chosen becomes likelier than under the reference and
+    rejected less likely, each by a pull that fades on its own.
+    """
+    a_B, b_B = _implicit(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
+    right_B = torch.sigmoid(-a_B) + torch.sigmoid(b_B)
+    wrong_B = torch.sigmoid(-b_B) + torch.sigmoid(a_B)
+    return _expected(right_B, wrong_B, strength_B)
+
+
+def apo_down(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+    strength_B: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """APO-down [B] (D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 8, plus 1): s(a) + s(b - a).
+
+    a and b are the implicit rewards of chosen and rejected. Both become less likely than under the reference, rejected
+    more so: for pairs whose chosen side is worse than what the model would say.
+    """
+    a_B, b_B = _implicit(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B, beta)
+    right_B = torch.sigmoid(a_B) + torch.sigmoid(b_B - a_B)
+    wrong_B = torch.sigmoid(b_B) + torch.sigmoid(a_B - b_B)
+    return _expected(right_B, wrong_B, strength_B)
+
+
 def kto(
     policy_B: torch.Tensor,
     reference_B: torch.Tensor,
@@ -284,6 +340,21 @@ def _gap(
         reference_rejected_B=reference_rejected_B,
     )
     return (policy_chosen_B - reference_chosen_B) - (policy_rejected_B - reference_rejected_B)
+
+
+def _implicit(
+    policy_chosen_B: torch.Tensor,
+    policy_rejected_B: torch.Tensor,
+    reference_chosen_B: torch.Tensor,
+    reference_rejected_B: torch.Tensor,
+    beta: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Implicit rewards of both sides [B], [B]."""
+    require_same(policy_chosen_B=policy_chosen_B, policy_rejected_B=policy_rejected_B)
+    return (
+        implicit_reward(policy_chosen_B, reference_chosen_B, beta),
+        implicit_reward(policy_rejected_B, reference_rejected_B, beta),
+    )
 
 
 def _smoothed(strength_B: torch.Tensor | None, label_smoothing: float, like_B: torch.Tensor) -> torch.Tensor | None:

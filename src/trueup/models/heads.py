@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from trueup.config import Model, Settings, build
 from trueup.config.seeds import derive
-from trueup.errors import ModelError
+from trueup.errors import ConfigError, ModelError, nearest
 from trueup.ledger import write_json
 from trueup.models.adapter import adapt_classifier
 from trueup.models.adapter_files import save_adapter
@@ -35,6 +35,17 @@ log = logging.getLogger("trueup.models")
 SCALE_FILE = REWARD_SCALE
 
 
+class HeadCard(Settings):
+    """One output of a model of ratings: ``mean + std * output`` is a rating in the data's own units."""
+
+    name: str
+    """The column of the data that it learned, and its label in ``config.json``."""
+    mean: float
+    """Mean of the training ratings."""
+    std: float = Field(gt=0)
+    """Their standard deviation."""
+
+
 class RewardCard(Settings):
     """What ``trueup_reward.json`` holds beside the weights of a reward model."""
 
@@ -45,6 +56,8 @@ class RewardCard(Settings):
     rendering: Rendering | None = None
     """How the training pairs were rendered, which is how anything must be rendered that it scores. None in
     directories that were written before this was kept."""
+    heads: tuple[HeadCard, ...] = ()
+    """Of a model of ratings its outputs, in order; ``mean`` and ``std`` above then play no part."""
 
 
 class ValueHead(nn.Module):
@@ -64,10 +77,11 @@ class ValueHead(nn.Module):
 
 @dataclass(eq=False)
 class RewardModel:
-    """A sequence classifier with one output, read at the last real token.
+    """A sequence classifier with one output, read at the last real token; of ratings with one for each column.
 
     ``mean`` and ``std`` are those of raw rewards on reference responses, so that ``score`` is centred
-    and in units that do not depend on the training run (Stiennon et al. 2020, Ziegler et al. 2019).
+    and in units that do not depend on the training run (Stiennon et al. 2020, Ziegler et al. 2019). A model of ratings
+    has ``heads``, of which number ``head`` is the score, in the units of its column.
     """
 
     model: Any
@@ -80,6 +94,8 @@ class RewardModel:
     rendering: Rendering | None = None
     only: str | tuple[str, ...] = "auto"
     """The kernels that are wanted (``model.kernels``)."""
+    heads: tuple[HeadCard, ...] = ()
+    head: int = 0
     trunk: Trunk = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,13 +112,19 @@ class RewardModel:
         """Longest sequence the positions allow, or None if the config does not say."""
         return self.trunk.context
 
+    def outputs(self, last_BD: torch.Tensor) -> torch.Tensor:
+        """Raw outputs [B, H] of all heads, from the trunk's states at each last token."""
+        wide_BD = last_BD if last_BD.dtype is torch.float64 else last_BD.float()
+        return self.model.score(wide_BD)  # type: ignore[no-any-return]
+
     def read(self, last_BD: torch.Tensor) -> torch.Tensor:
         """Raw rewards [B] of the trunk's states at each last token (the EOS of a finished response)."""
-        wide_BD = last_BD if last_BD.dtype is torch.float64 else last_BD.float()
-        return self.model.score(wide_BD).squeeze(-1)  # type: ignore[no-any-return]
+        return self.outputs(last_BD)[:, self.head]
 
     def scale(self, raw_B: torch.Tensor) -> torch.Tensor:
-        """Centred, scaled rewards."""
+        """Centred, scaled rewards; of a model of ratings the ratings."""
+        if self.heads:
+            return self.heads[self.head].mean + self.heads[self.head].std * raw_B
         return (raw_B - self.mean) / self.std
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -123,15 +145,17 @@ class RewardModel:
         with _changed(self.model.config.get_text_config(), changes), quiet():
             self.model.save_pretrained(path, state_dict=weights)
         save_tokenizer(tokenizer, path, rendering)
-        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)
-        write_json(path / SCALE_FILE, card.model_dump(mode="json"))
+        self._write_card(path, rendering)
 
     def export_adapter(self, path: Path, rendering: Rendering | None = None) -> None:
         """Write the adapters and the score head alone, as PEFT has them, plus the scale and the rendering."""
         save_adapter(self.model, path, base=self.source, head="score")
         save_tokenizer(self.tokenizer, path, rendering)
-        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering)
-        write_json(path / SCALE_FILE, card.model_dump(mode="json"))
+        self._write_card(path, rendering)
+
+    def _write_card(self, path: Path, rendering: Rendering | None) -> None:
+        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering, heads=self.heads)
+        write_json(path / SCALE_FILE, card.model_dump(mode="json", exclude=None if self.heads else {"heads"}))
 
     @torch.no_grad()
     def _require_read_at_the_end(self) -> None:
@@ -141,7 +165,7 @@ class RewardModel:
         with clear_errors(self.source):
             theirs = self.model(input_ids=ids_BT, **accepted(self.model, use_cache=False)).logits[0]
             state_TD = body(input_ids=ids_BT, **accepted(body, use_cache=False)).last_hidden_state[0]
-        ours = self.read(state_TD[-1:])
+        ours = self.outputs(state_TD[-1:])[0]
         if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-4, atol=1e-5):
             raise ModelError(
                 f"{type(self.model).__name__} does not read its score at the last token only",
@@ -162,7 +186,9 @@ def _changed(config: Any, changes: dict[str, int]) -> Iterator[None]:
             setattr(config, name, value)
 
 
-def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> RewardModel:
+def open_reward_model(
+    config: Model, *, new_head: bool, seed: int = 0, columns: Sequence[str] = (), label: str | None = None
+) -> RewardModel:
     """Open a reward model.
 
     Args:
@@ -171,16 +197,14 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
             False to use one, which is then frozen: written by ``RewardModel.export``, or a one-output sequence
             classifier of another tool, whose numbers are then taken as they are.
         seed: Seeds a new head and new adapters.
+        columns: Of a new model of ratings the columns that it learns, each by an output of its own.
+        label: Of a model of ratings the column whose output is the score; only one with several needs it.
 
     Raises:
-        ModelError: It is not there, not whole, or no reward model.
+        ModelError: It is not there, not whole, or no reward model; or it has several outputs and ``label`` is none.
+        ConfigError: It has no output ``label``.
     """
-    if config.name == "tiny":
-        raise ModelError(
-            "a reward model needs a trained backbone",
-            where="model.name",
-            fix="train one first: trueup sft --out runs/sft, then --model runs/sft/final",
-        )
+    _refuse_tiny(config.name)
     trust = config.trust_remote_code
     folder = located(config.name, trust_remote_code=trust)
     if not new_head and not folder.is_reward_model:
@@ -189,23 +213,21 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
             where=config.name,
             expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
         )
+    new = RewardCard(mean=0.0, std=1.0, heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns))
+    card = new if new_head else _card_of(folder)
+    names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
-    model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head)
+    model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
+    _name_outputs(model.config, names)
     model.eval()
     require_embedded(model, tokenizer, config.name)
-    head: nn.Linear = model.score  # which `load_classifier` has seen to
     if new_head:
-        generator = torch.Generator().manual_seed(derive(seed, "reward head"))
-        with torch.no_grad():
-            head.weight.normal_(0.0, (1.0 / (head.in_features + 1)) ** 0.5, generator=generator)
-            if head.bias is not None:
-                head.bias.zero_()
+        _draw_head(model.score, seed)  # which `load_classifier` has seen to
         if config.lora is not None:
-            adapt_classifier(model, head, config.lora, seed)
+            adapt_classifier(model, model.score, config.lora, seed)
     device = resolve_device(config.device)
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    card = RewardCard(mean=0.0, std=1.0) if new_head else _card_of(folder)
     opened = RewardModel(
         model,
         tokenizer,
@@ -216,12 +238,61 @@ def open_reward_model(config: Model, *, new_head: bool, seed: int = 0) -> Reward
         std=card.std,
         rendering=card.rendering,
         only=config.kernels,
+        heads=card.heads,
+        head=0 if new_head else _head_of(card, label, config.name),
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
     if not new_head:
         opened.trunk.freeze()
     return opened
+
+
+def _refuse_tiny(name: str) -> None:
+    if name == "tiny":
+        raise ModelError(
+            "a reward model needs a trained backbone",
+            where="model.name",
+            fix="train one first: trueup sft --out runs/sft, then --model runs/sft/final",
+        )
+
+
+def _name_outputs(config: Any, names: Sequence[str]) -> None:
+    """Make the columns of a model of ratings the labels of its config; a reward model has none."""
+    if names:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}
+        config.problem_type = "regression"
+
+
+@torch.no_grad()
+def _draw_head(head: nn.Linear, seed: int) -> None:
+    generator = torch.Generator().manual_seed(derive(seed, "reward head"))
+    head.weight.normal_(0.0, (1.0 / (head.in_features + 1)) ** 0.5, generator=generator)
+    if head.bias is not None:
+        head.bias.zero_()
+
+
+def _head_of(card: RewardCard, label: str | None, name: str) -> int:
+    """Which output is the score."""
+    names = [head.name for head in card.heads]
+    if label is None and len(names) > 1:
+        raise ModelError(
+            f"it rates {len(names)} things, and which is the score is not said: {', '.join(names)}",
+            where=name,
+            expected="the name of one of them, or a list of parts that weighs several",
+            fix=f"name it after a #: '{name}#label={names[0]}'",
+        )
+    if label is None:
+        return 0
+    if label not in names:
+        raise ConfigError(
+            f"there is no label {label!r}",
+            where=name,
+            expected=nearest(label, names) if names else "no label: it is a reward model with one output",
+            fix=None if names else f"--reward {name}",
+        )
+    return names.index(label)
 
 
 def _card_of(folder: Folder) -> RewardCard:

@@ -83,22 +83,23 @@ def load_causal_lm(config: Model) -> Any:
 
 
 def load_classifier(
-    name: str, *, trust_remote_code: bool = False, new_head: bool = True, as_saved: bool = False
+    name: str, *, trust_remote_code: bool = False, new_head: bool = True, as_saved: bool = False, outputs: int = 1
 ) -> Any:
-    """A float32 one-output sequence classifier on the backbone of ``name``.
+    """A float32 sequence classifier with ``outputs`` outputs on the backbone of ``name``.
 
     Args:
         name: Directory or hub name of a language model or a reward model.
         trust_remote_code: Whether Python code that comes with it may run.
         new_head: The head is drawn by the caller, so the files need not have one.
         as_saved: Instead of that the classifier that the files hold: any architecture, all its labels, its own head.
+        outputs: How many numbers the head gives.
     """
     folder = located(name, trust_remote_code=trust_remote_code)
     if as_saved:
         from transformers import AutoModelForSequenceClassification
 
         return _opened(folder, AutoModelForSequenceClassification, trust_remote_code)
-    return _classifier(folder, trust_remote_code, new_head)
+    return _classifier(folder, trust_remote_code, new_head, outputs)
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
@@ -138,22 +139,22 @@ def _language_model(folder: Folder, trust: bool, depth: int = 0) -> Any:
     return merge_adapter(base, folder)
 
 
-def _classifier(folder: Folder, trust: bool, new_head: bool, depth: int = 0) -> Any:
+def _classifier(folder: Folder, trust: bool, new_head: bool, outputs: int, depth: int = 0) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     if folder.adapter is None:
-        return _opened(folder, AutoModelForSequenceClassification, trust, new_head=new_head, num_labels=1)
+        return _opened(folder, AutoModelForSequenceClassification, trust, new_head=new_head, num_labels=outputs)
     if folder.is_reward_model:
         with _named(folder):
             base = _base(folder, trust, depth)
-            own = base.is_reward_model and base.adapter is None
-            backbone = _classifier(base, trust, not own, depth + 1)
+            own = base.is_reward_model and base.adapter is None and _outputs(base) == outputs
+            backbone = _classifier(base, trust, not own, outputs, depth + 1)
         return merge_adapter(backbone, folder, must_hold=() if own or new_head else (HEAD,))
     # Adapted as a language model: merged as one, then its body becomes the classifier's.
     spoken = _language_model(folder, trust, depth)
     kind = _class_for(spoken.config, AutoModelForSequenceClassification, folder)
     values = {key: value for key, value in spoken.config.to_dict().items() if key not in ("id2label", "label2id")}
-    config = type(spoken.config).from_dict(values | {"num_labels": 1})
+    config = type(spoken.config).from_dict(values | {"num_labels": outputs})
     with clear_errors(folder.name), quiet():
         model, info = kind.from_pretrained(
             None, config=config, state_dict=spoken.state_dict(), dtype=torch.float32, output_loading_info=True
@@ -161,6 +162,11 @@ def _classifier(folder: Folder, trust: bool, new_head: bool, depth: int = 0) -> 
     lengths = {name: tensor.shape[0] for name, tensor in spoken.state_dict().items() if tensor.ndim}
     _require_whole(folder, model, info, lengths, new_head=True)
     return model
+
+
+def _outputs(folder: Folder) -> int:
+    """Outputs of a saved classifier, by its config, which leaves the labels out where there are two."""
+    return len(folder.config.get("id2label") or {}) or int(folder.config.get("num_labels") or 2)
 
 
 def _base(folder: Folder, trust: bool, depth: int) -> Folder:

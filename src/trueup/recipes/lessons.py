@@ -1,8 +1,8 @@
 """What a finished run learned from, rebuilt from its directory: examples, steps, the loss of each, its checkpoints.
 
 ``trueup why`` asks it which examples moved an answer; ``trueup trace`` which share of a step's gradient a pair had.
-Rankings and labels (``objective.kind=plackett-luce``, ``kto``) and online methods are refused: what is followed is a
-judgment on a pair, or a demonstration.
+Rankings, ratings and labels (``objective.kind=plackett-luce``, ``ratings``, ``kto``) and online methods are refused:
+what is followed is a judgment on a pair, or a demonstration.
 
 Shapes: B examples of a micro-batch, E all examples.
 """
@@ -84,7 +84,8 @@ def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -
     if not isinstance(settings, Reward | dpo.Dpo | sft.Sft):
         raise UsageError(f"it is a run of {kind}", where=str(path), expected="a run of reward, dpo or sft")
     if isinstance(settings, Reward) and not isinstance(settings.objective, BradleyTerry):
-        raise UsageError("it learned from whole rankings", where=str(path), expected="a reward model of pairs")
+        what = "ratings" if settings.objective.kind == "ratings" else "whole rankings"
+        raise UsageError(f"it learned from {what}", where=str(path), expected="a reward model of pairs")
     run = Run.follow(path)
     config = _placed(settings, places or {})
     _require_same(run, config)

@@ -42,6 +42,14 @@ def _required(reference: PairLogps | None) -> PairLogps:
     return reference
 
 
+def _sums(
+    policy: PairLogps, reference: PairLogps | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What losses against a reference take first: log-probs of chosen and rejected, of both models."""
+    reference = _required(reference)
+    return policy.chosen_B, policy.rejected_B, reference.chosen_B, reference.rejected_B
+
+
 def _log_ratios(policy: PairLogps, reference: PairLogps | None, beta: float) -> Rewards:
     reference = _required(reference)
     return (
@@ -68,12 +76,8 @@ class DpoObjective(Settings):
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
         """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
-        reference = _required(reference)
         return losses.dpo(
-            policy.chosen_B,
-            policy.rejected_B,
-            reference.chosen_B,
-            reference.rejected_B,
+            *_sums(policy, reference),
             self.beta,
             label_smoothing=self.label_smoothing,
             strength_B=strength_B,
@@ -97,12 +101,8 @@ class RobustDpo(Settings):
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
         """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
-        reference = _required(reference)
         return losses.robust_dpo(
-            policy.chosen_B,
-            policy.rejected_B,
-            reference.chosen_B,
-            reference.rejected_B,
+            *_sums(policy, reference),
             self.beta,
             self.flip_rate,
             strength_B=strength_B,
@@ -155,12 +155,8 @@ class Hinge(Settings):
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
         """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
-        reference = _required(reference)
         return losses.hinge(
-            policy.chosen_B,
-            policy.rejected_B,
-            reference.chosen_B,
-            reference.rejected_B,
+            *_sums(policy, reference),
             self.beta,
             strength_B=strength_B,
         )
@@ -183,12 +179,8 @@ class LengthNormalisedDpo(Settings):
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
         """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
-        reference = _required(reference)
         return losses.length_normalised_dpo(
-            policy.chosen_B,
-            policy.rejected_B,
-            reference.chosen_B,
-            reference.rejected_B,
+            *_sums(policy, reference),
             policy.chosen_tokens_B,
             policy.rejected_tokens_B,
             self.beta,
@@ -216,12 +208,8 @@ class DpoNll(Settings):
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
         """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
-        reference = _required(reference)
         return losses.dpo_nll(
-            policy.chosen_B,
-            policy.rejected_B,
-            reference.chosen_B,
-            reference.rejected_B,
+            *_sums(policy, reference),
             policy.chosen_tokens_B,
             self.beta,
             self.nll_weight,
@@ -291,6 +279,63 @@ def _means(policy: PairLogps, scale: float) -> Rewards:
     return scale * policy.chosen_B / policy.chosen_tokens_B, scale * policy.rejected_B / policy.rejected_tokens_B
 
 
+class Cpo(Settings):
+    """CPO (Xu et al. 2024): DPO whose reference is uniform and cancels, plus the likelihood of chosen."""
+
+    uses_reference: ClassVar[bool] = False
+    kind: Literal["cpo"] = "cpo"
+    """Name of the objective."""
+    beta: float = Field(default=0.1, gt=0)
+    """Scale of the log-probs: the implicit reward is beta times their sum over the response."""
+    nll_weight: float = Field(default=1.0, ge=0)
+    """Weight of the negative log-likelihood of chosen per token; 1 in the paper."""
+
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        sides = policy.chosen_B, policy.rejected_B, policy.chosen_tokens_B
+        return losses.cpo(*sides, self.beta, self.nll_weight, strength_B=strength_B)
+
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
+        """Rewards [B], [B] that the policy implies."""
+        return self.beta * policy.chosen_B, self.beta * policy.rejected_B
+
+
+class ApoZero(Settings):
+    """APO-zero (D'Oosterlinck et al. 2024, eq. 7): chosen up and rejected down, each against its own reference."""
+
+    uses_reference: ClassVar[bool] = True
+    kind: Literal["apo-zero"] = "apo-zero"
+    """Name of the objective."""
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull to the reference."""
+
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        return losses.apo_zero(*_sums(policy, reference), self.beta, strength_B=strength_B)
+
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
+        """Rewards [B], [B] that the policy implies."""
+        return _log_ratios(policy, reference, self.beta)
+
+
+class ApoDown(Settings):
+    """APO-down (D'Oosterlinck et al. 2024, eq. 8): both sides down, rejected more, where the model beats chosen."""
+
+    uses_reference: ClassVar[bool] = True
+    kind: Literal["apo-down"] = "apo-down"
+    """Name of the objective."""
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull to the reference."""
+
+    def __call__(self, policy: PairLogps, reference: PairLogps | None, strength_B: torch.Tensor) -> torch.Tensor:
+        """Losses [B]; ``strength_B`` [B] is the probability that chosen is better."""
+        return losses.apo_down(*_sums(policy, reference), self.beta, strength_B=strength_B)
+
+    def implicit_rewards(self, policy: PairLogps, reference: PairLogps | None) -> Rewards:
+        """Rewards [B], [B] that the policy implies."""
+        return _log_ratios(policy, reference, self.beta)
+
+
 class PythonObjective(Settings):
     """An objective of your own: a Python function of the pairs' log-probs; its source is part of the run's identity."""
 
@@ -339,6 +384,17 @@ class PythonObjective(Settings):
 
 
 Objective: TypeAlias = (
-    DpoObjective | RobustDpo | Ipo | Hinge | LengthNormalisedDpo | DpoNll | SimPo | Orpo | PythonObjective
+    DpoObjective
+    | RobustDpo
+    | Ipo
+    | Hinge
+    | LengthNormalisedDpo
+    | DpoNll
+    | SimPo
+    | Orpo
+    | Cpo
+    | ApoZero
+    | ApoDown
+    | PythonObjective
 )
 """Every objective on pairs; ``kind`` tells them apart."""

@@ -22,13 +22,13 @@ from trueup.data.batch import Ids, Rows
 from trueup.data.render import Renderer
 from trueup.engine.ask import ask
 from trueup.engine.processes import share
-from trueup.engine.score import rewards, score, sequence_logps
+from trueup.engine.score import outputs, rewards, score, sequence_logps
 from trueup.errors import DataError
 from trueup.ledger import Run
 from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
 from trueup.models.policy import Policy, Reference
-from trueup.types import Prompt, prompt_text
+from trueup.types import Prompt, Rated, prompt_text
 
 Probe: TypeAlias = Callable[[int], None]
 """Updates that the model has had -> its rows in samples.jsonl."""
@@ -250,6 +250,56 @@ def reward_probe(
         judged: Prompts with their answers, in order of preference.
         budget: Padded tokens of one pass.
     """
+    rows, sequences = _labelled_rows(config, renderer, judged)
+    if not rows:
+        return None
+
+    def probe(step: int) -> None:
+        raw = rewards(model, sequences, budget=budget, scaled=False).tolist()
+        for row, reward in zip(rows, raw, strict=True):
+            run.sample(step, **row, reward=_number(reward))
+
+    return probe
+
+
+def rating_probe(
+    config: Probed, run: Run, model: RewardModel, renderer: Renderer, rated: Iterable[Rated], *, budget: int
+) -> Probe | None:
+    """A probe that rates the first responses by every output, in the data's own units; None without any.
+
+    ``label`` is what the data says: ``helpfulness 4, correctness -``. The score is that of the only output, where
+    there is one; several have no sum.
+    """
+    names = [head.name for head in model.heads]
+    judged = (
+        (
+            item.prompt,
+            [(", ".join(f"{n} {_spelled(r)}" for n, r in zip(names, item.ratings, strict=True)), item.completion)],
+        )
+        for item in rated
+    )
+    rows, sequences = _labelled_rows(config, renderer, judged)
+    if not rows:
+        return None
+
+    def probe(step: int) -> None:
+        raw = outputs(model, sequences, budget=budget).tolist()
+        for row, values in zip(rows, raw, strict=True):
+            ratings = {h.name: _number(h.mean + h.std * value) for h, value in zip(model.heads, values, strict=True)}
+            one = {"reward": ratings[names[0]]} if len(names) == 1 else {}
+            run.sample(step, **row, **one, ratings=ratings)
+
+    return probe
+
+
+def _spelled(rating: float | None) -> str:
+    return "-" if rating is None else f"{rating:g}"
+
+
+def _labelled_rows(
+    config: Probed, renderer: Renderer, judged: Iterable[tuple[Prompt, Sequence[Labelled]]]
+) -> tuple[list[dict[str, str]], list[tuple[Ids, Ids]]]:
+    """Rows of samples.jsonl for the answers to the first prompts, and what the model reads of each."""
     rows: list[dict[str, str]] = []
     sequences: list[tuple[Ids, Ids]] = []
     left = config.probes
@@ -263,12 +313,4 @@ def reward_probe(
         left -= 1
         if not left:
             break
-    if not rows:
-        return None
-
-    def probe(step: int) -> None:
-        raw = rewards(model, sequences, budget=budget, scaled=False).tolist()
-        for row, reward in zip(rows, raw, strict=True):
-            run.sample(step, **row, reward=_number(reward))
-
-    return probe
+    return rows, sequences

@@ -3,6 +3,7 @@
     trueup reward --model runs/sft/final --data pairs.jsonl --validation held-out.jsonl --out runs/reward
     trueup reward --model runs/sft/final --data rankings.jsonl --set objective.kind=plackett-luce --out runs/reward
 
+Ratings of single responses are another kind of lesson, with a loop of their own in ``recipes.ratings``.
 Pairs are learned by Bradley-Terry, rankings as a whole by Plackett-Luce, which over two responses is the same.
 Training and scoring render through the same code, EOS included. After training the rewards of the training
 responses have mean 0 and standard deviation 1; the scale is stored beside the weights.
@@ -34,6 +35,7 @@ from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
 from trueup.recipes.probes import reward_probe
 from trueup.recipes.rankings import RankingLoss, read_rankings
+from trueup.recipes.ratings import Ratings, train_ratings
 from trueup.types import PreferencePair
 
 
@@ -51,11 +53,16 @@ class PlackettLuce(Settings):
     """Name of the objective."""
 
 
+CENTRE = 0.01
+"""Weight of the term that keeps rewards of pairs near zero."""
+
+
 class Reward(Offline):
     """Settings of ``trueup reward``."""
 
     data: str
-    """Preference pairs: any of the documented formats; for ``plackett-luce`` rankings or ratings."""
+    """Preference pairs: any of the documented formats; for ``plackett-luce`` rankings or ratings; for ``ratings``
+    prompts, responses and columns of numbers."""
     validation: str | None = None
     """Held-out data of the same kind, best of all with other prompts; none means no held-out accuracy."""
     optim: Optim = Optim(learning_rate=1e-5, weight_decay=0.01)
@@ -64,27 +71,30 @@ class Reward(Offline):
     """How pairs or rankings become steps."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the data; more than one over-fits soon (Ouyang et al. 2022)."""
-    objective: BradleyTerry | PlackettLuce = Field(default=BradleyTerry(), discriminator="kind")
-    """What is learned from: pairs or whole rankings."""
-    centre: float = Field(default=0.01, ge=0)
+    objective: BradleyTerry | PlackettLuce | Ratings = Field(default=BradleyTerry(), discriminator="kind")
+    """What is learned from: pairs, whole rankings, or ratings of single responses."""
+    centre: float = Field(default=CENTRE, ge=0)
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
-    of twice their mean."""
+    of twice their mean. Ratings say themselves where zero is, and do not use it."""
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """By how much the rewards should be apart for each unit of the column ``margin`` (Touvron et al. 2023); 0 does not
     use that column."""
 
     @model_validator(mode="after")
     def _margins_are_of_pairs(self) -> Reward:
-        if self.margin and isinstance(self.objective, PlackettLuce):
-            raise ValueError(
-                "margin: a ranking has none; leave it out, or train on pairs (objective.kind=bradley-terry)"
-            )
+        if self.margin and not isinstance(self.objective, BradleyTerry):
+            what = "a ranking has" if isinstance(self.objective, PlackettLuce) else "ratings have"
+            raise ValueError(f"margin: {what} none; leave it out, or train on pairs (objective.kind=bradley-terry)")
+        if isinstance(self.objective, Ratings) and self.centre not in (0.0, CENTRE):
+            raise ValueError("centre: ratings say themselves where zero is; leave it out")
         return self
 
 
 def train(config: Reward, run: Run) -> None:
     """Train and write ``final/``, which Hugging Face opens as a sequence classifier."""
-    if isinstance(config.objective, PlackettLuce):
+    if isinstance(config.objective, Ratings):
+        train_ratings(config, config.objective.columns, run)
+    elif isinstance(config.objective, PlackettLuce):
         _train(config, run, read_rankings, Renderer.render_rankings, ranking_length, RankingLoss(config.centre))
     else:
         _train(config, run, read_pairs, Renderer.render_pairs, pair_length, PairLoss(config.centre, config.margin))

@@ -13,12 +13,13 @@ from trueup.evaluation.overoptimization import turning_point
 from trueup.evaluation.rows import Row, models, of_model, read_rows
 from trueup.evaluation.settling import settling
 from trueup.ledger import Damage, read_lines, read_run, write_atomic
+from trueup.ledger.record import rated_columns
 from trueup.reports import figures
 from trueup.reports.again import again, changed, flat
 from trueup.reports.criteria import Criterion, criteria, is_trial
 from trueup.reports.figures import Figure
 from trueup.reports.logs import RunLog, read_log
-from trueup.reports.page import rendered
+from trueup.reports.page import Page, rendered
 from trueup.reports.parts import part_figure, reward_parts
 from trueup.reports.verdict import verdict
 
@@ -95,6 +96,7 @@ def build_report(
     commands: Sequence[str] = (),
     demands: Sequence[Mapping[str, str]] = (),
     asked: Sequence[Mapping[str, Any]] = (),
+    more: Page | None = None,
 ) -> Report:
     """Write the report of ``run_dirs`` and ``evaluation_rows`` into ``out``.
 
@@ -118,6 +120,7 @@ def build_report(
         demands: Criteria and whether they are met: ``name``, ``outcome``, ``words``.
         asked: Answers to fixed prompts along one run, to show the first and the last: ``step``, ``question``,
             ``completion``, ``score``.
+        more: What else to say: sentences under the verdict, sections before the curves, data of the summary.
     """
     logs = {name: read_log(path) for name, path in run_dirs.items()}
     runs = {name: _run(log) for name, log in logs.items()}
@@ -138,6 +141,7 @@ def build_report(
         "commands": list(commands),
         "criteria": [dict(demand) for demand in demands],
         "problems": problems,
+        **(more.data if more else {}),
     }
     data["verdict"] = list(verdict(data))
     drawn = _figures(logs, comparison, data["overoptimization"])
@@ -145,7 +149,8 @@ def build_report(
     out.mkdir(parents=True, exist_ok=True)
     page = {
         **data,
-        "notes": [*problems, *notes],
+        "notes": [*problems, *notes, *(more.verdict if more else ())],
+        "sections": more.sections if more else (),
         "run_settings": runs,
         "figures": drawn,
         "samples": shown,
@@ -165,6 +170,7 @@ def report_run(
     *,
     evaluation: str | Path | None = None,
     model: str | None = None,
+    more: Page | None = None,
 ) -> Report:
     """The report of one run, beside it unless ``out`` says otherwise.
 
@@ -173,6 +179,7 @@ def report_run(
         out: Folder of the report.
         evaluation: Folder of an evaluation in which the run's model took part.
         model: Name of the run's model there; by default the model that lies in the run, or is called like it.
+        more: As for ``build_report``.
 
     Raises:
         UsageError: ``run_dir`` is not a run directory, or its model took no part in the evaluation.
@@ -199,6 +206,7 @@ def report_run(
         commands=commands,
         demands=[one.to_dict() for one in criteria(log, probes, rows, own)],
         asked=probes,
+        more=more,
     )
 
 
@@ -246,7 +254,7 @@ def _write(out: Path, page: Mapping[str, Any], data: Mapping[str, Any]) -> Repor
     files = out / "report.html", out / "report.md", out / "summary.json"
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
-    for figure in page["figures"]:
+    for figure in (*page["figures"], *(section.figure for section in page["sections"] if section.figure)):
         write_atomic(folder / f"{figure.name}.svg", figure.svg.encode())
     write_atomic(files[0], rendered("report.html.j2", page))
     write_atomic(files[1], rendered("report.md.j2", page))
@@ -347,6 +355,9 @@ def _figures(
         if log.record["kind"] not in CURVES:
             continue
         title, caption, wanted = CURVES[log.record["kind"]]
+        if columns := rated_columns(log.record):
+            caption = "Loss on ratings, and R^2 of each output on ratings that were not trained on."
+            wanted = (wanted[0], *((f"heldout/{column}/r2", f"held-out R^2, {column}") for column in columns))
         bands = {}
         control = _adaptive_kl(log.record)
         if control is not None:

@@ -15,6 +15,7 @@ from trueup.evaluation.rows import Row, models, of_model
 from trueup.evaluation.settling import settling
 from trueup.evaluation.stability import rise, series_mean, tail
 from trueup.evaluation.winrate import win_rate
+from trueup.ledger.record import rated_columns
 from trueup.reports.logs import RunLog
 
 Outcome = Literal["met", "not met", "cannot be told", "not measured"]
@@ -76,6 +77,8 @@ def criteria(
     kind = log.record["kind"]
     if kind == "sft":
         yield _converged(log, "nll", "heldout_nll")
+    elif columns := rated_columns(log.record):
+        yield from (_beats_the_mean(log, column) for column in columns)
     elif kind == "reward":
         yield _accuracy(log, f"accuracy on held-out pairs above {ACCURACY:.0%}", ACCURACY)
     elif values(log, "score"):
@@ -134,6 +137,22 @@ def _accuracy(log: RunLog, demand: str, bar: float) -> Criterion:
     if bounds[1] < bar:
         return Criterion(demand, "not met", f"{words}.")
     return Criterion(demand, "cannot be told", f"{words}: {bar:.0%} is within the interval; more held-out pairs tell.")
+
+
+def _beats_the_mean(log: RunLog, column: str) -> Criterion:
+    """Of a model of ratings, whether an output says more of held-out ratings than the mean of the training data."""
+    demand, place = f"{column} is rated better than by its mean", f"heldout/{column}"
+    measured = [row for row in log.evaluation if isinstance(row.get(f"{place}/r2"), int | float)]
+    if not measured:
+        return Criterion(demand, "not measured", "No ratings that differ were held out: give --validation.")
+    last = measured[-1]
+    words = f"RMSE {last[f'{place}/rmse']:.3g} beside {last[f'{place}/mean_rmse']:.3g} of the mean; R^2 "
+    words += f"{last[f'{place}/r2']:.3f}"
+    bounds = last.get("intervals", {}).get(f"{place}/r2")
+    if bounds is None:
+        return Criterion(demand, "cannot be told", f"{words}, without an interval.")
+    words += f" (95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}) of {int(last[f'{place}/ratings'])} ratings."
+    return Criterion(demand, "met" if bounds[0] > 0 else "not met" if bounds[1] < 0 else "cannot be told", words)
 
 
 def _reward_rose(log: RunLog, probes: Sequence[Mapping[str, Any]]) -> Criterion:

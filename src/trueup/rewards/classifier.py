@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from trueup.config import Batch, Model, Settings, build
+from trueup.config import Batch, Model, Settings
 from trueup.data.encode import Encoder, Text
 from trueup.data.fields import Fault
 from trueup.data.fit import Window
@@ -31,6 +31,7 @@ from trueup.engine.processes import rank, share
 from trueup.errors import ConfigError, DataError
 from trueup.models.classifier import Row, SequenceClassifier, open_classifier
 from trueup.models.files import CONFIG, REWARD_SCALE, identity, looks_like_path, read_json
+from trueup.rewards.options import apart, options
 from trueup.rewards.protocol import require_finite, sample_place
 from trueup.types import Completion, Message, Prompt, StopReason, content_id
 
@@ -248,17 +249,19 @@ class ClassifierReward:
 
 def takes(source: str) -> bool:
     """Whether this names a sequence classifier that trueup did not write, with or without what is asked of it."""
-    path = Path(_apart(source)[0]).expanduser()
+    path = Path(apart(source)[0]).expanduser()
     if not path.is_dir():
         return "#" in source or _named_so(_cached_config(source))
-    if (path / REWARD_SCALE).exists() or not (path / CONFIG).is_file():
+    if (path / REWARD_SCALE).exists():
+        return False
+    if not (path / CONFIG).is_file():
         return "#" in source and not Path(source).exists()
     return _named_so(path / CONFIG)
 
 
 def identify(source: str) -> str:
     """Content hash of the classifier's own files and of what is asked of it; a hub name stands for itself."""
-    path, asked = _asked(source)
+    path, asked = options(source, Asked)
     values = asked.model_dump(exclude_none=True)
     return content_id(identity(path), values) if values else identity(path)
 
@@ -270,39 +273,11 @@ def load(source: str, beside: Model, batch: Batch | None = None) -> ClassifierRe
         ModelError: It is not there, or it is not clear what its score is.
         ConfigError: What stands behind the ``#`` cannot be used.
     """
-    path, asked = _asked(source)
-    if (Path(path) / REWARD_SCALE).exists():
-        raise ConfigError(
-            f"{source.removeprefix(path)!r} stands behind a reward model of trueup",
-            where=source,
-            expected="its directory alone: it reads what it was trained to read",
-            fix=f"--reward {path}",
-        )
+    path, asked = options(source, Asked)
     config = Model(name=path, dtype=beside.dtype, device=beside.device)
     model = open_classifier(config, asked.label)
     budget = BUDGET if batch is None or batch.micro_tokens is None else 2 * batch.micro_tokens
     return ClassifierReward(model, asked, identify(source), budget)
-
-
-def _apart(source: str) -> tuple[str, str]:
-    """The path, and what stands behind the last ``#``; a directory of that whole name is a path."""
-    path, mark, asked = source.rpartition("#")
-    return (path, asked) if mark and not Path(source).exists() else (source, "")
-
-
-def _asked(source: str) -> tuple[str, Asked]:
-    path, text = _apart(source)
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
-        if not equals or not value:
-            raise ConfigError(
-                f"{part!r} stands behind the #",
-                where=source,
-                expected="label=..., text=..., max_length=..., with commas",
-            )
-        values[name.strip()] = value.strip()
-    return path, build(Asked, values, where=source)
 
 
 def _named_so(config: Path | None) -> bool:

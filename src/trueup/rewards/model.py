@@ -15,7 +15,7 @@ from functools import cached_property
 
 import torch
 
-from trueup.config import Batch, Model
+from trueup.config import Batch, Model, Settings
 from trueup.data.encode import Text
 from trueup.data.fit import Window
 from trueup.data.render import Rendered, Renderer
@@ -26,10 +26,18 @@ from trueup.engine.score import rewards
 from trueup.errors import ModelError
 from trueup.models.files import identity
 from trueup.models.heads import SCALE_FILE, RewardModel, open_reward_model
+from trueup.rewards.options import options
 from trueup.rewards.protocol import require_finite
-from trueup.types import Completion, Message, Prompt
+from trueup.types import Completion, Message, Prompt, content_id
 
 log = logging.getLogger("trueup.rewards")
+
+
+class Asked(Settings):
+    """What stands behind the ``#`` of a reward model: ``label=helpfulness``."""
+
+    label: str | None = None
+    """Of a model of ratings the column whose rating is the score."""
 
 
 class ModelReward:
@@ -48,18 +56,22 @@ class ModelReward:
 
     @property
     def name(self) -> str:
-        """Where the model was opened from."""
-        return self.model.source
+        """Where the model was opened from, and which of its outputs is the score."""
+        model = self.model
+        return f"{model.source}#label={model.heads[model.head].name}" if len(model.heads) > 1 else model.source
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the model's own files, the scale and the rendering included."""
-        return identify(self.model.source)
+        """Hash of the model's own files, the scale and the rendering included, and of which output is the score."""
+        return identify(self.name)
 
     @property
-    def log_odds(self) -> float:
-        """Log-odds of one unit of reward: the standard deviation that was divided by after training."""
-        return self.model.std
+    def log_odds(self) -> float | None:
+        """Log-odds of one unit of reward: the standard deviation that was divided by after training.
+
+        None for a model of ratings, whose points are no odds.
+        """
+        return None if self.model.heads else self.model.std
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> torch.Tensor:
         """Rewards [B], centred and scaled; an answer that did not end is shown without an end token.
@@ -134,19 +146,23 @@ def takes(source: str) -> bool:
 
 
 def identify(source: str) -> str:
-    """Content hash of a reward model's own files; a hub name stands for itself."""
-    return identity(source)
+    """Content hash of a reward model's own files and of what is asked of it; a hub name stands for itself."""
+    path, asked = options(source, Asked)
+    values = asked.model_dump(exclude_none=True)
+    return content_id(identity(path), values) if values else identity(path)
 
 
 def load(source: str, beside: Model, batch: Batch | None = None) -> ModelReward:
     """Open the directory of a reward model that ``trueup reward`` wrote, frozen and placed.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is none, or it has several outputs and none is named.
+        ConfigError: What stands behind the ``#`` cannot be used.
     """
+    path, asked = options(source, Asked)
     settings = {name: getattr(beside, name) for name in ("dtype", "device", "engine", "kernels")}
-    config = Model(name=source, **settings)
-    model = open_reward_model(config, new_head=False)
+    config = Model(name=path, **settings)
+    model = open_reward_model(config, new_head=False, label=asked.label)
     place(model, config.engine)
     return ModelReward(model) if batch is None else ModelReward(model, 2 * model.trunk.budget(batch))
 

@@ -356,6 +356,92 @@ def orpo_grad(
     )
 
 
+def cpo(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    chosen_tokens_B: Array,
+    beta: float,
+    nll_weight: float,
+    strength_B: Array | None = None,
+) -> Array:
+    """-p log s(beta d) - (1-p) log s(-beta d) - w chosen / tokens [B] (Xu et al. 2024), d = chosen - rejected."""
+    require_same(policy_chosen_B=policy_chosen_B, policy_rejected_B=policy_rejected_B, chosen_tokens_B=chosen_tokens_B)
+    contrast_B = _cross_entropy(beta * (policy_chosen_B - policy_rejected_B), strength_B)
+    return contrast_B - nll_weight * policy_chosen_B / chosen_tokens_B
+
+
+def cpo_grad(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    chosen_tokens_B: Array,
+    beta: float,
+    nll_weight: float,
+    strength_B: Array | None = None,
+) -> Pair:
+    """beta (s(beta d) - p) - nll_weight / tokens for chosen, beta (p - s(beta d)) for rejected [B], [B]."""
+    pull_B = beta * _cross_entropy_slope(beta * (policy_chosen_B - policy_rejected_B), strength_B)
+    return pull_B - nll_weight / chosen_tokens_B, -pull_B
+
+
+def apo_zero(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    reference_chosen_B: Array,
+    reference_rejected_B: Array,
+    beta: float,
+    strength_B: Array | None = None,
+) -> Array:
+    """1 - (2p-1) (s(a) - s(b)) [B] (D'Oosterlinck et al. 2024, eq. 7, plus 1), a and b beta times the log-ratios."""
+    _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)  # shapes
+    a_B, b_B = beta * (policy_chosen_B - reference_chosen_B), beta * (policy_rejected_B - reference_rejected_B)
+    sure_B = 2.0 * _label(strength_B, a_B) - 1.0
+    return 1.0 - sure_B * (sigmoid(a_B) - sigmoid(b_B))
+
+
+def apo_zero_grad(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    reference_chosen_B: Array,
+    reference_rejected_B: Array,
+    beta: float,
+    strength_B: Array | None = None,
+) -> Pair:
+    """-(2p-1) beta s'(a) for chosen, (2p-1) beta s'(b) for rejected [B], [B]: each fades away from its reference."""
+    a_B, b_B = beta * (policy_chosen_B - reference_chosen_B), beta * (policy_rejected_B - reference_rejected_B)
+    pull_B = beta * (2.0 * _label(strength_B, a_B) - 1.0)
+    return -pull_B * _bend(a_B), pull_B * _bend(b_B)
+
+
+def apo_down(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    reference_chosen_B: Array,
+    reference_rejected_B: Array,
+    beta: float,
+    strength_B: Array | None = None,
+) -> Array:
+    """p (s(a) + s(b - a)) + (1-p) (s(b) + s(a - b)) [B] (D'Oosterlinck et al. 2024, eq. 8, plus 1); a, b as above."""
+    d_B = beta * _gap(policy_chosen_B, policy_rejected_B, reference_chosen_B, reference_rejected_B)
+    a_B, b_B = beta * (policy_chosen_B - reference_chosen_B), beta * (policy_rejected_B - reference_rejected_B)
+    p_B = _label(strength_B, d_B)
+    return p_B * (sigmoid(a_B) + sigmoid(-d_B)) + (1.0 - p_B) * (sigmoid(b_B) + sigmoid(d_B))
+
+
+def apo_down_grad(
+    policy_chosen_B: Array,
+    policy_rejected_B: Array,
+    reference_chosen_B: Array,
+    reference_rejected_B: Array,
+    beta: float,
+    strength_B: Array | None = None,
+) -> Pair:
+    """beta (p s'(a) - (2p-1) s'(a - b)) for chosen, beta ((1-p) s'(b) + (2p-1) s'(a - b)) for rejected [B], [B]."""
+    a_B, b_B = beta * (policy_chosen_B - reference_chosen_B), beta * (policy_rejected_B - reference_rejected_B)
+    p_B = _label(strength_B, a_B)
+    apart_B = (2.0 * p_B - 1.0) * _bend(a_B - b_B)
+    return beta * (p_B * _bend(a_B) - apart_B), beta * ((1.0 - p_B) * _bend(b_B) + apart_B)
+
+
 def kto(
     policy_B: Array,
     reference_B: Array,
@@ -391,9 +477,8 @@ def kto_grad(
 ) -> tuple[Array]:
     """((1-g) w_b - g w_g) beta s(1 - s) with respect to the policy [B]; z0 is a constant."""
     gain_B = beta * (policy_B - reference_B - z0)
-    bend_B = np.exp(-softplus(gain_B) - softplus(-gain_B))
     good_B = _good(desirable_B, strength_B, gain_B)
-    return (((1 - good_B) * undesirable_weight - good_B * desirable_weight) * beta * bend_B,)
+    return (((1 - good_B) * undesirable_weight - good_B * desirable_weight) * beta * _bend(gain_B),)
 
 
 # A mean log-prob nearer to 0 than this leaves 1 - P to rounding; odds are held there.
@@ -410,6 +495,12 @@ def _log_odds(mean_B: Array) -> Array:
 def _log_odds_slope(mean_B: Array) -> Array:
     held_B = np.minimum(mean_B, _CERTAIN)
     return np.where(mean_B < _CERTAIN, 1.0 / -np.expm1(held_B), 1.0)
+
+
+def _bend(x_B: Array) -> Array:
+    """s'(x) = s(x) s(-x), by logarithms, so that it does not round to 0 before it must [B]."""
+    out_B: Array = np.exp(-softplus(x_B) - softplus(-x_B))
+    return out_B
 
 
 def _label(strength_B: Array | None, like_B: Array) -> Array:

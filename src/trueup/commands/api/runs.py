@@ -125,9 +125,9 @@ class Run:
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report of this run, beside it unless ``out`` says otherwise; returns the HTML page."""
-        from trueup.reports.build import report_run
+        from trueup.commands.run_report import write_run_report
 
-        return report_run(self.path, out).html
+        return write_run_report(self.path, out).html
 
     def criteria(self, evaluation: str | Path | None = None) -> list[dict[str, str]]:
         """What the course's activity asks of such a run, and whether it is met: ``name``, ``outcome``, ``words``.

@@ -35,6 +35,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
             ("calibration_error",),
         ),
     ),
+    ("Ratings", (("heldout/*/r2",), ("heldout/*/pearson",), ("heldout/*/rmse",), ("heldout/*/mean_rmse",))),
     ("Objective", (("loss", "heldout_loss"), ("nll", "heldout_nll"), ("*loss",), ("*_nll",))),
     (
         "Policy health",
