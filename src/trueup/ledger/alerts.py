@@ -136,9 +136,11 @@ def _runaway(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     means, most = running_mean(kl), RUNAWAY * band["target"]
 
     def message(at: int) -> str:
+        steps_averaged = min(WINDOW, at + 1)
         return (
-            f"KL runs away: its mean of {min(WINDOW, at + 1)} steps is {means[at]:.2f} nats, over {RUNAWAY:g} times the "
-            f"target of {band['target']:.2g}. Lower the learning rate or raise kl.beta, and look at the samples from here on."
+            f"KL runs away: its mean of {steps_averaged} steps is {means[at]:.2f} nats, over {RUNAWAY:g} times the "
+            f"target of {band['target']:.2g}. Lower the learning rate or raise kl.beta, and look at the samples from "
+            "here on."
         )
 
     return _raise("kl_runaway", "kl", steps, means > most, means < 0.8 * most, message)
