@@ -8,9 +8,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.web.explorer.planted import CONFIG, TOKENS, Served, append, plant, start, write, write_offline
+from tests.web.explorer.planted import (
+    CONFIG,
+    TOKENS,
+    Served,
+    append,
+    judge,
+    plant,
+    runaway,
+    start,
+    write,
+    write_offline,
+)
 from tests.web.screens.conftest import Visit
 from tests.web.test_hostile import PAYLOADS
+from trueup.commands.live.desk import PROJECT, Desk
+from trueup.commands.live.runs import Runs
 
 
 @pytest.fixture
@@ -37,6 +50,46 @@ def window(chromium, served):
     yield open_at
     for visit in opened:
         visit.close()
+
+
+def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chromium, tmp_path):
+    plant(tmp_path / "runs" / "bad", values=runaway)
+    db = str(tmp_path / "feedback.db")
+    desk = Desk(db)
+    desk.check()
+    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    visit = Visit(chromium, SimpleNamespace(url=served.url))
+    visit.page.set_default_timeout(30_000)
+    try:
+        visit.go("/#token=secret")
+        page = visit.page
+        page.get_by_role("button", name="Ask people about kl_runaway at step 20").click()
+        page.get_by_text("3 blind pairs wait for people").first.wait_for()
+        assert "secret" not in page.evaluate("location.href")
+        assert page.get_by_role("button", name="Ask people").count() == 0
+        judge(
+            db,
+            PROJECT,
+            ["ada"],
+            lambda shown, texts: {"preferred": min(shown, key=lambda r: "Answer 20" in texts[r]), "strength": 2},
+        )
+        page.get_by_text("People prefer the later answers in 0 % (95 % interval 0 % to 56 %)").wait_for()
+        figure = page.locator(".hero figure").filter(has=page.get_by_role("heading", name="People"))
+        figure.locator("summary").press("Enter")
+        figure.get_by_text("Step 20: people 0 % [0 %, 56 %], 3 votes.").wait_for()
+        assert figure.locator("canvas").count() == 1
+        for name, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if os.environ.get("TRUEUP_SHOTS"):
+                page.wait_for_timeout(500)
+                page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/people-{name}.png", full_page=True)
+        visit.page.reload()
+        figure.wait_for()
+    finally:
+        visit.close()
+        served.stop()
 
 
 def table(page, title):

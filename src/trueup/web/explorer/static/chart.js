@@ -54,6 +54,9 @@ export function smoothed(list, weight) {
  * @param {() => {steps: number[], low: number[], high: number[]}|null} [options.spread] a filled range behind the lines
  * @param {string} [options.shade] what that range is
  * @param {() => number[]} [options.marks] steps of alerts
+ * @param {() => Array<{step: number, text: string}>} [options.flags] words beside a step
+ * @param {() => Array<{step: number, low: number, high: number}>} [options.whiskers] intervals of points
+ * @param {[number, number]} [options.ends] of the values, where they are known beforehand
  * @param {() => [number, number]} options.span ends of the axis of steps
  * @param {(step: number|null) => void} [options.hover]
  * @param {(step: number) => void} [options.pick]
@@ -180,6 +183,7 @@ export class Chart {
   }
 
   range(low, high) {
+    if (this.options.ends) return this.options.ends;
     const band = this.options.band?.();
     let [from, to] = [low ?? 0, high ?? 1];
     if (band) [from, to] = [Math.min(from, band.low), Math.max(to, band.high)];
@@ -206,6 +210,8 @@ export class Chart {
 
   foreground(plot) {
     for (const step of this.options.marks?.() ?? []) this.upright(plot, step, colour("bad"), []);
+    this.options.whiskers?.().forEach((one) => this.whisker(plot, one));
+    this.options.flags?.().forEach((one) => this.flag(plot, one));
     if (this.mark !== null) this.upright(plot, this.mark, colour("ink"), [3, 3]);
   }
 
@@ -221,6 +227,44 @@ export class Chart {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
+    ctx.restore();
+  }
+
+  /** An interval as an upright line with ends. */
+  whisker({ ctx, bbox, valToPos }, { step, low, high }) {
+    const x = valToPos(step, "x", true);
+    if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) return;
+    const [top, bottom, half] = [valToPos(high, "y", true), valToPos(low, "y", true), 5 * devicePixelRatio];
+    ctx.save();
+    ctx.strokeStyle = colour("left");
+    ctx.lineWidth = 2 * devicePixelRatio;
+    ctx.beginPath();
+    for (const y of [top, bottom]) {
+      ctx.moveTo(x - half, y);
+      ctx.lineTo(x + half, y);
+    }
+    ctx.moveTo(x, top);
+    ctx.lineTo(x, bottom);
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  /** Words beside a step, on the side where they have room. */
+  flag({ ctx, bbox, valToPos }, { step, text }) {
+    const [x, size] = [valToPos(step, "x", true), devicePixelRatio];
+    if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) return;
+    ctx.save();
+    ctx.font = `${12 * size}px system-ui, sans-serif`;
+    const wide = ctx.measureText(text).width;
+    const left = x + 6 * size + wide < bbox.left + bbox.width ? x + 6 * size : Math.max(bbox.left, x - 6 * size - wide);
+    ctx.fillStyle = colour("surface");
+    ctx.globalAlpha = 0.85;
+    ctx.fillRect(left - 2 * size, bbox.top, wide + 4 * size, 16 * size);
+    ctx.globalAlpha = 1;
+    ctx.fillStyle = colour("ink");
+    ctx.textBaseline = "top";
+    ctx.textAlign = "left";
+    ctx.fillText(text, left, bbox.top + 2 * size);
     ctx.restore();
   }
 
