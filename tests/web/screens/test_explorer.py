@@ -273,6 +273,41 @@ def test_runs_are_compared_by_what_is_set_differently(served, window):
     assert "metric=entropy" in page.url
 
 
+def test_seeds_of_a_configuration_are_a_band_and_a_row_with_an_interval(served, window):
+    for number, (seed, beta) in enumerate([(0, 0.1), (1, 0.1), (2, 0.1), (0, 0.5)]):
+        config = {**CONFIG, "seed": seed, "beta": beta}
+        plant(served.root / f"run-{number}", config=config, values=lambda s, n=number: {"score": s / 10 + n, "kl": 1.0})
+    page = window("view=compare&with=run-0&with=run-1&with=run-2&with=run-3")
+    card = page.get_by_role("region", name="Configurations with intervals")
+    rows = [line.split("\t") for line in card.locator("tbody").inner_text().split("\n")]
+    # The ends are 3.75, 4.75 and 5.75: mean 4.75, deviation 1, and 4.303 / sqrt(3) of it.
+    assert rows[0][:3] == ["beta=0.1 (seeds 0, 1, 2)", "3", "4.750 ± 2.484"]
+    assert rows[1][:3] == ["run-3", "1", "6.750"]
+    figure = page.locator("figure").filter(has=page.get_by_role("heading", name="Score")).first
+    figure.locator("summary").press("Enter")
+    heads = figure.get_by_role("columnheader").all_inner_texts()
+    assert heads == ["Step", "mean of beta=0.1 (seeds 0, 1, 2)", "run-3"]
+    assert figure.locator("tbody tr").first.inner_text().split("\t") == ["39", "4.900", "6.900"]
+    figure.get_by_text("lowest to highest of the seeds").wait_for()
+    for name, scheme, width in (("light", "light", 1280), ("phone", "dark", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if os.environ.get("TRUEUP_SHOTS"):
+            page.wait_for_timeout(500)
+            page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/seeds-{name}.png", full_page=True)
+    page.get_by_label("Seeds as a band").uncheck()
+    page.locator(".key").get_by_text("run-1").wait_for()
+
+
+def test_series_of_other_steps_are_joined_where_all_of_them_are(served, window):
+    plant(served.root / "a")
+    page = window("run=a")
+    joined = page.evaluate("""async () => (await import("/static/seeds.js")).together(
+        [{steps: [0, 2, 4], values: [0, 2, "nan"]}, {steps: [1, 2, 3], values: [3, 4, 5]}])""")
+    assert joined == {"steps": [1, 2], "mean": [2, 3], "low": [1, 2], "high": [3, 4]}
+
+
 @pytest.fixture(scope="session")
 def axe():
     """The source of axe-core, which looks for violations of WCAG."""
