@@ -66,6 +66,8 @@ NUMBERS = {
     ("compare", "--samples"): [-1],
     ("sweep", "--jobs"): [0, -1],
     ("explore", "--port"): [-1, 65536],
+    ("explore", "--votes"): [0, -1],
+    ("watch", "--votes"): [0, -1],
     ("rollouts", "--limit"): [0, -1],
     ("curate", "--min-votes"): [0, -1],
     ("curate", "--min-strength"): [0.49, 1.01, -1],

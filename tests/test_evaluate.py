@@ -10,15 +10,13 @@ from typer.testing import CliRunner
 import trueup
 from tests.conftest import tiny_model
 from tests.recipes.conftest import _kernels, material  # noqa: F401
+from tests.web.explorer.planted import judge as judge_everything
 from trueup.commands.app import app
 from trueup.commands.judges import parse_judges
 from trueup.errors import ConfigError, DataError, NonFiniteError, RunError, UsageError
 from trueup.feedback.exchange.landing import project_named
 from trueup.feedback.store.database import Store
-from trueup.feedback.store.projects import add_person
 from trueup.feedback.store.reading import read_project
-from trueup.feedback.workflow.assignment import Nothing, acknowledge, next_seat
-from trueup.feedback.workflow.judgments import submit
 from trueup.models.policy import open_policy
 
 ANIMALS = "cat dog owl fox bee hen ant bat".split()
@@ -105,23 +103,6 @@ def test_the_implicit_reward_is_beta_times_the_log_ratio(models, data, tmp_path)
     assert "new judges its own answers" in told.report.read_text()
     with pytest.raises(ConfigError, match="nothing says what its reference is"):
         trueup.evaluate(models, data, judges=[f"implicit:{models['new']}"], out=tmp_path / "f", **QUICK)
-
-
-def judge_everything(db, project, people, prefers):
-    """People take seats and answer: the longer text, or always the first one shown."""
-    with Store(db) as store:
-        identity = project_named(store, project)
-        for name in people:
-            person = add_person(store, name)
-            with store.read() as connection:
-                from trueup.feedback.store.schema import guideline
-
-                version = connection.execute(guideline.select()).first().id
-            acknowledge(store, person, version)
-            while not isinstance(seat := next_seat(store, identity, person), Nothing):
-                texts = {r.id: r.text for r in read_project(store, identity).items[seat.item].responses}
-                answer = prefers(seat.shown, texts)
-                submit(store, seat.item, person, f"{name}-{seat.item}", answer=answer)
 
 
 def test_people_judge_blindly_and_their_answers_come_back(models, data, tmp_path):

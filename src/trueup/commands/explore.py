@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from trueup.commands.live.desk import Desk
     from trueup.commands.live.runs import Runs
     from trueup.metrics import Metric
 
@@ -26,6 +27,16 @@ def explore(
     only: Annotated[
         list[str] | None, typer.Option("--run", help="A run of the snapshot, by its name in the list; may stand often.")
     ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            "--feedback", metavar="FILE.db", help="Alerts get a button that has people of this database judge answers."
+        ),
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", help="Its project, made if there is none; people see the name.")
+    ] = None,
+    votes: Annotated[int, typer.Option("--votes", min=1, help="People who judge each pair.")] = 2,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; this computer's own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8401,
 ) -> None:
@@ -38,12 +49,13 @@ def explore(
     from trueup.web.explorer.app import serve_explorer
 
     source = _source(runs, tour=tour)
+    source.desk = desk(feedback, project, votes, "trueup explore")
     if snapshot is not None:
         _write_snapshot(source, snapshot, only or [])
         return
     if only:
         raise UsageError("--run chooses what a snapshot holds", where="--run", fix="add --snapshot FILE.html")
-    serve_explorer(source, means, host, port, tell=typer.echo)
+    serve_explorer(source, means, host, port, asks=feedback is not None, tell=typer.echo)
 
 
 def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:
@@ -71,6 +83,25 @@ def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:
     typer.echo(f"{file}: {', '.join(names)}; {len(taken.page) / 1e6:.1f} MB")
     for note in taken.notes:
         typer.echo(f"  {note}")
+
+
+def desk(db: str | None, project: str | None, votes: int, actor: str) -> Desk | None:
+    """Who asks people about alerts; None without a feedback database.
+
+    Raises:
+        UsageError: A project without a database, or one that cannot be.
+        DataError: The database cannot be used.
+    """
+    from trueup.commands.live.desk import PROJECT, Desk
+    from trueup.errors import UsageError
+
+    if db is None:
+        if project is not None:
+            raise UsageError("a project of which database?", where="--project", fix="add --feedback FILE.db")
+        return None
+    asks = Desk(db, PROJECT if project is None else project, votes, actor)
+    asks.check()
+    return asks
 
 
 def _source(runs: Path | None, *, tour: bool) -> Runs:

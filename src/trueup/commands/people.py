@@ -75,7 +75,7 @@ def put_up(rows: Sequence[Row], baseline: str, room: Room, seed: int, tell: Call
         DataError: A pair cannot be shown; names the prompt.
     """
     pairs = [pair for name in _others(rows, baseline) for pair in paired_answers(rows, name, baseline)]
-    items = [_item(ours, theirs, seed) for ours, theirs in pairs if not _same(ours, theirs)]
+    items = [blind_item(ours, theirs, seed) for ours, theirs in pairs if not same_text(ours, theirs)]
     if not items:
         raise DataError("all answers are the same text", where="--judge people", expected="answers that differ")
     order = random.Random(derive(seed, "people", "order"))
@@ -160,9 +160,9 @@ def human_verdicts(rows: Sequence[Row], baseline: str, judged: Judged, project: 
                 where=f"project {project}",
                 fix="name the project and the --out of the same trueup evaluate",
             )
-        verdicts[model].append(judged_pair(ours, theirs, _outcome(vote, names[vote.first] == model), None))
+        verdicts[model].append(judged_pair(ours, theirs, outcome_of(vote, names[vote.first] == model), None))
     for name in verdicts:
-        same = [pair for pair in paired_answers(rows, name, baseline) if _same(*pair)]
+        same = [pair for pair in paired_answers(rows, name, baseline) if same_text(*pair)]
         verdicts[name] += [judged_pair(*pair, Outcome.TIE, None) for pair in same]
     return verdicts
 
@@ -207,7 +207,8 @@ def _others(rows: Sequence[Row], baseline: str) -> list[str]:
     return [name for name in dict.fromkeys(str(row["model"]) for row in rows) if name != baseline]
 
 
-def _item(ours: Row, theirs: Row, seed: int) -> NewItem:
+def blind_item(ours: Row, theirs: Row, seed: int) -> NewItem:
+    """One prompt with two answers; which one comes first is drawn. Their models are known to the store alone."""
     sides = [ours, theirs]
     random.Random(derive(seed, "people", str(ours["model"]), str(ours["prompt_id"]), str(ours["sample"]))).shuffle(
         sides
@@ -233,11 +234,13 @@ def _shown(row: Row) -> str:
     return text if text.strip() else NO_TEXT
 
 
-def _same(ours: Row, theirs: Row) -> bool:
+def same_text(ours: Row, theirs: Row) -> bool:
+    """Whether people would be shown the same answer twice."""
     return _shown(ours) == _shown(theirs)
 
 
-def _outcome(vote: PairVote, ours_first: bool) -> Outcome:
+def outcome_of(vote: PairVote, ours_first: bool) -> Outcome:
+    """A vote from our side, which is the first of its pair or the second."""
     if vote.sign == 0:
         return Outcome.TIE
     return Outcome.A if (vote.sign > 0) == ours_first else Outcome.B

@@ -9,6 +9,13 @@ import uvicorn
 
 from trueup.commands.explore import means
 from trueup.commands.live.runs import Runs
+from trueup.feedback.exchange.landing import project_named
+from trueup.feedback.store.database import Store
+from trueup.feedback.store.projects import add_person
+from trueup.feedback.store.reading import read_project
+from trueup.feedback.store.schema import guideline
+from trueup.feedback.workflow.assignment import Nothing, acknowledge, next_seat
+from trueup.feedback.workflow.judgments import submit
 from trueup.ledger import Run
 from trueup.web.explorer.app import create_app
 from trueup.web.shell.limits import Limits
@@ -75,6 +82,28 @@ def plant(folder, steps=40, **changes):
     return folder
 
 
+RUNAWAY = {"score": 1.0, "reward": 0.5, "beta": 0.01, "entropy": 1.0, "distinct_2": 0.5}
+
+
+def runaway(step):
+    """Reward stands still and the KL runs away: an alert opens at step 20."""
+    return {**RUNAWAY, "kl": 4.0 if step < 14 else 4.0 + 2 * (step - 13)}
+
+
+def judge(db, project, people, prefers):
+    """People take seats and answer: ``prefers`` gets the ids of the responses as shown, and their texts."""
+    with Store(db) as store:
+        identity = project_named(store, project)
+        with store.read() as connection:
+            version = connection.execute(guideline.select().where(guideline.c.project == identity)).first().id
+        for name in people:
+            person = add_person(store, name)
+            acknowledge(store, person, version)
+            while not isinstance(seat := next_seat(store, identity, person), Nothing):
+                texts = {r.id: r.text for r in read_project(store, identity).items[seat.item].responses}
+                submit(store, seat.item, person, f"{name}-{seat.item}", answer=prefers(seat.shown, texts))
+
+
 def append(folder, stream, *rows):
     """Lines added to a stream as another machine's copy would add them."""
     with open(folder / f"{stream}.jsonl", "a", encoding="utf-8") as handle:
@@ -84,13 +113,13 @@ def append(folder, stream, *rows):
 class Served:
     """The explorer on a folder, on a port of its own; ``stop`` and ``begin`` are a restart on the same port."""
 
-    def __init__(self, root, port=0, source=Runs):
-        self.root, self.port, self.source = root, port, source
+    def __init__(self, root, port=0, source=Runs, token=None):
+        self.root, self.port, self.source, self.token = root, port, source, token
         self.begin()
 
     def begin(self):
         """Start, or start again."""
-        app = create_app(self.source(self.root), means, limits=Limits(rate=1000, burst=1000))
+        app = create_app(self.source(self.root), means, token=self.token, limits=Limits(rate=1000, burst=1000))
         config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=5)
         self.server = Server(config, lambda _: None, app.state.closing)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

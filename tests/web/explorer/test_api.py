@@ -6,8 +6,21 @@ import os
 import httpx
 import pytest
 
-from tests.web.explorer.planted import CONFIG, TOKENS, append, plant, row, start, write, write_offline
+from tests.web.explorer.planted import (
+    CONFIG,
+    TOKENS,
+    Served,
+    append,
+    plant,
+    row,
+    runaway,
+    start,
+    write,
+    write_offline,
+)
 from tests.web.test_hostile import PAYLOADS
+from trueup.commands.live.desk import Desk
+from trueup.commands.live.runs import Runs
 
 
 def events(client, run, after="", last="", until=1, kind="rows"):
@@ -350,3 +363,53 @@ def test_other_sites_methods_and_addresses_are_refused(tmp_path, serve):
     assert "<script>" not in page.text
     assert httpx.get(f"{served.url}/static/../../../pyproject.toml").status_code == 404
     assert httpx.get(f"{served.url}/static/vendor/uplot/uPlot.esm.js").status_code == 200
+
+
+def question(**changes):
+    return {"run": "bad", "rule": "kl_runaway", "step": 20, **changes}
+
+
+@pytest.fixture
+def asking(tmp_path):
+    """The explorer with a feedback database and a token."""
+    plant(tmp_path / "runs" / "bad", values=runaway)
+    desk = Desk(str(tmp_path / "feedback.db"))
+    desk.check()
+    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    with httpx.Client(base_url=f"{served.url}/api/v1", timeout=30) as client:
+        yield client
+    served.stop()
+
+
+def test_without_a_feedback_database_there_is_no_call_that_writes(tmp_path, serve):
+    plant(tmp_path / "runs" / "bad", values=runaway)
+    _, client = serve()
+    assert client.get("/runs").json()["asks"] is False
+    assert client.get("/run", params={"run": "bad"}).json()["asked"] is None
+    for path in ("/ask", "/runs", "/run"):
+        assert client.post(path, json=question()).status_code in (404, 405)
+
+
+def test_people_are_asked_by_whoever_has_the_token_and_only_once(asking):
+    refused = [
+        asking.post("/ask", json=question()),
+        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secre"}),
+        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secret", "Origin": "http://evil.example"}),
+        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secret", "Sec-Fetch-Site": "cross-site"}),
+    ]
+    assert [reply.status_code for reply in refused] == [403] * 4
+    assert asking.get("/run", params={"run": "bad"}).json()["asked"] == {"alerts": [], "problem": None}
+    asking.headers["X-CSRF-Token"] = "secret"
+    assert [asking.post("/ask", json=question()).json()["new"] for _ in range(2)] == [3, 0]
+    assert asking.get("/run", params={"run": "bad"}).json()["asked"]["alerts"][0]["pairs"] == 3
+    assert "secret" not in asking.get("/runs").text + asking.get("/run", params={"run": "bad"}).text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [({"step": 19}, 409), ({"rule": "x"}, 409), ({"run": "../bad"}, 409), ({"step": "20"}, 422), ({"more": 1}, 422)],
+)
+def test_a_wrong_question_is_refused(asking, wrong, status):
+    reply = asking.post("/ask", json=question(**wrong), headers={"X-CSRF-Token": "secret"})
+    assert reply.status_code == status
+    assert reply.json()["detail"]

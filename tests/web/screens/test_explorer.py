@@ -8,9 +8,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.web.explorer.planted import CONFIG, TOKENS, Served, append, plant, start, write, write_offline
+from tests.web.explorer.planted import (
+    CONFIG,
+    TOKENS,
+    Served,
+    append,
+    judge,
+    plant,
+    runaway,
+    start,
+    write,
+    write_offline,
+)
 from tests.web.screens.conftest import Visit
 from tests.web.test_hostile import PAYLOADS
+from trueup.commands.live.desk import PROJECT, Desk
+from trueup.commands.live.runs import Runs
 
 
 @pytest.fixture
@@ -37,6 +50,46 @@ def window(chromium, served):
     yield open_at
     for visit in opened:
         visit.close()
+
+
+def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chromium, tmp_path):
+    plant(tmp_path / "runs" / "bad", values=runaway)
+    db = str(tmp_path / "feedback.db")
+    desk = Desk(db)
+    desk.check()
+    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    visit = Visit(chromium, SimpleNamespace(url=served.url))
+    visit.page.set_default_timeout(30_000)
+    try:
+        visit.go("/#token=secret")
+        page = visit.page
+        page.get_by_role("button", name="Ask people about kl_runaway at step 20").click()
+        page.get_by_text("3 blind pairs wait for people").first.wait_for()
+        assert "secret" not in page.evaluate("location.href")
+        assert page.get_by_role("button", name="Ask people").count() == 0
+        judge(
+            db,
+            PROJECT,
+            ["ada"],
+            lambda shown, texts: {"preferred": min(shown, key=lambda r: "Answer 20" in texts[r]), "strength": 2},
+        )
+        page.get_by_text("People prefer the later answers in 0 % (95 % interval 0 % to 56 %)").wait_for()
+        figure = page.locator(".hero figure").filter(has=page.get_by_role("heading", name="People"))
+        figure.locator("summary").press("Enter")
+        figure.get_by_text("Step 20: people 0 % [0 %, 56 %], 3 votes.").wait_for()
+        assert figure.locator("canvas").count() == 1
+        for name, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if os.environ.get("TRUEUP_SHOTS"):
+                page.wait_for_timeout(500)
+                page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/people-{name}.png", full_page=True)
+        visit.page.reload()
+        figure.wait_for()
+    finally:
+        visit.close()
+        served.stop()
 
 
 def table(page, title):
@@ -218,6 +271,41 @@ def test_runs_are_compared_by_what_is_set_differently(served, window):
     page.get_by_label("Metric").select_option("Entropy")
     page.get_by_role("heading", name="Entropy").wait_for()
     assert "metric=entropy" in page.url
+
+
+def test_seeds_of_a_configuration_are_a_band_and_a_row_with_an_interval(served, window):
+    for number, (seed, beta) in enumerate([(0, 0.1), (1, 0.1), (2, 0.1), (0, 0.5)]):
+        config = {**CONFIG, "seed": seed, "beta": beta}
+        plant(served.root / f"run-{number}", config=config, values=lambda s, n=number: {"score": s / 10 + n, "kl": 1.0})
+    page = window("view=compare&with=run-0&with=run-1&with=run-2&with=run-3")
+    card = page.get_by_role("region", name="Configurations with intervals")
+    rows = [line.split("\t") for line in card.locator("tbody").inner_text().split("\n")]
+    # The ends are 3.75, 4.75 and 5.75: mean 4.75, deviation 1, and 4.303 / sqrt(3) of it.
+    assert rows[0][:3] == ["beta=0.1 (seeds 0, 1, 2)", "3", "4.750 ± 2.484"]
+    assert rows[1][:3] == ["run-3", "1", "6.750"]
+    figure = page.locator("figure").filter(has=page.get_by_role("heading", name="Score")).first
+    figure.locator("summary").press("Enter")
+    heads = figure.get_by_role("columnheader").all_inner_texts()
+    assert heads == ["Step", "mean of beta=0.1 (seeds 0, 1, 2)", "run-3"]
+    assert figure.locator("tbody tr").first.inner_text().split("\t") == ["39", "4.900", "6.900"]
+    figure.get_by_text("lowest to highest of the seeds").wait_for()
+    for name, scheme, width in (("light", "light", 1280), ("phone", "dark", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if os.environ.get("TRUEUP_SHOTS"):
+            page.wait_for_timeout(500)
+            page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/seeds-{name}.png", full_page=True)
+    page.get_by_label("Seeds as a band").uncheck()
+    page.locator(".key").get_by_text("run-1").wait_for()
+
+
+def test_series_of_other_steps_are_joined_where_all_of_them_are(served, window):
+    plant(served.root / "a")
+    page = window("run=a")
+    joined = page.evaluate("""async () => (await import("/static/seeds.js")).together(
+        [{steps: [0, 2, 4], values: [0, 2, "nan"]}, {steps: [1, 2, 3], values: [3, 4, 5]}])""")
+    assert joined == {"steps": [1, 2], "mean": [2, 3], "low": [1, 2], "high": [3, 4]}
 
 
 @pytest.fixture(scope="session")

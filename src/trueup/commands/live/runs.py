@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed, News
@@ -22,6 +22,9 @@ from trueup.errors import RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
 from trueup.ledger.alerts import Alert, alerts, target_band
 from trueup.ledger.columns import as_json
+
+if TYPE_CHECKING:
+    from trueup.commands.live.desk import Desk
 
 _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders in which no run is looked for."""
@@ -51,12 +54,17 @@ class _Open:
 
 
 class Runs:
-    """The runs below ``root``, which may be a run itself."""
+    """The runs below ``root``, which may be a run itself.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: The folder.
+        desk: Asks people about alerts; None where nobody may.
+    """
+
+    def __init__(self, root: Path, *, desk: Desk | None = None) -> None:
         if not root.is_dir():
             raise UsageError("there is no such folder", where=str(root), expected="a run, or a folder of runs")
-        self.root = root
+        self.root, self.desk = root, desk
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._read_at = 0.0
@@ -107,7 +115,26 @@ class Runs:
             "probes": len(opened.samples.steps),
             "verdict": verdict.to_dict(),
             "alerts": [alert.to_dict() for alert in raised],
+            "asked": None if self.desk is None else self.desk.asked(opened.followed.refresh().origin),
         }
+
+    def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
+        """Have people judge the answers at an alert against those at the start.
+
+        Raises:
+            UsageError: There is no such alert, or nobody may ask here.
+            RunError: There is nothing to compare.
+            DataError: A pair cannot be shown, or the database cannot be used.
+        """
+        if self.desk is None:
+            raise UsageError("nobody can be asked from here", where=name, fix="trueup explore RUNS --feedback FILE.db")
+        opened, samples = self._open(name), self.samples(name)
+        _, raised = opened.judge(self._record(name)["config"])
+        alert = next((one for one in raised if (one.rule, one.step) == (rule, step)), None)
+        if alert is None:
+            known = ", ".join(f"{one.rule} at step {one.step}" for one in raised) or "none in this run"
+            raise UsageError(f"there is no alert {rule!r} at step {step}", where=name, expected=known)
+        return self.desk.ask(samples, opened.followed.refresh().origin, name, alert)
 
     def series(
         self, name: str, metrics: Sequence[str], points: int, first: int | None = None, last: int | None = None

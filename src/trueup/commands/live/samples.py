@@ -125,6 +125,16 @@ class Samples:
             raise UsageError(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
         return [self._row(step, place) for step, place in wanted]
 
+    def beside(self, step: int, other: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Lines of a step, each with that of the answer to the same prompt at another step; ``turn`` is in both."""
+        old = {(place.prompt, place.turn): place for place in self._steps.get(other, ())}
+        pairs = [(place, old.get((place.prompt, place.turn))) for place in self._steps.get(step, ())]
+        return [
+            (self._line(new) | {"turn": new.turn}, self._line(before) | {"turn": new.turn})
+            for new, before in pairs
+            if before is not None
+        ]
+
     def raw(self, step: int, prompt: str, turn: int = 0) -> dict[str, Any]:
         """One sample with all that its line holds.
 

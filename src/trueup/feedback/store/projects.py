@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, insert, select, update
@@ -94,14 +94,41 @@ def add_template(
     settings = {} if config is None else config
     check_settings(kind, settings)
     with store.write() as connection:
-        find(connection, project, project_id)
-        template_id = new_id()
-        connection.execute(
-            insert(template).values(
-                id=template_id, project=project_id, kind=kind, name=name, config=dict(settings), created_at=store.now()
-            )
+        return _insert_template(store, connection, (project_id, kind, name), settings, actor)
+
+
+def template_named(store: Store, project_id: str, kind: str, name: str, *, actor: str = "system") -> str:
+    """The template of this name, made with the kind's usual settings if there is none, by whoever comes first.
+
+    Raises:
+        UsageError: It asks for another kind of answer.
+    """
+
+    def attempt(connection: Connection) -> str:
+        same = (template.c.project == project_id, template.c.name == name)
+        row = connection.execute(select(template.c.id, template.c.kind).where(*same)).first()
+        if row is None:
+            return _insert_template(store, connection, (project_id, kind, name), {}, actor)
+        if row.kind != kind:
+            raise UsageError(f"the template {name!r} is of the kind {row.kind}", where="template", expected=kind)
+        return str(row.id)
+
+    return store.write_twice(attempt)
+
+
+def _insert_template(
+    store: Store, connection: Connection, named: tuple[str, str, str], settings: Mapping[str, Any], actor: str
+) -> str:
+    """``named``: project, kind and name."""
+    project_id, kind, name = named
+    find(connection, project, project_id)
+    template_id = new_id()
+    connection.execute(
+        insert(template).values(
+            id=template_id, project=project_id, kind=kind, name=name, config=dict(settings), created_at=store.now()
         )
-        audit.record(connection, store.now(), actor, "add_template", template_id, kind=kind)
+    )
+    audit.record(connection, store.now(), actor, "add_template", template_id, kind=kind)
     return template_id
 
 
@@ -197,10 +224,14 @@ def import_items(
     priority: int = 0,
     actor: str = "system",
     dry_run: bool = False,
+    once: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Store items; a row that cannot be judged is refused with its number, and the others go in, all or none.
 
     A dry run finds the same faults and stores nothing; its ids lead nowhere.
+
+    ``once`` says what the items are about: it becomes part of each one's context and of the audit log, and where the
+    project holds an item with the same, whoever stored it, nothing is stored.
 
     ``gold`` names responses by place (``{"preferred": 0, "strength": 2}``, ``{"tiers": [[1], [0]]}``), because their
     ids are only made here.
@@ -211,6 +242,7 @@ def import_items(
     with store.read() as connection:
         asked = find(connection, template, template_id)
     settings = stored(asked.kind, asked.config, asked.name)
+    rows = rows if once is None else [replace(row, context={**row.context, **once}) for row in rows]
     refused: dict[int, str] = {}
     for number, row in enumerate(rows):  # before anybody has to wait for the database
         try:
@@ -220,6 +252,8 @@ def import_items(
     with store.read() if dry_run else store.write() as connection:
         if not dry_run:
             one_import_at_a_time(connection, asked.project)
+        if once is not None and _holds(connection, asked.project, once):
+            return Imported((), ())
         writer = ItemWriter(store, connection, asked, rows)
         stored_ids: list[str] = []
         for number, row in enumerate(rows):
@@ -232,8 +266,15 @@ def import_items(
         if not dry_run:
             writer.flush()
             counts = {"items": len(done.items), "refused": len(done.rejected)}
-            audit.record(connection, store.now(), actor, "import_items", template_id, **counts)
+            audit.record(connection, store.now(), actor, "import_items", template_id, **counts, **(once or {}))
     return done
+
+
+def _holds(connection: Connection, project_id: str, about: Mapping[str, Any]) -> bool:
+    """Whether an item of the project has all of this in its context."""
+    of_project = select(item.c.context).join(template, template.c.id == item.c.template)
+    contexts = connection.execute(of_project.where(template.c.project == project_id)).scalars()
+    return any(about.items() <= (context or {}).items() for context in contexts)
 
 
 def find(connection: Connection, table: Table, wanted: str, *, lock: bool = False) -> Any:

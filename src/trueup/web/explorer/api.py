@@ -1,21 +1,29 @@
-"""The calls of the explorer. All of them read; nothing here changes a run."""
+"""The calls of the explorer. All of them read; nothing here changes a run.
+
+One call writes, to a feedback database: it is there only where the server was started with one, and takes its token.
+"""
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import Field
 
 from trueup.web.explorer import panels
 from trueup.web.explorer.snapshot import take_snapshot
 from trueup.web.explorer.source import MOST_RUNS, Source
 from trueup.web.explorer.stream import Follower, stream
-from trueup.web.shell.problems import BadRequest
+from trueup.web.shell.access import Body
+from trueup.web.shell.problems import BadRequest, Forbidden
 
 router = APIRouter()
+questions = APIRouter()
+"""What only a server with a feedback database has."""
 MOST_TEXT = 200
 
 
@@ -41,9 +49,9 @@ class Json(Response):
 
 
 @router.get("/runs")
-def runs(source: Reads) -> Json:
-    """One line for each run, and what a guided tour says of them."""
-    return Json({"runs": source.runs(), "tour": source.tour()})
+def runs(request: Request, source: Reads) -> Json:
+    """One line for each run, what a guided tour says of them, and whether people can be asked from here."""
+    return Json({"runs": source.runs(), "tour": source.tour(), "asks": request.app.state.token is not None})
 
 
 @router.get("/run")
@@ -142,3 +150,25 @@ def snapshot(
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run[0] if len(run) == 1 else f"{len(run)}-runs").strip("-.") or "run"
     head = {"Content-Disposition": f'attachment; filename="trueup-{name}.html"'}
     return Response(taken.page, media_type="text/html; charset=utf-8", headers=head)
+
+
+class Question(Body):
+    """Which alert people are asked about."""
+
+    run: str = Field(max_length=4096)
+    rule: str = Field(max_length=MOST_TEXT)
+    step: int = Field(ge=0, le=2**53 - 1)
+
+
+@questions.post("/ask")
+def ask(
+    request: Request, source: Reads, question: Question, x_csrf_token: Annotated[str, Header(max_length=200)] = ""
+) -> Json:
+    """Blind pairs about an alert into the feedback room; a second time changes nothing."""
+    if not hmac.compare_digest(x_csrf_token.encode(), request.app.state.token.encode()):
+        raise Forbidden(
+            "the token is missing or not of this server",
+            where="X-CSRF-Token",
+            fix="open the address that trueup explore told when it started, with all that stands behind #",
+        )
+    return Json(source.ask(question.run, question.rule, question.step))

@@ -6,6 +6,7 @@ create_app(source, metric_of)
 from __future__ import annotations
 
 import re
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,22 +28,28 @@ API = "/api/v1"
 HERE = Path(__file__).parent
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 DOORS = Doors("", re.compile(r"(?!)"), (), (), "open it by the address that trueup explore told")
-"""There is no sign-in call here, and no call takes a body."""
+"""There is no sign-in call here, and no call takes a large body."""
 
 
-def create_app(source: Source, means: Callable[[str], Meaning | None], *, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    source: Source, means: Callable[[str], Meaning | None], *, token: str | None = None, limits: Limits | None = None
+) -> FastAPI:
     """The app on a source of runs.
 
     Args:
         source: Who reads the runs.
         means: What a metric is, by its name; None where nobody knows.
+        token: Whoever has it may have people asked; None: nobody may, and every call reads.
         limits: Sizes, times and rates.
     """
     limits = limits or Limits()
     app = FastAPI(title="trueup explorer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.source, app.state.means, app.state.closing = source, means, threading.Event()
+    app.state.token = token
     problems.install(app)
     app.include_router(api.router, prefix=API)
+    if token is not None:
+        app.include_router(api.questions, prefix=API)
     serve_files(app, HERE / "static")
     page = templates(HERE / "templates").get_template("explorer.html").render(version=__version__)
 
@@ -60,6 +67,7 @@ def serve_explorer(
     host: str = "127.0.0.1",
     port: int = 8401,
     *,
+    asks: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
@@ -69,6 +77,8 @@ def serve_explorer(
         means: What a metric is, by its name.
         host: Address to listen on.
         port: Port; 0 takes a free one.
+        asks: Whoever opens the address that is told may have people asked about alerts: behind its ``#`` stands a
+            token, which never leaves the browser but in the header of that call.
         tell: Gets the address once it listens.
 
     Raises:
@@ -81,5 +91,10 @@ def serve_explorer(
             expected="127.0.0.1",
             fix=f"leave it out; from another computer: ssh -L {port}:127.0.0.1:{port} THIS-COMPUTER",
         )
-    app = create_app(source, means)
-    run(app, host, port, proxy=None, limits=Limits(), tell=tell, closing=app.state.closing)
+    token = secrets.token_urlsafe(24) if asks else None
+    app = create_app(source, means, token=token)
+
+    def told(address: str) -> None:
+        tell(address if token is None else f"{address}#token={token}")
+
+    run(app, host, port, proxy=None, limits=Limits(), tell=told, closing=app.state.closing)

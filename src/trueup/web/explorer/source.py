@@ -84,6 +84,10 @@ class Source(Protocol):
         """The samples of a run."""
         ...
 
+    def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
+        """Have people judge the answers at an alert, once; only where the app was given a token for it."""
+        ...
+
     def tour(self) -> dict[str, Any] | None:
         """What a guided tour says of these runs; None where there is none."""
         ...

@@ -51,9 +51,13 @@ export function smoothed(list, weight) {
  * @param {string} options.title
  * @param {() => Array<{label: string, steps: number[], values: Array, ink: string, dash?: number, smooth?: number, span?: boolean}>} options.lines what to draw now
  * @param {() => {low: number, high: number, target: number}|null} [options.band] drawn behind the lines
- * @param {() => {steps: number[], low: number[], high: number[]}|null} [options.spread] a filled range behind the lines
+ * @param {() => {steps: number[], low: number[], high: number[]}|Array|null} [options.spread] a filled range behind the
+ *   lines, or several, each with its `ink`
  * @param {string} [options.shade] what that range is
  * @param {() => number[]} [options.marks] steps of alerts
+ * @param {() => Array<{step: number, text: string}>} [options.flags] words beside a step
+ * @param {() => Array<{step: number, low: number, high: number}>} [options.whiskers] intervals of points
+ * @param {[number, number]} [options.ends] of the values, where they are known beforehand
  * @param {() => [number, number]} options.span ends of the axis of steps
  * @param {(step: number|null) => void} [options.hover]
  * @param {(step: number) => void} [options.pick]
@@ -117,17 +121,16 @@ export class Chart {
   draw() {
     this.dirty = false;
     const lines = this.options.lines();
-    const spread = this.options.spread?.() ?? null;
-    const tables = [];
-    if (spread) tables.push([spread.steps, spread.high], [spread.steps, spread.low]);
+    const spreads = [this.options.spread?.() ?? []].flat();
+    const tables = spreads.flatMap((one) => [[one.steps, one.high], [one.steps, one.low]]);
     for (const line of lines) {
       const plain = line.values.map((value) => (typeof value === "number" ? value : null));
       tables.push([line.steps, plain]);
       if (line.smooth) tables.push([line.steps, smoothed(line.values, line.smooth)]);
     }
     const data = tables.length ? uPlot.join(tables) : [[], []];
-    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), Boolean(spread)]);
-    if (!this.plot || shape !== this.shape) this.build(lines, spread, data);
+    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), spreads.map((one) => one.ink)]);
+    if (!this.plot || shape !== this.shape) this.build(lines, spreads, data);
     else this.plot.setData(data, false);
     this.shape = shape;
     const [first, last] = this.options.span();
@@ -136,11 +139,12 @@ export class Chart {
     if (this.more.open) this.tabulate();
   }
 
-  build(lines, spread, data) {
+  build(lines, spreads, data) {
     this.plot?.destroy();
     const [ink, line] = [colour("muted"), colour("line")];
     const series = [{}];
-    if (spread) series.push({ stroke: "transparent", points: { show: false }, spanGaps: true }, { stroke: "transparent", points: { show: false }, spanGaps: true });
+    const hidden = { stroke: "transparent", points: { show: false }, spanGaps: true };
+    spreads.forEach(() => series.push({ ...hidden }, { ...hidden }));
     for (const { ink: name, dash, smooth, steps } of lines) {
       const stroke = colour(name);
       const few = steps.length < 40;
@@ -150,7 +154,7 @@ export class Chart {
     }
     this.plot = new uPlot({
       width: this.width(), height: this.options.height, series,
-      bands: spread ? [{ series: [1, 2], fill: faded(colour("left"), 0.16) }] : [],
+      bands: spreads.map((one, n) => ({ series: [2 * n + 1, 2 * n + 2], fill: faded(colour(one.ink ?? "left"), 0.16) })),
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: Boolean(this.options.zoom), y: false, setScale: false } },
       scales: { x: { time: false, auto: false }, y: { range: (plot, low, high) => this.range(low, high) } },
@@ -180,6 +184,7 @@ export class Chart {
   }
 
   range(low, high) {
+    if (this.options.ends) return this.options.ends;
     const band = this.options.band?.();
     let [from, to] = [low ?? 0, high ?? 1];
     if (band) [from, to] = [Math.min(from, band.low), Math.max(to, band.high)];
@@ -206,6 +211,8 @@ export class Chart {
 
   foreground(plot) {
     for (const step of this.options.marks?.() ?? []) this.upright(plot, step, colour("bad"), []);
+    this.options.whiskers?.().forEach((one) => this.whisker(plot, one));
+    this.options.flags?.().forEach((one) => this.flag(plot, one));
     if (this.mark !== null) this.upright(plot, this.mark, colour("ink"), [3, 3]);
   }
 
@@ -224,6 +231,44 @@ export class Chart {
     ctx.restore();
   }
 
+  /** An interval as an upright line with ends. */
+  whisker({ ctx, bbox, valToPos }, { step, low, high }) {
+    const x = valToPos(step, "x", true);
+    if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) return;
+    const [top, bottom, half] = [valToPos(high, "y", true), valToPos(low, "y", true), 5 * devicePixelRatio];
+    ctx.save();
+    ctx.strokeStyle = colour("left");
+    ctx.lineWidth = 2 * devicePixelRatio;
+    ctx.beginPath();
+    for (const y of [top, bottom]) {
+      ctx.moveTo(x - half, y);
+      ctx.lineTo(x + half, y);
+    }
+    ctx.moveTo(x, top);
+    ctx.lineTo(x, bottom);
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  /** Words beside a step, on the side where they have room. */
+  flag({ ctx, bbox, valToPos }, { step, text }) {
+    const [x, size] = [valToPos(step, "x", true), devicePixelRatio];
+    if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) return;
+    ctx.save();
+    ctx.font = `${12 * size}px system-ui, sans-serif`;
+    const wide = ctx.measureText(text).width;
+    const left = x + 6 * size + wide < bbox.left + bbox.width ? x + 6 * size : Math.max(bbox.left, x - 6 * size - wide);
+    ctx.fillStyle = colour("surface");
+    ctx.globalAlpha = 0.85;
+    ctx.fillRect(left - 2 * size, bbox.top, wide + 4 * size, 16 * size);
+    ctx.globalAlpha = 1;
+    ctx.fillStyle = colour("ink");
+    ctx.textBaseline = "top";
+    ctx.textAlign = "left";
+    ctx.fillText(text, left, bbox.top + 2 * size);
+    ctx.restore();
+  }
+
   width() {
     return this.paper ?? Math.max(160, Math.floor(this.place.clientWidth));
   }
@@ -237,7 +282,7 @@ export class Chart {
     this.place.setAttribute("aria-label", `${this.options.title}. ${text}`);
     this.words.textContent = text;
     const few = lines.length < 4;
-    show(this.latest, this.options.spread?.() && h("span", { class: "shade" }, this.options.shade),
+    show(this.latest, this.options.shade && this.options.spread?.() && h("span", { class: "shade" }, this.options.shade),
       few && lines.map((line) => line.values.length > 0 && h("span", { class: `ink-${line.ink}` },
         lines.length > 1 && [h("span", { class: "line", data: { dash: line.dash }, "aria-hidden": "true" }), h("bdi", { class: "label" }, line.label)], number(line.values.at(-1)))));
   }

@@ -6,20 +6,16 @@ import { Chart } from "./chart.js";
 import { named, number, plural, setting } from "./format.js";
 import { pathOf, Phase } from "./phase.js";
 import { go, here } from "./place.js";
+import { configurations, interval, together } from "./seeds.js";
 import { Store } from "./store.js";
 
 const LAST = ["score", "reward", "kl", "beta", "loss", "heldout_nll", "heldout_loss", "heldout_accuracy", "margin", "completion_length"];
 
 /** Runs that differ in nothing but their seed share a colour and differ in their dashes. */
-function inks(runs, settings) {
-  const keys = runs.map((_, n) => JSON.stringify(settings.filter((row) => row.name !== "seed").map((row) => row.values[n])));
-  const distinct = [...new Set(keys)];
-  const seen = new Map();
-  return keys.map((key) => {
-    const dash = seen.get(key) ?? 0;
-    seen.set(key, dash + 1);
-    return { ink: `series-${distinct.indexOf(key) % 8}`, dash };
-  });
+function inks(groups) {
+  const looks = [];
+  groups.forEach(({ places }, group) => places.forEach((n, dash) => (looks[n] = { ink: `series-${group % 8}`, dash })));
+  return looks;
 }
 
 /** Mean of the last tenth of a series, of three values at least. */
@@ -40,7 +36,10 @@ export class Comparison {
   async load() {
     const [reply] = await Promise.all([get(`/differences?${this.runs.map((run) => `run=${seg(run)}`).join("&")}`), ...this.stores.map((store) => store.load())]);
     this.settings = reply.settings;
-    this.looks = inks(this.runs, this.settings);
+    this.groups = configurations(this.runs, this.settings);
+    this.looks = inks(this.groups);
+    this.seeds = this.groups.some(({ places }) => places.length > 1);
+    this.banded = this.seeds;
     this.draw();
   }
 
@@ -62,21 +61,60 @@ export class Comparison {
       show(this.place, this.chart(choice.value));
     });
     this.place = h("div", {}, this.chart(metric));
+    const bands = h("input", { type: "checkbox", checked: this.banded });
+    bands.addEventListener("change", () => {
+      this.banded = bands.checked;
+      show(this.place, this.chart(this.metric));
+      this.keys.hidden = this.banded || this.runs.length < 4;
+    });
+    this.keys = this.key();
+    this.keys.hidden = this.banded || this.runs.length < 4;
     const online = this.stores.filter((store) => store.series.has("kl")).length > 1;
     show(this.element,
-      h("section", { class: "card", "aria-label": "Curves" }, h("div", { class: "head" }, h("h2", {}, plural(this.runs.length, "run")),
-        h("label", { class: "row" }, h("span", { class: "hint" }, "Metric"), choice)), this.runs.length > 3 && this.key(), this.place),
-      online && this.phases(), this.ends(), this.differing());
+      h("section", { class: "card", "aria-label": "Curves" }, h("div", { class: "head" }, h("h2", {}, plural(this.runs.length, "run")), this.seeds && h("label", { class: "row" }, bands, "Seeds as a band"),
+        h("label", { class: "row" }, h("span", { class: "hint" }, "Metric"), choice)), this.keys, this.place),
+      online && this.phases(), this.seeds && this.configured(), this.ends(), this.differing());
   }
 
   chart(metric) {
     const chart = new Chart({
       title: named(metric), height: 300, about: h("p", { class: "hint" }, h("code", {}, metric)),
       span: () => [Math.min(...this.stores.map((s) => s.span[0])), Math.max(...this.stores.map((s) => s.span[1]))],
-      lines: () => this.stores.map((store, n) => ({ label: this.runs[n], ...store.get(metric), ...this.looks[n] })),
+      shade: this.banded ? "lowest to highest of the seeds" : "", spread: this.banded ? () => this.bands(metric) : undefined,
+      lines: () => (this.banded ? this.means(metric) : this.stores.map((store, n) => ({ label: this.runs[n], ...store.get(metric), ...this.looks[n] }))),
     });
     this.drawn = chart;
     return chart.element;
+  }
+
+  /** By configuration: what its seeds are together, and how it is drawn. */
+  joined(metric) {
+    return this.groups.map((group, n) => ({ ...group, ink: `series-${n % 8}`, all: together(group.places.map((place) => this.stores[place].get(metric))) }))
+      .filter(({ all }) => all);
+  }
+
+  bands(metric) {
+    return this.joined(metric).filter(({ places }) => places.length > 1).map(({ ink, all }) => ({ ink, steps: all.steps, low: all.low, high: all.high }));
+  }
+
+  means(metric) {
+    return this.joined(metric).map(({ label, ink, all, places }) => ({ label: places.length > 1 ? `mean of ${label}` : label, ink, dash: 0, steps: all.steps, values: all.mean }));
+  }
+
+  /** Where the configurations ended, with what the seeds alone leave open. */
+  configured() {
+    const names = LAST.filter((name) => this.stores.some((store) => store.series.has(name)));
+    const cell = (places, name) => {
+      const told = interval(places.map((n) => tail(this.stores[n].get(name).values)));
+      if (!told) return "–";
+      return told.half === null ? number(told.mean) : `${number(told.mean)} ± ${number(told.half)}`;
+    };
+    return h("section", { class: "card", "aria-label": "Configurations" }, h("h2", {}, "Configurations"),
+      h("p", { class: "hint" }, "Mean over seeds of the last tenth of the steps, ± half of Student's 95 % interval. One seed has none; two say little."),
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Configurations with intervals" }, h("table", {},
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Configuration"), h("th", { scope: "col", class: "number" }, "Runs"), names.map((name) => h("th", { scope: "col", class: "number" }, named(name))))),
+        h("tbody", {}, this.groups.map(({ label, places }) => h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, label)), h("td", { class: "number" }, String(places.length)),
+          names.map((name) => h("td", { class: "number" }, cell(places, name)))))))));
   }
 
   key() {

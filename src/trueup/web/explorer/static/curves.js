@@ -5,6 +5,7 @@ import { announce, attempt } from "./shell/page.js";
 import { about, Chart, linesOf } from "./chart.js";
 import { named, number, plain } from "./format.js";
 import { pathOf, Phase } from "./phase.js";
+import { answered, label } from "./people.js";
 import { address, go } from "./place.js";
 
 const SMOOTH = [["0", "As logged"], ["0.6", "A little"], ["0.9", "Much"]];
@@ -35,7 +36,8 @@ export class Curves {
     const { meanings } = this.run;
     const figure = this.chart({
       title: names.map(named).join(" and "), unit: [...new Set(names.map((name) => meanings[name]?.unit).filter(Boolean))].join(", "),
-      about: about(names, meanings), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth), ...options,
+      about: about(names, meanings), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth),
+      flags: () => this.said().filter((one) => names.includes(one.metric)).map((one) => ({ step: one.step, text: label(one) })), ...options,
     });
     figure.dataset.metrics = names.join(" ");
     return figure;
@@ -47,11 +49,27 @@ export class Curves {
     show(this.element,
       hero.length > 0 && h("section", { class: "card hero", "aria-labelledby": "hero" },
         h("div", { class: "head" }, h("h2", { id: "hero" }, online ? "Reward and KL" : "At a glance"), this.tools()),
-        hero.map((names) => this.heroChart(names)), this.cursorRow()),
+        hero.map((names) => this.heroChart(names)), this.said().length > 0 && this.peopleChart(), this.cursorRow()),
       online && this.phaseCard(hero[0][0]),
       groups.map((group) => h("section", { class: "card", "aria-label": group.title }, h("h2", {}, group.title),
         h("div", { class: "panels" }, group.panels.map((names) => this.metricChart(names, { height: 150 }))))));
     this.touch();
+  }
+
+  /** What people said about alerts, each with the metric on whose curve its alert is shown. */
+  said() {
+    const metric = ({ rule, step }) => this.run.alerts.find((alert) => alert.rule === rule && alert.step === step)?.metric;
+    return answered(this.run).map((one) => ({ ...one, metric: metric(one) }));
+  }
+
+  /** On the axis of steps that all charts have: how often people preferred the answers there to those at the start. */
+  peopleChart() {
+    return this.chart({
+      title: "People", unit: "win-rate against the start, blind, 95 % interval; dashed: no difference", height: 110, ends: [0, 1],
+      band: () => ({ low: 0.5, high: 0.5, target: 0.5 }), whiskers: () => this.said().map(({ step, win_rate: rate }) => ({ step, low: rate.low, high: rate.high })),
+      about: h("ul", { class: "reasons" }, this.said().map((one) => h("li", {}, `Step ${one.step}: ${label(one)}.`))),
+      lines: () => [{ label: "People prefer the later answer", steps: this.said().map((one) => one.step), values: this.said().map((one) => one.win_rate.estimate), ink: "left" }],
+    });
   }
 
   heroChart(names) {

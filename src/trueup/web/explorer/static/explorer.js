@@ -9,6 +9,7 @@ import { Comparison } from "./compare.js";
 import { Curves } from "./curves.js";
 import { number, plural, setting, status } from "./format.js";
 import { follow } from "./live.js";
+import { answered, question, takeToken } from "./people.js";
 import { address, go, here } from "./place.js";
 import { Book } from "./samples.js";
 import { Store } from "./store.js";
@@ -18,7 +19,7 @@ const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]]
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
 
-const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null };
+const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null, asks: false };
 const list = h("ul", { class: "run-list" });
 const view = h("div", { class: "view" });
 const guide = h("div", { class: "guide" });
@@ -115,12 +116,13 @@ function verdictCard(verdict) {
     h("ul", { class: "reasons" }, verdict.reasons.map((reason) => h("li", {}, reason))));
 }
 
-function alertList(run) {
+function alertList(run, done) {
   if (!run.alerts.length) return null;
   return h("section", { class: "card alerts", "aria-label": "Alerts" }, h("h2", {}, plural(run.alerts.length, "alert")),
+    run.asked?.problem && h("p", { class: "ink-warn" }, `What people said cannot be read: ${run.asked.problem}`),
     h("ul", { class: "reasons" }, run.alerts.map((alert) => h("li", {},
       h("a", { href: address({ ...here(), view: "samples", step: String(alert.step), prompt: "", text: "" }) }, `Step ${alert.step}`),
-      alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message))));
+      alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message, question(run, alert, state.asks, done)))));
 }
 
 function settings(run) {
@@ -160,7 +162,14 @@ class OpenRun {
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
       run.stopped && h("span", { class: "ink-warn" }, `ended early at step ${number(run.stopped.step)} by its alert ${run.stopped.rule}`),
       run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`), saveFile([this.run.name])), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
-    show(this.verdict, verdictCard(run.verdict), alertList(run));
+    show(this.verdict, verdictCard(run.verdict), alertList(this.run, (asked) => this.asked(asked)));
+  }
+
+  /** People were asked about an alert. */
+  asked({ new: _, ...asked }) {
+    const others = this.run.asked.alerts.filter((one) => one.rule !== asked.rule || one.step !== asked.step);
+    this.run = { ...this.run, asked: { ...this.run.asked, alerts: [...others, asked] } };
+    this.heading(this.run);
   }
 
   draw() {
@@ -198,7 +207,7 @@ class OpenRun {
 
   async state(news) {
     const more = news.probes !== this.run.probes;
-    const first = more && !this.run.probes;
+    const first = (more && !this.run.probes) || answered(news).length > answered(this.run).length;
     this.run = { ...this.run, ...news };
     if (this.book) this.book.run = this.run;
     this.heading(this.run);
@@ -296,13 +305,17 @@ async function drawPlace() {
   return undefined;
 }
 
+takeToken();
 frame();
 await attempt(async () => {
   const reply = await get("/runs");
-  [state.runs, state.told] = [reply.runs, reply.tour];
+  [state.runs, state.told, state.asks] = [reply.runs, reply.tour, reply.asks];
   if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
 });
-window.addEventListener("hashchange", draw);
+window.addEventListener("hashchange", () => {
+  takeToken();
+  draw();
+});
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input:not([type=range]), select, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !state.open?.book) return;

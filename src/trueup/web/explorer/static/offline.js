@@ -55,7 +55,7 @@
   }
 
   const CALLS = {
-    runs: () => ({ runs: data.runs, tour: null }),
+    runs: () => ({ runs: data.runs, tour: null, asks: false }),
     run: (run) => known(data.described, run, "run"),
     series,
     probes: (run) => known(data.probes, run, "run"),

@@ -119,5 +119,10 @@ export async function logout() {
   csrf = "";
 }
 
+/** Uses a token that came with the page's address, where nobody signs in. */
+export function carry(token) {
+  csrf = token;
+}
+
 /** A path segment from an id. */
 export const seg = encodeURIComponent;
