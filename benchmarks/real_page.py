@@ -71,11 +71,11 @@ def _preferences() -> str:
     parts = [
         "### Human preferences: harmless or not (`--only preferences`)",
         "The 1,191 usable harmlessness pairs of Bai et al. (2022), five folds by prompt, each pair held out once; where fewer "
-        "folds were trained, the difference is over the same folds. *full*: a reward model from the chat model, all weights, one "
-        "epoch; *from-sft*: the same from its SFT on 998 instructions; *lora*: adapters only; *full/4*: a quarter of the "
-        "training pairs; *dpo*: its implicit reward; *log-prob*: what the chat model itself finds more likely, as a sum or a "
-        f"token. The bag of words has the ridge that is best on the held-out pairs ({found['ridge']}), which favours it.",
+        f"folds were trained, the difference is over the same folds. {_kinds(found['rows'])} *log-prob*: what the chat model itself "
+        "finds more likely, as a sum or a token. The bag of words has the ridge that is best on the held-out pairs "
+        f"({found['ridge']}), which favours it.",
         real_preferences.table(found),
+        " ".join(real_preferences.conclusions(found)),
     ]
     if curve:
         slope, goals = curve["slope"], curve["doublings"]
@@ -90,6 +90,19 @@ def _preferences() -> str:
             "interval of the slope says how little that is known."
         )
     return "\n\n".join([*parts, _costs(found["costs"])])
+
+
+KINDS = {
+    "full": "*full*: a reward model from the chat model, all weights, one epoch.",
+    "from-sft": "*from-sft*: the same from its SFT on 998 instructions.",
+    "lora": "*lora*: adapters only.",
+    "full/4": "*full/4*: a quarter of the training pairs.",
+    "dpo": "*dpo*: its implicit reward.",
+}
+
+
+def _kinds(rows: dict[str, Any]) -> str:
+    return " ".join(words for kind, words in KINDS.items() if kind in rows)
 
 
 def _demos() -> str:

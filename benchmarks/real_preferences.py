@@ -300,10 +300,21 @@ def table(found: dict[str, Any]) -> str:
     """Markdown."""
     lines = ["| preference by | held-out accuracy | over the bag of words, same pairs | folds |", "|---|---|---|---:|"]
     for name, row in found["rows"].items():
-        lines.append(
-            f"| {name} | {interval(row['accuracy'])} | {interval(row['over_words'], '+.3f')} | {row['folds']} |"
-        )
+        lead = "–" if name == "words" else interval(row["over_words"], "+.3f")
+        lines.append(f"| {name} | {interval(row['accuracy'])} | {lead} | {row['folds']} |")
     return "\n".join(lines)
+
+
+def conclusions(found: dict[str, Any]) -> list[str]:
+    """Whether what was trained orders more pairs right than the bag of words, by the paired interval."""
+    said = []
+    for name, row in found["rows"].items():
+        if name.startswith(("length", "words", "log-prob")):
+            continue
+        lead = row["over_words"]
+        verdict = "above" if lead["low"] > 0 else "below" if lead["high"] < 0 else "not shown to be above"
+        said.append(f"*{name}* is {verdict} the bag of words.")
+    return said
 
 
 if __name__ == "__main__":
