@@ -102,7 +102,7 @@ def test_the_audit_log_says_who_asked_about_what(runs, db):
         for event in events
         if (event.actor, event.action) == ("trueup explore", "import_items")
     )
-    assert (detail["rule"], detail["step"], detail["items"]) == ("kl_runaway", 20, 3)
+    assert (detail["probe"], detail["items"]) == (20, 3)
 
 
 def test_what_people_say_comes_back_with_wilsons_interval_over_pairs(runs, db):
@@ -186,3 +186,14 @@ def test_watch_says_what_nobody_could_be_asked_about(tmp_path, db):
         write(run, range(30), values=runaway, probe_every=100)
     told = trueup("watch", tmp_path / "one", "--feedback", db)
     assert "nobody could be asked: kl_runaway at step 20" in told.stderr
+
+
+def test_two_alerts_about_the_same_answers_ask_once(tmp_path, db):
+    plant(tmp_path / "runs" / "bad", values=lambda step: {**runaway(step), "entropy": 1.0 if step < 14 else 0.01})
+    runs = Runs(tmp_path / "runs", desk=Desk(db))
+    runs.desk.check()
+    raised = [(one["rule"], one["step"]) for one in runs.state("bad")["alerts"]]
+    assert raised == [("entropy_collapse", 19), ("kl_runaway", 20)]
+    assert [runs.ask("bad", *one)["new"] for one in raised] == [3, 0]
+    told = [(one["rule"], one["step"], one["probe"]) for one in runs.state("bad")["asked"]["alerts"]]
+    assert told == [("entropy_collapse", 19, 20), ("kl_runaway", 20, 20)]

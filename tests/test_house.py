@@ -214,6 +214,7 @@ MANY_PARAMETERS = {
     "commands/api/evaluating.py": "what the command takes",
     "commands/api/exploit.py": "what the command takes",
     "commands/exploit.py": "an option of a command is a parameter",
+    "commands/explore.py": "an option of a command is a parameter",
     "commands/plan.py": "an option of a command is a parameter",
     "commands/sample.py": "an option of a command is a parameter",
     "commands/score.py": "an option of a command is a parameter",

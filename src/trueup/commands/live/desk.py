@@ -74,12 +74,12 @@ class Desk:
             RunError: There are no two probes to compare, or no answer changed.
             DataError: A pair cannot be shown.
         """
-        about = {"run": origin, "rule": alert.rule, "step": alert.step}
         with self._lock:
-            known = self._of(origin, alert, fresh=True)
+            known = self._of(origin, alert, samples.steps, fresh=True)
             if known is not None:
                 return {**known, "new": 0}
             items = _pairs(samples, name, alert)
+            about = {"run": origin, "probe": items[0].context["probe"]}
             with Store(self.db) as store:
                 template = self._template(store)
                 tried = import_items(store, template, items, dry_run=True)
@@ -87,23 +87,27 @@ class Desk:
                     why = tried.rejected[0][1]
                     raise DataError(why, where=f"project {self.project}", fix="choose another --project")
                 done = import_items(store, template, items, overlap=self.votes, actor=self.actor, once=about)
-            known = self._of(origin, alert, fresh=True)
+            known = self._of(origin, alert, samples.steps, fresh=True)
         if known is None:
             raise DataError("the pairs are not there after they were written", where=self.db)
         return {**known, "new": len(done.items)}
 
-    def asked(self, origin: str) -> dict[str, Any]:
-        """The questions about a run by now, oldest first, or the problem that they cannot be read for."""
+    def asked(self, origin: str, raised: Sequence[Alert], steps: Sequence[int]) -> dict[str, Any]:
+        """What was asked about the alerts of a run with these probe steps, or why that cannot be read."""
         try:
             with self._lock:
-                return {"alerts": self._all(fresh=False).get(origin, []), "problem": None}
+                rows = [self._of(origin, alert, steps, fresh=False) for alert in raised]
+                return {"alerts": [row for row in rows if row is not None], "problem": None}
         except TrueupError as error:
             return {"alerts": [], "problem": str(error)}
 
-    def _of(self, origin: str, alert: Alert, *, fresh: bool) -> dict[str, Any] | None:
-        wanted = alert.rule, alert.step
+    def _of(self, origin: str, alert: Alert, steps: Sequence[int], *, fresh: bool) -> dict[str, Any] | None:
+        """The question about an alert: its own, or that of another one whose answers are of the same probe."""
         rows = self._all(fresh=fresh).get(origin, [])
-        return next((row for row in rows if (row["rule"], row["step"]) == wanted), None)
+        own = [row for row in rows if (row["rule"], row["step"]) == (alert.rule, alert.step)]
+        same = [row for row in rows if len(steps) > 1 and row["probe"] == _nearest(steps, alert.step)]
+        row = next(iter(own or same), None)
+        return None if row is None else {**row, "rule": alert.rule, "step": alert.step}
 
     def _all(self, *, fresh: bool) -> dict[str, list[dict[str, Any]]]:
         if fresh or self._read is None or time.monotonic() - self._read[0] > _FRESH:
@@ -167,7 +171,7 @@ def _pairs(samples: Samples, name: str, alert: Alert) -> list[NewItem]:
             where=name,
             fix="ask again after the next probe; probe_every says how often there is one",
         )
-    start, probe = steps[0], min(steps[1:], key=lambda step: (abs(step - alert.step), -step))
+    start, probe = steps[0], _nearest(steps, alert.step)
     ours, theirs = (f"step {step} of {name}"[:LONGEST_NAME] for step in (probe, start))
     both = [(_row(a, ours), _row(b, theirs)) for a, b in samples.beside(probe, start)]
     items = [blind_item(a, b, alert.step) for a, b in both if not same_text(a, b)]
@@ -179,10 +183,16 @@ def _pairs(samples: Samples, name: str, alert: Alert) -> list[NewItem]:
             expected="answers that differ",
         )
     shared = {"name": name, "model": ours, "probe": probe, "start": start, "equal": equal}
+    shared |= {"rule": alert.rule, "step": alert.step}
     items = [replace(item, context={**item.context, **shared}) for item in items]
     for item in items:
         check_item("pairwise", item)
     return items
+
+
+def _nearest(steps: Sequence[int], step: int) -> int:
+    """The probe after the first one that is nearest to a step; of two the later one."""
+    return min(steps[1:], key=lambda probe: (abs(probe - step), -probe))
 
 
 def _row(line: Mapping[str, Any], model: str) -> dict[str, Any]:

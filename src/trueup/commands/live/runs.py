@@ -115,7 +115,9 @@ class Runs:
             "probes": len(opened.samples.steps),
             "verdict": verdict.to_dict(),
             "alerts": [alert.to_dict() for alert in raised],
-            "asked": None if self.desk is None else self.desk.asked(opened.followed.refresh().origin),
+            "asked": None
+            if self.desk is None
+            else self.desk.asked(opened.followed.refresh().origin, raised, opened.samples.steps),
         }
 
     def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def import_items(
         if not dry_run:
             writer.flush()
             counts = {"items": len(done.items), "refused": len(done.rejected)}
-            audit.record(connection, store.now(), actor, "import_items", template_id, **counts, **(once or {}))
+            audit.record(connection, store.now(), actor, "import_items", template_id, **counts, **dict(once or {}))
     return done
 
 

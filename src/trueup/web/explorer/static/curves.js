@@ -62,13 +62,18 @@ export class Curves {
     return answered(this.run).map((one) => ({ ...one, metric: metric(one) }));
   }
 
+  /** The same, each question once: several alerts may be about the answers of one probe. */
+  questions() {
+    return this.said().filter((one, n, all) => all.findIndex((other) => other.probe === one.probe) === n);
+  }
+
   /** On the axis of steps that all charts have: how often people preferred the answers there to those at the start. */
   peopleChart() {
     return this.chart({
       title: "People", unit: "win-rate against the start, blind, 95 % interval; dashed: no difference", height: 110, ends: [0, 1],
-      band: () => ({ low: 0.5, high: 0.5, target: 0.5 }), whiskers: () => this.said().map(({ step, win_rate: rate }) => ({ step, low: rate.low, high: rate.high })),
-      about: h("ul", { class: "reasons" }, this.said().map((one) => h("li", {}, `Step ${one.step}: ${label(one)}.`))),
-      lines: () => [{ label: "People prefer the later answer", steps: this.said().map((one) => one.step), values: this.said().map((one) => one.win_rate.estimate), ink: "left" }],
+      band: () => ({ low: 0.5, high: 0.5, target: 0.5 }), whiskers: () => this.questions().map(({ step, win_rate: rate }) => ({ step, low: rate.low, high: rate.high })),
+      about: h("ul", { class: "reasons" }, this.questions().map((one) => h("li", {}, `Step ${one.step}: ${label(one)}.`))),
+      lines: () => [{ label: "People prefer the later answer", steps: this.questions().map((one) => one.step), values: this.questions().map((one) => one.win_rate.estimate), ink: "left" }],
     });
   }
 
