@@ -128,6 +128,19 @@ def test_more_gpus_take_less_time(tmp_path):
     assert eight[1].seconds < one[1].seconds < 8 * eight[1].seconds  # reading the weights is not shared
 
 
+def test_the_cache_of_sampling_is_shared_by_all_processes(tmp_path):
+    many = stage(
+        "rloo",
+        "rloo",
+        reward="words:count",
+        batch={"size": 4096, "micro_tokens": 512},
+        sampling={"max_new_tokens": 256},
+    )
+    one, four = (estimate(recipe(tmp_path, [many]), asked("h200", gpus=gpus))[0] for gpus in (1, 4))
+    assert four.engine == "ddp"
+    assert four.memory_gb["activations"] == pytest.approx(one.memory_gb["activations"] / 4)
+
+
 def test_later_stages_have_the_model_of_the_stage_that_they_name(tmp_path):
     file = recipe(tmp_path, [stage("sft"), stage("reward", "reward", model={"name": "@sft"})])
     assert {one.model.name for one in estimate(file, asked())} == {"llama-3.2-1b"}

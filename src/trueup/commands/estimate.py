@@ -245,14 +245,15 @@ def _fit(config: Any, shape: Shape, work: Work, asked: Asked) -> tuple[int | Non
     memory: dict[str, float] = {}
     for gpus in (asked.gpus,) if asked.gpus else GPUS:
         for engine in ("ddp",) if gpus == 1 else ("ddp", "fsdp2"):
-            memory = memory_gb(config, shape, work, gpus if engine == "fsdp2" else 1)
+            memory = memory_gb(config, shape, work, gpus, sharded=engine == "fsdp2")
             if sum(memory.values()) <= room:
                 return gpus, engine, memory
     return None, "fsdp2", memory
 
 
-def memory_gb(config: Any, shape: Shape, work: Work, shards: int) -> dict[str, float]:
-    """GB of one process by part; blocks are shared by ``shards``, what is outside of them is not."""
+def memory_gb(config: Any, shape: Shape, work: Work, gpus: int, *, sharded: bool) -> dict[str, float]:
+    """GB of one process by part; answers are shared by all, blocks where they are sharded, their ends never."""
+    shards = gpus if sharded else 1
     held = shape.block_weights / shards + shape.end_weights
     parts: dict[str, float] = {}
     if config.model.lora:
@@ -273,7 +274,7 @@ def memory_gb(config: Any, shape: Shape, work: Work, shards: int) -> dict[str, f
         max(config.batch.micro_tokens or 8192, work.longest),
         recompute=config.model.gradient_checkpointing,
     )
-    sampled = work.answers / shards * work.sequence_cache
+    sampled = math.ceil(work.answers / gpus) * work.sequence_cache
     if work.answers:
         # Sampling gathers the weights whole, and its cache is gone before activations are there.
         gathered = 2.0 * shape.block_weights if shards > 1 else 0.0

@@ -64,6 +64,8 @@ class AlertWatch:
         if all((step - alert.step) % RAISE_EVERY for alert in still):
             return beta
         after = max(beta, min(2 * beta, MOST_RAISED * start))
+        if after == beta and not self._opened:  # at its limit, which was said when it got there
+            return beta
         self._run.event("raise_kl", step=step, before=beta, after=after)
         if self._opened and rank() == 0:
             limit = "" if after == 2 * beta else f"; {MOST_RAISED:g} times kl.beta is the most"
