@@ -24,6 +24,7 @@ REQUIRED = {
     ("sweep",): ["nowhere.yaml"],
     ("explore",): ["nowhere"],
     ("rollouts",): ["nowhere"],
+    ("watch",): ["nowhere"],
     ("quickstart",): ["--smoke", "--out", "/dev/null/nowhere"],
     ("serve",): ["--host", "999.1.1.1"],
     ("constitution", "audit"): ["nowhere"],

@@ -231,9 +231,10 @@ def test_a_point_of_a_curve_opens_the_answers_behind_it(served, window):
     plant(served.root / "a")
     page = window("run=a")
     wait_for_steps(page, 40)
+    page.wait_for_function("() => document.querySelector('.hero .u-over')?.getBoundingClientRect().width > 100")
     chart = page.locator(".hero .u-over").first
-    box = chart.bounding_box()
-    chart.click(position={"x": box["width"] * 17 / 39, "y": 20})
+    width = chart.evaluate("element => element.getBoundingClientRect().width")  # a redraw may take its place meanwhile
+    chart.click(position={"x": width * 17 / 39, "y": 20})
     page.get_by_text("Step 15, probe 4 of 8").wait_for()
 
 
