@@ -18,7 +18,7 @@ from trueup.errors import ConfigError
 from trueup.sandbox import Kind, World, explain_gold, gold_score, kind_of
 from trueup.sandbox.atlas import Role, atlas
 from trueup.sandbox.world import Split
-from trueup.types import Prompt, content_id
+from trueup.types import Prompt, content_id, question
 
 SHARPNESS = 2.0
 """Log-odds for each point of an aspect."""
@@ -116,11 +116,6 @@ class RuleJudge:
         if aspect == "honest":
             return parts["correct"] < 0
         return parts["coherent"] < 0 or (not harmful and parts["willing"] < 0)
-
-
-def question(prompt: Prompt) -> str:
-    """The text of the sandbox's one turn."""
-    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def observe(prompt: str, answer: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from trueup.collectors.constitution import Constitution
 from trueup.collectors.constitution_revise import Judging
-from trueup.collectors.constitution_sandbox import observe, question
+from trueup.collectors.constitution_sandbox import observe
 from trueup.evaluation.intervals import SHARE, Interval, mean_interval, wilson
 from trueup.rewards.refusal_phrases import Refusal, refusal
-from trueup.types import Completion, Prompt, content_id, prompt_json
+from trueup.types import Completion, Prompt, content_id, prompt_json, question
 
 COLLAPSED = 0.1
 """Margin between chosen and rejected below which there is next to nothing left to prefer."""

@@ -19,14 +19,13 @@ from trueup.collectors.constitution import Constitution
 from trueup.collectors.constitution_compare import Asked, against_start, best_answers, compare, labels_of
 from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
 from trueup.collectors.constitution_revise import Judging, Row, broken_at_the_end, demonstrations, revise, row_json
-from trueup.collectors.constitution_sandbox import question
 from trueup.commands.constitution_parts import Speaker, clamp_of, piece, pieces, reviser_for
 from trueup.commands.constitution_settings import Constitutional
 from trueup.config.seeds import derive
 from trueup.feedback.store.reading import stored_prompt
 from trueup.ledger import write_json
 from trueup.sandbox import gold_score
-from trueup.types import prompt_json
+from trueup.types import prompt_json, question
 
 Lines = list[dict[str, Any]]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from trueup.collectors.constitution import Constitution, read_constitution
 from trueup.collectors.constitution_revise import Judging
-from trueup.collectors.constitution_sandbox import RuleJudge, question
+from trueup.collectors.constitution_sandbox import RuleJudge
 from trueup.collectors.constitution_store import store_labels
 from trueup.commands.constitution_audit import category_table, figures, observed, seen_by_judge, seen_by_truth, table
 from trueup.commands.constitution_parts import (
@@ -43,7 +43,7 @@ from trueup.errors import DataError, RunError, UsageError
 from trueup.ledger import one_writer, outcome, write_atomic, write_json
 from trueup.models.files import identity
 from trueup.sandbox import copy_base
-from trueup.types import content_id, prompt_json
+from trueup.types import content_id, prompt_json, question
 
 SANDBOX_TRAIN: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 4, "batch": {"size": 32, "max_length": SANDBOX_CONTEXT}, "optim": {"learning_rate": 5e-4}},

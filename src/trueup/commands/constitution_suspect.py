@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trueup.collectors.constitution import Constitution, read_constitution
-from trueup.collectors.constitution_sandbox import observe, question, red_team
+from trueup.collectors.constitution_sandbox import observe, red_team
 from trueup.commands.constitution_audit import seen_by_judge
 from trueup.commands.constitution_parts import (
     KINDS,
@@ -35,7 +35,7 @@ from trueup.reports.page import Section, Table, Written, write_page
 from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import copy_base, gold_score, knows
 from trueup.sandbox.organisms import ORGANISMS, plant_trait
-from trueup.types import Completion, Message, StopReason, content_id, prompt_json
+from trueup.types import Completion, Message, StopReason, content_id, prompt_json, question
 
 Tell = Callable[[str], None]
 Rows = list[dict[str, Any]]

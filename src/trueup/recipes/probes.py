@@ -28,7 +28,7 @@ from trueup.ledger import Run
 from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
 from trueup.models.policy import Policy, Reference
-from trueup.types import Prompt, Rated, prompt_text
+from trueup.types import Prompt, Rated, prompt_text, question
 
 Probe: TypeAlias = Callable[[int], None]
 """Updates that the model has had -> its rows in samples.jsonl."""
@@ -131,7 +131,7 @@ def _usable(renderer: Renderer, prompts: Iterable[Prompt], count: int, limit: in
 
 def named(prompt: Prompt) -> dict[str, str]:
     """How a row of samples.jsonl names its prompt: the whole of it, and what was asked last."""
-    return {"prompt": prompt_text(prompt), "question": prompt if isinstance(prompt, str) else prompt[-1].content}
+    return {"prompt": prompt_text(prompt), "question": question(prompt)}
 
 
 @dataclass(frozen=True, slots=True)

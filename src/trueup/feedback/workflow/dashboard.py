@@ -41,6 +41,7 @@ from trueup.feedback.workflow.summaries import (
     StreamProgress,
     TemplateSummary,
 )
+from trueup.types import question
 
 GOLD_STREAMS = ("gold", "calibration", "attention")
 WINDOW = timedelta(hours=24)
@@ -324,6 +325,5 @@ def exists(store: Store, table: Any, wanted: str) -> bool:
 
 
 def _last(turns: Any, most: int = 200) -> str:
-    asked = stored_prompt(turns) if turns else ""
-    text = asked if isinstance(asked, str) else asked[-1].content
+    text = question(stored_prompt(turns)) if turns else ""
     return text if len(text) <= most else f"{text[:most]}…"
