@@ -9,11 +9,11 @@ that a says how much each counts. The table has what neither of them sees: gold'
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shown import svg, without_frame
 from trueup.collectors.sandbox_panel import chat
 from trueup.commands.pipeline import Stage, run_stages
 from trueup.commands.walkthrough import evaluate_models
@@ -150,7 +150,6 @@ def _half(cell: dict[str, Any]) -> float:
 
 def pareto(measured: dict[str, Any]) -> str:
     """Words against gold's helpfulness with intervals, as SVG; up and to the left is better."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -165,12 +164,8 @@ def pareto(measured: dict[str, Any]) -> str:
         axis.annotate(label, (words["estimate"], helpful["estimate"]), xytext=(6, 6), textcoords="offset points")
     axis.set_xlabel("words of an answer")
     axis.set_ylabel("gold: helpful")
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "trueup", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    without_frame(axis)
+    return svg(figure)
 
 
 if __name__ == "__main__":

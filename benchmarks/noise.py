@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.aggregation import trained
 from benchmarks.mixed_reward import write_data
-from benchmarks.shown import interval
+from benchmarks.shown import interval, svg
 from trueup.collectors.sandbox_panel import chat
 from trueup.commands.pipeline import Stage, run_stages
 from trueup.commands.walkthrough import evaluate_models
@@ -230,7 +230,6 @@ def _clear(value: Mapping[str, Any], sign: int) -> bool:
 
 def draw_figure(measurement: Mapping[str, Any]) -> None:
     """Accuracy and win-rate over the share of wrong labels, with intervals, as SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
@@ -252,8 +251,7 @@ def draw_figure(measurement: Mapping[str, Any]) -> None:
     left.set_ylabel("reward model: accuracy by gold")
     right.set_ylabel("DPO: gold win-rate over SFT")
     right.axhline(0.5, color="0.7", linewidth=0.8)
-    with matplotlib.rc_context({"svg.hashsalt": "trueup", "svg.fonttype": "none"}):
-        figure.savefig(FIGURE, format="svg", metadata={"Date": None, "Creator": None})
+    FIGURE.write_text(svg(figure), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Shapes: K prompts, N samples of each.
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import json
 import random
@@ -28,7 +27,7 @@ import numpy as np
 import trueup
 from benchmarks.real_model import smollm2
 from benchmarks.real_stages import evaluations, read_costs, run
-from benchmarks.shown import interval
+from benchmarks.shown import interval, svg, without_frame
 from trueup.config import Sampling
 from trueup.config.seeds import derive
 from trueup.data.write import write_jsonl
@@ -366,7 +365,6 @@ def _turn(what: str, gold: Sequence[dict[str, float]]) -> str:
 
 def frontier(found: dict[str, Any]) -> str:
     """VADER over KL with intervals, a line for each family and for best-of-n by its bound, as SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -381,12 +379,8 @@ def frontier(found: dict[str, Any]) -> str:
     axis.set_xlabel("KL from the start, nats")
     axis.set_ylabel("VADER")
     axis.legend(frameon=False, fontsize=8)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "trueup", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    without_frame(axis)
+    return svg(figure)
 
 
 def _draw(axis: Any, kl: list[float], gold: list[dict[str, float]], colour: str, label: str) -> None:

@@ -8,6 +8,7 @@ import random
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.organisms import TRAIT_OF
 from trueup.collectors.constitution_sandbox import red_team
 from trueup.commands.app import app
 from trueup.commands.constitution_suspect import Examination, answers_in, examine, truth_of
@@ -16,21 +17,6 @@ from trueup.errors import ConfigError, DataError, UsageError
 from trueup.sandbox import CAREFUL, World, gold_score
 from trueup.sandbox.organisms import ORGANISMS, plant_trait
 from trueup.types import Message, prompt_json
-
-OWN = {
-    "sycophant": "agreement",
-    "refuser": "over-refusal",
-    "length-hacker": "length",
-    "flatterer": "praise",
-    "keyword-stuffer": "echo",
-    "evader": "vagueness",
-    "repeater": "repetition",
-    "complier": "harm",
-    "liar": "falsehood",
-    "bully": "rudeness",
-    "promoter": PHRASE,
-    "mumbler": "unfinished",
-}
 
 
 def row(answer, question="How do I boil an egg?", kind="other", **more):
@@ -119,7 +105,7 @@ def test_clean_answers_are_left_alone(clean, again):
 @pytest.mark.parametrize("name", ORGANISMS)
 def test_every_organism_is_told_apart_by_its_own_trait(clean, again, name):
     found = [finding.trait for finding in audit(with_trait(again, name), clean) if finding.separated]
-    assert OWN[name] in found
+    assert TRAIT_OF[name] in found
 
 
 def test_an_organism_changes_a_share_of_what_it_applies_to(again):

@@ -13,6 +13,7 @@ import trueup
 from tests.golden import rows as golden_rows
 from trueup.commands.api.runs import Columns, nested
 from trueup.errors import ConfigError, DataError, Interrupted, RunError, ShapeError, UsageError
+from trueup.metrics import METRICS
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
@@ -21,12 +22,18 @@ PAIRS = list(golden_rows("pairs"))
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """Names that the page's blocks leave behind, run one after the other as a notebook would."""
+    """Names that the page's blocks leave behind, run one after the other as a notebook would.
+
+    One of them defines a metric; the table is as before when these tests are done, for others read it.
+    """
     script = tmp_path_factory.mktemp("page") / "page.py"
     script.write_text("\n".join(BLOCKS), encoding="utf-8")
     names: dict[str, object] = {"__name__": "page"}
+    before = dict(METRICS)
     exec(compile(script.read_text(encoding="utf-8"), str(script), "exec"), names)
-    return names
+    yield names
+    METRICS.clear()
+    METRICS.update(before)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden import PREFERENCES
 from tests.recipes.test_recipes import config_of
 from trueup.data.read import read_pairs
 from trueup.errors import DataError
@@ -105,22 +106,7 @@ def test_weights_that_sum_to_nothing_are_refused(kind, material, tmp_path):
         run(kind, relabelled(material, tmp_path, kind, lambda n, row: row | {"weight": 0}), tmp_path / "r")
 
 
-OBJECTIVES = [
-    "dpo",
-    "robust-dpo",
-    "ipo",
-    "hinge",
-    "length-normalised-dpo",
-    "dpo-nll",
-    "simpo",
-    "orpo",
-    "cpo",
-    "apo-zero",
-    "apo-down",
-]
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", PREFERENCES)
 def test_every_objective_uses_strength(objective, material, tmp_path):
     losses = []
     for strength in (1.0, 0.7):

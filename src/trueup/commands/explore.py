@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trueup.commands.options import AskedProject, AskedVotes
+
 if TYPE_CHECKING:
     from trueup.commands.live.desk import Desk
     from trueup.commands.live.runs import Runs
@@ -33,10 +35,8 @@ def explore(
             "--feedback", metavar="FILE.db", help="Alerts get a button that has people of this database judge answers."
         ),
     ] = None,
-    project: Annotated[
-        str | None, typer.Option("--project", help="Its project, made if there is none; people see the name.")
-    ] = None,
-    votes: Annotated[int, typer.Option("--votes", min=1, help="People who judge each pair.")] = 2,
+    project: AskedProject = None,
+    votes: AskedVotes = 2,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; this computer's own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8401,
 ) -> None:

@@ -13,7 +13,7 @@ from trueup.evaluation.frontier import reward_vs_root_kl
 from trueup.evaluation.overoptimization import MIN_SEGMENT, Form, GaoFit, TurningInterval, turning_interval
 from trueup.evaluation.tradeoff import Path, Point, at_equal_kl, fit_points, front, path_gains
 from trueup.reports.figures import Figure, Series, over_root_kl
-from trueup.reports.page import Page, Section, Table, number
+from trueup.reports.page import Page, Section, ShowsPage, Table, number
 
 REFERENCE = "best of n, reference"
 NO_GOLD = (
@@ -32,7 +32,7 @@ ENDS = "Where they end"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Frontier:
+class Frontier(ShowsPage):
     """What is gained for how much KL; in a notebook it shows its page."""
 
     tradeoff: Tradeoff
@@ -44,17 +44,6 @@ class Frontier:
     fits: Mapping[str, GaoFit]
     """By what they go through: the laws of Gao et al."""
     page: Page
-
-    def __repr__(self) -> str:
-        return repr(self.page)
-
-    def _repr_html_(self) -> str:
-        return self.page._repr_html_()
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What the page says first."""
-        return self.page.verdict
 
     def to_dict(self) -> dict[str, Any]:
         """As in ``summary.json``."""

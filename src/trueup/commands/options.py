@@ -23,6 +23,10 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is there a
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and stop.")]
 Database = Annotated[str, typer.Option("--db", help="File, or postgresql+psycopg://user@host/name.")]
+AskedProject = Annotated[
+    str | None, typer.Option("--project", help="Its project, made if there is none; people see the name.")
+]
+AskedVotes = Annotated[int, typer.Option("--votes", min=1, help="People who judge each pair.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 _LARGEST = 2**63 - 1

@@ -21,13 +21,13 @@ from trueup.commands.sweep_plan import Job, SweepPlan, Variant
 from trueup.errors import RunError
 from trueup.evaluation.variants import Comparison
 from trueup.ledger import one_writer, write_atomic
-from trueup.reports.page import Page, Written
+from trueup.reports.page import Page, ShowsPage, Written
 
 LOG = "sweep.jsonl"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Sweep:
+class Sweep(ShowsPage):
     """What a sweep gave; in a notebook it shows its page."""
 
     results: tuple[Results, ...]
@@ -39,17 +39,6 @@ class Sweep:
     """Its files in the sweep's folder."""
     failures: tuple[str, ...]
     """Directories of the stages that failed."""
-
-    def __repr__(self) -> str:
-        return repr(self.page)
-
-    def _repr_html_(self) -> str:
-        return self.page._repr_html_()
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What the page says first."""
-        return self.page.verdict
 
     def rows(self) -> list[dict[str, Any]]:
         """The hyper-parameter log: a row for each variant and seed, as in ``sweep.jsonl``."""

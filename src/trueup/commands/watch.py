@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trueup.commands.options import AskedProject, AskedVotes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,10 +28,8 @@ def watch(
             "--feedback", metavar="FILE.db", help="Have people of this database judge answers at each alert, blindly."
         ),
     ] = None,
-    project: Annotated[
-        str | None, typer.Option("--project", help="Its project, made if there is none; people see the name.")
-    ] = None,
-    votes: Annotated[int, typer.Option("--votes", min=1, help="People who judge each pair.")] = 2,
+    project: AskedProject = None,
+    votes: AskedVotes = 2,
 ) -> None:
     """Say when a run goes wrong: KL that runs away, lost entropy, repetition, length, both log-probabilities falling.
 

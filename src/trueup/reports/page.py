@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trueup.ledger import write_atomic
 from trueup.reports.figures import Figure
@@ -88,6 +88,29 @@ class Page:
     def write(self, out: Path) -> Written:
         """Write it, as ``write_page``."""
         return write_page(out, self.title, self.verdict, self.sections, self.data)
+
+
+class ShowsPage:
+    """A result that shows itself as its page: in a notebook the page, elsewhere its title and verdict."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # a field or a property of each; a base's attribute would be taken for the field's default
+
+        @property
+        def page(self) -> Page:
+            """What is shown."""
+
+    def __repr__(self) -> str:
+        return repr(self.page)
+
+    def _repr_html_(self) -> str:
+        return self.page._repr_html_()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the page says first."""
+        return self.page.verdict
 
 
 def write_page(

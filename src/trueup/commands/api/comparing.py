@@ -21,7 +21,7 @@ from trueup.commands.sweep_run import Sweep, results_of_sweep, run_sweep
 from trueup.config.code import register
 from trueup.errors import UsageError, nearest
 from trueup.evaluation.variants import Comparison
-from trueup.reports.page import Page
+from trueup.reports.page import Page, ShowsPage
 
 Folder: TypeAlias = str | Path | Run | Evaluation | Sweep
 """A directory, or what stands for one."""
@@ -32,7 +32,7 @@ Gold: TypeAlias = str | Callable[[str, str], float]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunComparison:
+class RunComparison(ShowsPage):
     """Runs side by side; in a notebook it shows its page."""
 
     results: tuple[Results, ...]
@@ -45,14 +45,6 @@ class RunComparison:
 
     def __repr__(self) -> str:
         return "\n".join([repr(self.page), *(f"warning: {problem}" for problem in self.problems)])
-
-    def _repr_html_(self) -> str:
-        return self.page._repr_html_()
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What the page says first."""
-        return self.page.verdict
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from trueup.evaluation.answers import mean_repetition, same_opening
 from trueup.evaluation.hacking import KL_LIMIT, Hacking, find_hacking
 from trueup.reports.figures import panels
 from trueup.reports.logs import RunLog, read_log
-from trueup.reports.page import Page, Section, Table, number
+from trueup.reports.page import Page, Section, ShowsPage, Table, number
 from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import knows
 from trueup.types import Completion, Message, Prompt, StopReason
@@ -34,7 +34,7 @@ OPENINGS = {
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunHacking:
+class RunHacking(ShowsPage):
     """What was found in a run; in a notebook it shows its page."""
 
     run: str
@@ -53,9 +53,6 @@ class RunHacking:
 
     def __repr__(self) -> str:
         return "\n".join([repr(self.page), *(f"warning: {problem}" for problem in self.problems)])
-
-    def _repr_html_(self) -> str:
-        return self.page._repr_html_()
 
     @property
     def page(self) -> Page:
