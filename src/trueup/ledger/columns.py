@@ -118,8 +118,8 @@ class Columns:
     def bytes(self) -> int:
         """Bytes that the numbers take."""
         groups = {id(group): group for group in list(self._together.values())}
-        arrays = [*(group.steps for group in groups.values()), *list(self._values.values())]
-        return sum(len(one) * one.itemsize for one in arrays)
+        steps = [group.steps for group in groups.values()]
+        return 8 * (sum(map(len, steps)) + sum(map(len, list(self._values.values()))))
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric."""
