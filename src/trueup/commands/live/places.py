@@ -85,25 +85,49 @@ class Places:
 
     def of(self, step: int) -> list[Place]:
         """The answers of a step, in the order of the file."""
-        records = self.records_N[self.rows(step)]
+        records_N = self.records_N[self.rows(step)]
+        columns = (records_N[name].tolist() for name in ("offset", "size", "prompt", "score", "log_ratio", "known"))
         turns: Counter[int] = Counter()
         places = []
-        for one in records:
-            prompt, known = int(one["prompt"]), int(one["known"])
+        for offset, size, prompt, score, ratio, known, words in zip(*columns, records_N["words"].tolist(), strict=True):
             places.append(
                 Place(
-                    offset=int(one["offset"]),
-                    size=int(one["size"]),
+                    offset=offset,
+                    size=size,
                     prompt=f"{prompt:012x}",
                     turn=turns[prompt],
-                    score=float(one["score"]) if known & SCORED else None,
-                    log_ratio=float(one["log_ratio"]) if known & COMPARED else None,
+                    score=score if known & SCORED else None,
+                    log_ratio=ratio if known & COMPARED else None,
                     labelled=bool(known & LABELLED),
-                    length=int(one["words"]),
+                    length=words,
                 )
             )
             turns[prompt] += 1
         return places
+
+    def summary(self, step: int) -> dict[str, Any]:
+        """Of a step: answers, mean, p10, median and p90 of their scores, mean log-ratio, margin and words."""
+        records_N = self.records_N[self.rows(step)]
+        scores, ratios = (_finite(records_N, name, flag) for name, flag in (("score", SCORED), ("log_ratio", COMPARED)))
+        margins = _margins(self.of(step)) if (records_N["known"] & LABELLED).any() else []
+        low, middle, high = np.quantile(scores, (0.1, 0.5, 0.9)) if len(scores) else (None, None, None)
+        return {
+            "step": step,
+            "answers": len(records_N),
+            "mean": float(np.mean(scores)) if len(scores) else None,
+            "p10": None if low is None else float(low),
+            "median": None if middle is None else float(middle),
+            "p90": None if high is None else float(high),
+            "log_ratio": float(np.mean(ratios)) if len(ratios) else None,
+            "margin": float(np.mean(margins)) if margins else None,
+            "words": float(np.mean(records_N["words"])),
+        }
+
+
+def _finite(records_N: Records, name: str, flag: int) -> npt.NDArray[np.float64]:
+    """The finite ones of the numbers that are known."""
+    values: npt.NDArray[np.float64] = records_N[name][(records_N["known"] & flag) > 0]
+    return values[np.isfinite(values)]
 
 
 def ordered(places: Sequence[Place], sort: str) -> list[Place]:
@@ -135,25 +159,6 @@ def _typical(places: Sequence[Place]) -> Callable[[Place], float | None]:
             middle = float(np.median(known))
             return lambda place: None if (value := of(place)) is None else abs(value - middle)
     return lambda place: None
-
-
-def summary(step: int, places: Sequence[Place]) -> dict[str, Any]:
-    """Of a step: answers, mean, p10, median and p90 of their scores, mean log-ratio, margin and words."""
-    scores = [p.score for p in places if p.score is not None and np.isfinite(p.score)]
-    ratios = [p.log_ratio for p in places if p.log_ratio is not None and np.isfinite(p.log_ratio)]
-    margins = _margins(places)
-    low, middle, high = np.quantile(scores, (0.1, 0.5, 0.9)) if scores else (None, None, None)
-    return {
-        "step": step,
-        "answers": len(places),
-        "mean": float(np.mean(scores)) if scores else None,
-        "p10": None if low is None else float(low),
-        "median": None if middle is None else float(middle),
-        "p90": None if high is None else float(high),
-        "log_ratio": float(np.mean(ratios)) if ratios else None,
-        "margin": float(np.mean(margins)) if margins else None,
-        "words": float(np.mean([p.length for p in places])),
-    }
 
 
 def _margins(places: Sequence[Place]) -> list[float]:

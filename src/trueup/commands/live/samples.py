@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trueup.commands.live.places import SORTS, Place, Places, ordered, summary
+from trueup.commands.live.places import SORTS, Place, Places, ordered
 from trueup.commands.live.sample_index import parse_sample, prompt_key, text_of
 from trueup.commands.live.sample_reader import SampleReader
 from trueup.commands.live.search import holding
@@ -64,7 +64,7 @@ class Samples:
             for step in places.steps:  # a step whose records are the same bytes has the same summary
                 digest = places.digest(step)
                 known = old.get(step)
-                now[step] = known if known and known[0] == digest else (digest, summary(step, places.of(step)))
+                now[step] = known if known and known[0] == digest else (digest, places.summary(step))
             self._summaries, self._summarised = now, places
         return [row for _, row in self._summaries.values()]
 
