@@ -21,7 +21,7 @@ from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import Verdict, alarmed, tell
 from trueup.ledger.alerts import Alert, alerts
 
-MOST_BYTES = 96 << 20
+MOST_BYTES = 64 << 20
 """Bytes of numbers and indexes that are held; more where the newest ``LEAST`` runs take more."""
 LEAST = 10
 """Runs that are held however large they are: as many as are compared at once."""
