@@ -86,11 +86,13 @@ class SampleReader:
                 name = f"index {self.file}"
                 thread = self._thread = threading.Thread(target=self._refresh_behind, name=name, daemon=True)
                 thread.start()
-            thread.join(PATIENCE)
-            if thread.is_alive():
-                return False
-            self._thread = None
-            return True
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            return False
+        with self._starting:
+            if self._thread is thread:
+                self._thread = None
+        return True
 
     def _refresh_behind(self) -> None:
         with suppress(OSError):  # whoever asks for the answers is told why they cannot be read
