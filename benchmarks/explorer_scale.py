@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 
 from benchmarks.contention import processor
-from benchmarks.explorer_browser import in_browser, spread
+from benchmarks.explorer_browser import PAUSE, in_browser, spread
 from benchmarks.explorer_runs import FREQUENT, NEEDLE, SMALL, Scale, make_runs
 
 RESULTS = Path("benchmarks/results/explorer_scale.json")
@@ -138,8 +138,10 @@ def _over_http(client: httpx.Client, scale: Scale, times: int) -> dict[str, Any]
     for kind, text in SEARCHES.items():
         figures[f"search, {kind}"] = _several(lambda text=text: get("/search", run=run, text=text), 5)
     compared = [f"run-{n:02d}" for n in range(min(COMPARED, scale.runs))]
+    time.sleep(2 * len(compared) * PAUSE)
     figures["compare, the first time"] = _seconds(lambda: [get("/series", run=name) for name in compared])
-    figures["compare, again"] = _several(lambda: [get("/series", run=name) for name in compared], 5)
+    figures["compare, again"] = _several(lambda: [get("/series", run=name) for name in compared], 5, 2 * len(compared))
+    time.sleep(scale.runs * PAUSE)
     figures["every run once"] = _seconds(lambda: [get("/run", run=f"run-{n:02d}") for n in range(scale.runs)])
     return figures
 
@@ -150,8 +152,13 @@ def _seconds(what: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _several(what: Callable[[], object], times: int) -> list[float]:
-    return spread([_seconds(what) for _ in range(times)])
+def _several(what: Callable[[], object], times: int, requests: int = 1) -> list[float]:
+    """Median and 95th percentile of something that takes so many requests; between two the server's limit recovers."""
+    taken = []
+    for _ in range(times):
+        taken.append(_seconds(what))
+        time.sleep(requests * PAUSE)
+    return spread(taken)
 
 
 def _shown(value: Any) -> str:
