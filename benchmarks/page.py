@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks import bend, methods, noise, real_page
+from benchmarks import bend, explorer_scale, methods, noise, real_page
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
 from benchmarks.erring_judges import table as erring_table
@@ -39,6 +39,7 @@ def main() -> None:
         _aggregation(),
         _organisms(),
         _erring(),
+        _explorer(),
     ]
     Path("docs/results.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
     Path("docs/reading.md").write_text(_reading() + "\n", encoding="utf-8")
@@ -244,6 +245,26 @@ def _erring() -> str:
             "`python -m benchmarks.erring_judges`: one round of critique by resampling and SFT in the sandbox, all defaults, one seed, with the "
             "rules wrong in a known share of verdicts. Audited by the truth on the same prompts; shares in percent with 95 % intervals.",
             erring_table(found),
+        ]
+    )
+
+
+def _explorer() -> str:
+    found = _load("explorer_scale")
+    if not found:
+        return ""
+    size = found["scale"]
+    return "\n\n".join(
+        [
+            "## The explorer on many long runs",
+            f"`python -m benchmarks.explorer_scale`: {size['runs']} runs of {size['steps']:,} steps and {size['metrics']} metrics; one of them "
+            f"has {size['samples']:,} answers, {size['prompts']} a probe, with their tokens. A server is started without the index beside "
+            "`samples.jsonl`, which it makes, and another one with it. *Page*: in a headless Chromium on the same cores, from the click to the "
+            "frame that shows the result; *server*: the answer over HTTP.",
+            explorer_scale.table(found),
+            f"Sought: curves drawn within {explorer_scale.TARGETS['first paint']:g} s, zoom and scrub within "
+            f"{1e3 * explorer_scale.TARGETS['zoom']:.0f} ms at their 95th percentile, the server within "
+            f"{explorer_scale.TARGETS['memory']:.0f} MB. " + explorer_scale.conclusion(found),
         ]
     )
 
