@@ -8,6 +8,7 @@
                pairs.jsonl      one line per trained pair and step: its rewards and margin, for ``trueup trace``;
                                 of labelled responses one line each, with its reward
                events.jsonl     start, resume, interrupt, alarms
+               control.json     what somebody asks of it while it trains, see ``control``
                checkpoints/     see ``engine.checkpoint``
 
 ``files`` writes whole files and locks a directory, ``streams`` appends lines and knows how many of them are safe,
