@@ -1,4 +1,4 @@
-"""Somebody asks a run that trains to pause or to end: it does, says who asked, and what it gives is what it would be."""
+"""Somebody asks a run that trains to pause or to end: it does, and says who asked; its numbers stay what they are."""
 
 import json
 import subprocess

@@ -24,6 +24,7 @@ from tests.web.screens.conftest import Visit
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.live.desk import PROJECT, Desk
 from trueup.commands.live.runs import Runs
+from trueup.web.explorer.keys import Keys
 
 
 @pytest.fixture
@@ -57,7 +58,9 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
     db = str(tmp_path / "feedback.db")
     desk = Desk(db)
     desk.check()
-    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    served = Served(
+        tmp_path / "runs", source=lambda root: Runs(root, desk=desk), tokens=Keys({"lead": "secret"}), asks=True
+    )
     visit = Visit(chromium, SimpleNamespace(url=served.url))
     visit.page.set_default_timeout(30_000)
     try:

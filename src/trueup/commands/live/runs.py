@@ -5,7 +5,10 @@ What is asked by name must be in the list that was read from the disk, so that n
 
 from __future__ import annotations
 
+import getpass
 import os
+import shlex
+import socket
 import threading
 import time
 from collections import OrderedDict
@@ -22,6 +25,7 @@ from trueup.errors import RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
 from trueup.ledger.alerts import Alert, alerts, target_band
 from trueup.ledger.columns import as_json
+from trueup.ledger.control import is_allowed, pending, request
 
 if TYPE_CHECKING:
     from trueup.commands.live.desk import Desk
@@ -111,6 +115,7 @@ class Runs:
             "rows": metrics.rows,
             "steps": line["steps"],
             "stopped": record.get("facts", {}).get("stopped"),
+            "control": self._control(name, record, line["status"]),
             "left_out": opened.followed.left_out + opened.samples.left_out,
             "probes": len(opened.samples.steps),
             "verdict": verdict.to_dict(),
@@ -137,6 +142,10 @@ class Runs:
             known = ", ".join(f"{one.rule} at step {one.step}" for one in raised) or "none in this run"
             raise UsageError(f"there is no alert {rule!r} at step {step}", where=name, expected=known)
         return self.desk.ask(samples, opened.followed.refresh().origin, name, alert)
+
+    def control(self, name: str, action: str, role: str) -> dict[str, Any]:
+        """Ask the process that trains a run to pause or to stop it after its running step; see ``ledger.control``."""
+        return request(self._folder(name), action, asker(role)).to_dict()
 
     def series(
         self, name: str, metrics: Sequence[str], points: int, first: int | None = None, last: int | None = None
@@ -173,6 +182,17 @@ class Runs:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         listed = [{"name": key, "values": [row.get(key) for row in rows]} for key in keys]
         return [row for row in listed if any(value != row["values"][0] for value in row["values"][1:])]
+
+    def _control(self, name: str, record: Mapping[str, Any], status: str) -> dict[str, Any]:
+        """Whether others may pause and stop a run, what was asked of it, and by whom it is paused now."""
+        folder = self._folder(name)
+        asked = pending(folder) if status in ("running", "silent") else None
+        return {
+            "allowed": is_allowed(record),
+            "asked": None if asked is None else asked.to_dict(),
+            "paused": record.get("facts", {}).get("paused") if status == "interrupted" else None,
+            "resume": f"trueup resume {shlex.quote(str(folder))}",
+        }
 
     def _scan(self, *, fresh: bool = False) -> dict[str, Path]:
         with self._lock:
@@ -224,6 +244,15 @@ class Runs:
             "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
             "status": _status(record["status"], written, self._opened.get(name)),
         }
+
+
+def asker(role: str) -> str:
+    """Who asks something of a run: who runs this process, where, and as what they came to the page."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name for the number of this user
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()} ({role} of the explorer)"
 
 
 def find_runs(root: Path) -> dict[str, Path]:
