@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed, News
+from trueup.commands.live.plane import INSIDE, Plane
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import Verdict, alarmed, penalty, tell
 from trueup.errors import RunError, TrueupError, UsageError, nearest
@@ -30,8 +31,6 @@ from trueup.ledger.control import is_allowed, pending, request
 if TYPE_CHECKING:
     from trueup.commands.live.desk import Desk
 
-_INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
-"""Folders in which no run is looked for."""
 _RESCAN = 2.0
 """Seconds that a list of runs is good for."""
 _OPEN = 16
@@ -69,6 +68,7 @@ class Runs:
         if not root.is_dir():
             raise UsageError("there is no such folder", where=str(root), expected="a run, or a folder of runs")
         self.root, self.desk = root, desk
+        self._plane = Plane(root)
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._read_at = 0.0
@@ -98,6 +98,7 @@ class Runs:
             "metrics": [*opened.followed.metrics.names, *opened.followed.timing.names],
             "band": target_band(record["config"]),
             "penalty": penalty(record["config"], opened.followed.metrics),
+            "plane": self._plane.of_run(name, folder) if "kl" in opened.followed.metrics.names else None,
             "cursor": str(cursor),
             **self.state(name),
         }
@@ -259,7 +260,7 @@ def find_runs(root: Path) -> dict[str, Path]:
     """Runs below a folder by name: the path from there, in text that can be shown."""
     runs = {}
     for place, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in _INSIDE and not f.endswith(".tmp"))
+        folders[:] = sorted(f for f in folders if f not in INSIDE and not f.endswith(".tmp"))
         if "run.json" in files:
             folder = Path(place)
             name = folder.name or str(folder) if folder == root else folder.relative_to(root).as_posix()
