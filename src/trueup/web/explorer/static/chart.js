@@ -52,7 +52,8 @@ export function smoothed(list, weight) {
  * @param {() => Array<{label: string, steps: number[], values: Array, ink: string, dash?: number, smooth?: number, span?: boolean}>} options.lines what to draw now
  * @param {() => {low: number, high: number, target: number}|null} [options.band] drawn behind the lines
  * @param {() => {steps: number[], low: number[], high: number[]}|Array|null} [options.spread] a filled range behind the
- *   lines, or several, each with its `ink`, and where wanted `fill` (opacity) and `edge` (dash of its outer edge)
+ *   lines, or several, each with its `ink`, and where wanted `fill` (opacity), `edge` (dash of a line) and `outer`
+ *   (whether that line is at its "high" or its "low")
  * @param {() => Array} [options.tabled] what words and table tell, where that is more than the lines
  * @param {string} [options.shade] what that range is
  * @param {() => number[]} [options.marks] steps of alerts
@@ -130,7 +131,7 @@ export class Chart {
       if (line.smooth) tables.push([line.steps, smoothed(line.values, line.smooth)]);
     }
     const data = tables.length ? uPlot.join(tables) : [[], []];
-    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), spreads.map((one) => one.ink)]);
+    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), spreads.map((one) => [one.ink, one.outer])]);
     if (!this.plot || shape !== this.shape) this.build(lines, spreads, data);
     else this.plot.setData(data, false);
     this.shape = shape;
@@ -146,9 +147,9 @@ export class Chart {
     const [ink, line] = [colour("muted"), colour("line")];
     const series = [{}];
     const hidden = { stroke: "transparent", points: { show: false }, spanGaps: true };
-    spreads.forEach(({ ink: name, edge }) => {
+    spreads.forEach(({ ink: name, edge, outer }) => {
       const drawn = edge === undefined ? {} : { stroke: colour(name), width: 1.5, dash: DASHES[edge % DASHES.length] };
-      series.push({ ...hidden, ...drawn }, { ...hidden, ...drawn });
+      series.push({ ...hidden, ...(outer === "high" ? drawn : {}) }, { ...hidden, ...(outer === "low" ? drawn : {}) });
     });
     for (const { ink: name, dash, smooth, steps } of lines) {
       const stroke = colour(name);

@@ -54,7 +54,7 @@ export class Phase {
       h("div", { class: "beside" }, h("div", {}, this.place, this.key), h("div", { class: "reading-help" },
         h("p", {}, "Right is further from the reference, up is more reward."),
         h("p", {}, "A healthy run climbs steeply, then stands still."),
-        h("p", {}, "A path that goes right and no longer up pays KL for nothing; one that bends down is over-optimised: the reward model is gamed or worn out."), this.notes)), this.more);
+        h("p", {}, "A path that goes right and no longer up pays KL for nothing; one that bends down is over-optimised: the reward model is gamed or worn out."))), this.notes, this.more);
   }
 
   draw() {

@@ -14,22 +14,25 @@ export const partsOf = (metrics) => metrics.map((metric) => [metric, PART.exec(m
 /**
  * Stacks series on the steps that all of them reach.
  * @param {Array<{label: string, steps: number[], values: Array}>} series
- * @returns {{steps: number[], parts: Array<{label: string, values: number[], low: number[], high: number[]}>, sums: number[]}|null}
+ * @returns {{steps: number[], parts: Array<{label: string, values: number[], above: {low: number[], high: number[]}, below: {low: number[], high: number[]}}>, sums: number[]}|null}
+ *   a part that changes its sign has an area on both sides, of which one is flat
  */
 export function stacked(series) {
   const all = aligned(series);
   if (!all) return null;
   const { steps, rows } = all;
-  const parts = series.map(({ label }) => ({ label, values: [], low: [], high: [] }));
+  const parts = series.map(({ label }) => ({ label, values: [], above: { low: [], high: [] }, below: { low: [], high: [] } }));
   for (const row of rows) {
     let [above, below] = [0, 0];
     row.forEach((value, n) => {
-      const from = value < 0 ? below : above;
-      if (value < 0) below += value;
-      else above += value;
-      parts[n].values.push(value);
-      parts[n].low.push(Math.min(from, from + value));
-      parts[n].high.push(Math.max(from, from + value));
+      const part = parts[n];
+      part.values.push(value);
+      part.above.low.push(above);
+      part.below.high.push(below);
+      above += Math.max(value, 0);
+      below += Math.min(value, 0);
+      part.above.high.push(above);
+      part.below.low.push(below);
     });
   }
   return { steps, parts, sums: rows.map((row) => row.reduce((sum, value) => sum + value, 0)) };
@@ -59,7 +62,10 @@ export class Stack {
   areas() {
     const all = stacked(this.series());
     this.say(all);
-    return all ? all.parts.map(({ low, high }, n) => ({ steps: all.steps, low, high, ink: `series-${n % 8}`, fill: 0.45, edge: n })) : null;
+    if (!all) return null;
+    const area = (n, outer, { low, high }) => ({ steps: all.steps, low, high, ink: `series-${n % 8}`, fill: 0.45, edge: n, outer });
+    return all.parts.flatMap(({ values, above, below }, n) => [
+      values.some((value) => value > 0) && area(n, "high", above), values.some((value) => value < 0) && area(n, "low", below)].filter(Boolean));
   }
 
   lines() {
