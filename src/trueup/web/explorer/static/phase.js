@@ -97,7 +97,7 @@ export class Phase {
     svg("text", { x: this.width - 4, y: 12, fill: ink, "font-size": 12, "text-anchor": "end" }, "gold"),
     svg("text", { x: 4, y: 12, fill: ink, "font-size": 12 }, "reward")];
     return [across, up, named,
-      svg("text", { x: this.width - this.right, y: HEIGHT - 8, fill: ink, "font-size": 12, "text-anchor": "end" }, "√KL, in √nats")];
+      svg("text", { x: this.width - (this.width > 450 ? this.right : 4), y: HEIGHT - 8, fill: ink, "font-size": 12, "text-anchor": "end" }, "√KL, in √nats")];
   }
 
   path({ label, points, ink }, x, y) {
@@ -118,10 +118,10 @@ export class Phase {
     if (runs.length !== 1 || runs[0].ink) return null;
     const { points } = runs[0];
     const id = uid("steps");
-    const ink = colour("muted");
+    const [ink, wide] = [colour("muted"), this.width > 450 ? 90 : 50];
     return [svg("defs", {}, svg("linearGradient", { id }, svg("stop", { offset: 0, "stop-color": colour("left") }), svg("stop", { offset: 1, "stop-color": colour("right") }))),
-      svg("rect", { x: EDGE.left, y: HEIGHT - 17, width: 90, height: 9, rx: 4, fill: `url(#${id})` }),
-      svg("text", { x: EDGE.left + 98, y: HEIGHT - 8, fill: ink, "font-size": 12 }, `steps ${points[0].step} to ${points.at(-1).step}${this.width > 450 ? ", ringed: the newest" : ""}`)];
+      svg("rect", { x: EDGE.left, y: HEIGHT - 17, width: wide, height: 9, rx: 4, fill: `url(#${id})` }),
+      svg("text", { x: EDGE.left + wide + 8, y: HEIGHT - 8, fill: ink, "font-size": 12 }, `steps ${points[0].step} to ${points.at(-1).step}${this.width > 450 ? ", ringed: the newest" : ""}`)];
   }
 
   tabulate(runs, beside) {
