@@ -103,7 +103,7 @@ class Interrupted(TrueupError):
 
 
 class Paused(Interrupted):
-    """An alert paused the run, as it was set to; the state was saved."""
+    """An alert or a person paused the run, as its settings let them; the state was saved."""
 
     exit_code = 3
 

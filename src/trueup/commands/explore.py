@@ -37,13 +37,21 @@ def explore(
     ] = None,
     project: AskedProject = None,
     votes: AskedVotes = 2,
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Whoever has the first told address may pause and stop runs that allow it."),
+    ] = False,
+    token: Annotated[
+        bool, typer.Option("--token", help="Reading takes a token too: an address for viewers is told.")
+    ] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; this computer's own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8401,
 ) -> None:
     """Open runs in a browser: reward and KL live on one time axis, every metric, samples step by step, comparisons.
 
     Example: `trueup explore runs`, while a run in it trains; `trueup explore --tour`, to learn what to look at;
-    `trueup explore runs --snapshot runs.html`, to hand it on
+    `trueup explore runs --snapshot runs.html`, to hand it on; `trueup explore runs --control --token`, to pause and
+    stop runs that were started with `--set control=true`, and to let in only those who have a told address
     """
     from trueup.errors import UsageError
     from trueup.web.explorer.app import serve_explorer
@@ -51,11 +59,16 @@ def explore(
     source = _source(runs, tour=tour)
     source.desk = desk(feedback, project, votes, "trueup explore")
     if snapshot is not None:
+        if control or token:
+            raise UsageError(
+                "a snapshot has no server", where="--control" if control else "--token", fix="leave it out"
+            )
         _write_snapshot(source, snapshot, only or [])
         return
     if only:
         raise UsageError("--run chooses what a snapshot holds", where="--run", fix="add --snapshot FILE.html")
-    serve_explorer(source, means, host, port, asks=feedback is not None, tell=typer.echo)
+    acts = {"asks": feedback is not None, "controls": control, "closed": token}
+    serve_explorer(source, means, host, port, **acts, tell=typer.echo)
 
 
 def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:

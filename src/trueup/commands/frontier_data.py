@@ -19,14 +19,12 @@ from trueup.errors import UsageError
 from trueup.evaluation.crossed import cells, crossed_mean
 from trueup.evaluation.intervals import Interval
 from trueup.evaluation.rows import Row, column, models, of_model, read_rows
-from trueup.evaluation.tradeoff import BestOfN, Path, Point, best_of_n_curve
+from trueup.evaluation.tradeoff import BestOfN, Path, Point, best_of, reference_of
 from trueup.reports.build import evaluated_as
 from trueup.reports.logs import RunLog, read_log
 
 BINS = 12
 """Points of a path without probes: means over equal parts of the run."""
-AT_REFERENCE = 1e-6
-"""KL below which a model is the reference itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +189,6 @@ def _bounds(interval: Interval) -> tuple[float, float, float]:
     return interval.estimate, low, high
 
 
-def reference_of(rows: Sequence[Row]) -> str | None:
-    """The model of an evaluation from which KL was measured: the one whose own KL is 0. None where KL was not."""
-    for name in models(rows):
-        values, _ = column(of_model(rows, name), "kl")
-        if len(values) and float(np.abs(values).max()) < AT_REFERENCE:
-            return name
-    return None
-
-
 def row_points(rows: Sequence[Row], where: str) -> list[Point]:
     """Every model of an evaluation, as a point.
 
@@ -240,10 +229,3 @@ def gain(rows: Sequence[Row], model: str) -> tuple[float, float] | None:
     if not len(kl) or not len(gold) or not len(base):
         return None
     return float(kl.mean()), float(gold.mean() - base.mean())
-
-
-def best_of(rows: Sequence[Row]) -> list[BestOfN]:
-    """Best-of-n from the reference's answers, where each prompt was answered several times."""
-    start = reference_of(rows)
-    own = of_model(rows, start) if start is not None else []
-    return best_of_n_curve(own) if own and len(column(own, "reward")[0]) else []

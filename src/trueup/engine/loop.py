@@ -55,7 +55,7 @@ class Loop(Generic[T]):
         self.save_every = save_every
         self.headline = headline
         self._signals = 0
-        self._pause: str | None = None
+        self._pause: tuple[str, str] | None = None
         self._ends = False
         self._clock = time.perf_counter()
 
@@ -77,10 +77,9 @@ class Loop(Generic[T]):
                     return
                 if self._pause is not None:
                     raise Paused(
-                        f"paused after step {done} of {total}, and everything is saved: {self._pause}",
+                        f"paused after step {done} of {total}, and everything is saved: {self._pause[0]}",
                         where=str(run.path),
-                        fix=f"look at it: trueup explore {run.path}; the same command goes on from here, and this alert"
-                        " does not pause it again",
+                        fix=self._pause[1],
                     )
                 if self._signals:
                     raise Interrupted(
@@ -89,9 +88,14 @@ class Loop(Generic[T]):
                         fix="run the same command again to go on from here",
                     )
 
-    def pause(self, why: str) -> None:
-        """Save after the running step and raise ``Paused``. In a job all processes must call this at the same step."""
-        self._pause = why
+    def pause(self, why: str, fix: str) -> None:
+        """Save after the running step and raise ``Paused``. In a job all processes must call this at the same step.
+
+        Args:
+            why: What paused it.
+            fix: How to go on.
+        """
+        self._pause = (why, fix)
 
     def end(self) -> None:
         """Save after the running step and yield no more. In a job all processes must call this at the same step."""

@@ -21,12 +21,14 @@ from trueup.evaluation.bestofn import best_of_n, kl_bound
 from trueup.evaluation.frontier import area, at_kl, pareto
 from trueup.evaluation.intervals import Floats, Interval
 from trueup.evaluation.overoptimization import Form, GaoFit, fit_gao
-from trueup.evaluation.rows import Row, by_prompt, column
+from trueup.evaluation.rows import Row, by_prompt, column, models, of_model
 
 LEVELS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """KL in nats at which paths are compared."""
 FEWEST_POINTS = 4
 """Of a fit."""
+AT_REFERENCE = 1e-6
+"""KL in nats below which a model is the reference itself."""
 NEAR_START = 0.5
 """KL in nats up to which the first answers of a run count as those before it."""
 
@@ -173,3 +175,19 @@ def best_of_n_curve(rows: Sequence[Row]) -> list[BestOfN]:
         )
         for n in sizes
     ]
+
+
+def reference_of(rows: Sequence[Row]) -> str | None:
+    """The model of an evaluation from which KL was measured: the one whose own KL is 0. None where KL was not."""
+    for name in models(rows):
+        values, _ = column(of_model(rows, name), "kl")
+        if len(values) and float(np.abs(values).max()) < AT_REFERENCE:
+            return name
+    return None
+
+
+def best_of(rows: Sequence[Row]) -> list[BestOfN]:
+    """Best-of-n from the reference's answers, where each prompt was answered several times."""
+    start = reference_of(rows)
+    own = of_model(rows, start) if start is not None else []
+    return best_of_n_curve(own) if own and len(column(own, "reward")[0]) else []

@@ -8,6 +8,7 @@
                pairs.jsonl      one line per trained pair and step: its rewards and margin, for ``trueup trace``;
                                 of labelled responses one line each, with its reward
                events.jsonl     start, resume, interrupt, alarms
+               control.json     what somebody asks of it while it trains, see ``control``
                checkpoints/     see ``engine.checkpoint``
                cache/           what can be made again: log-probs of the reference, where samples stand for the explorer
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,16 @@ _REASONS: dict[int, tuple[str, str]] = {
 }
 
 _LEFTOVERS = {
-    ".": re.compile(r"\.(run\.json|final|adapter)\.[0-9]+(\.old)?\.tmp"),
+    ".": re.compile(r"\.(run\.json|control\.json|final|adapter)\.[0-9]+(\.old)?\.tmp"),
     "checkpoints": re.compile(r"\.(latest|step-[0-9]+)\.[0-9]+\.tmp"),
     "cache": re.compile(r"(reference-[0-9a-f]+|\..+\.[0-9]+)\.tmp"),
     "final": re.compile(r"\..+\.[0-9]+\.tmp"),
 }
 """Names, by folder of a run, under which only the holder of its lock writes; others are not ours."""
+
+
+LOOKED_AT = 0.05
+"""Seconds after which a lock is asked for again: ``is_held`` has let go of it by then."""
 
 
 def storage_problem(error: OSError) -> tuple[str, str | None]:
@@ -147,7 +152,7 @@ class Lock:
             raise storage_error(error, "cannot write here", folder) from error
         file, directory = self._handles
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(file)
             _lock_folder(directory)
         except BlockingIOError as error:
             holder = os.pread(file, 64, 0).decode(errors="replace").strip() or "unknown"
@@ -170,6 +175,29 @@ class Lock:
             os.close(self._handles.pop())
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the right to write a run directory, here or through a shared file system.
+
+    Raises:
+        RunError: The file system cannot tell.
+    """
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, "nobody can tell whether a process writes this run", folder) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once; see ``LOOKED_AT``
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise storage_error(error, "nobody can tell whether a process writes this run", folder) from error
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock_folder(directory: int) -> None:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,6 +205,14 @@ def _lock_folder(directory: int) -> None:
         raise
     except OSError:  # some network file systems cannot lock a directory; the lock of the file holds there as well
         return
+
+
+def _lock_file(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # perhaps ``is_held`` is looking at this moment
+        time.sleep(LOOKED_AT)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trueup.errors import Interrupted, RunError, UsageError
+from trueup.ledger.control import CONTROL
 from trueup.ledger.files import (
     Lock,
     clear_leftovers,
@@ -103,6 +104,8 @@ class Run:
         try:
             _require_layout(folder)
             clear_leftovers(folder)
+            void = (folder / CONTROL).exists()  # it was meant for a process that is gone
+            (folder / CONTROL).unlink(missing_ok=True)
             wanted = {"kind": kind, "config": config, "inputs": inputs, "defaults": defaults or {}}
             wanted = json.loads(json.dumps(wanted))
             old = _record_to_resume(folder, wanted, resume)
@@ -110,6 +113,8 @@ class Run:
             run = cls(folder, record | {"status": "running"}, lock, quiet, probe)
             run._save_record()
             run._say_versions(resumed=old is not None)
+            if void:
+                run.event("control_void")
         except OSError as error:
             lock.release()
             raise storage_error(error, "the run cannot be started", folder) from error

@@ -23,6 +23,7 @@ from trueup.data.read import Loaded
 from trueup.data.read_report import line_name
 from trueup.data.render import Renderer, RenderReport
 from trueup.data.similar import shared_prompts
+from trueup.engine.control import obey
 from trueup.engine.loop import Loop
 from trueup.engine.placement import check_export, export
 from trueup.engine.probe import sample_distance
@@ -77,6 +78,8 @@ class Offline(Settings):
     """Steps between probes, beside those before the first step and after the last; a quarter of the run by default."""
     save_every: int = Field(default=200, ge=1)
     """Steps between checkpoints."""
+    control: bool = False
+    """Whether whoever has the token of ``trueup explore --control`` may pause and stop this run from the page."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Names every random draw of the run."""
 
@@ -219,23 +222,29 @@ def fit(
         headline: Metrics that the progress shows.
         probe: Writes samples; None where there is nothing to ask.
     """
-    resume_from_checkpoint(run, stepper)
+    state = resume_from_checkpoint(run, stepper)
     total = len(data.plan)
     every = sample_distance(config.probe_every, total)
-    loop = Loop(run, data.plan, save=saver(run, stepper), save_every=config.save_every, headline=headline)
-    for step, batch in loop:
+    loop = Loop(run, data.plan, save=saver(run, stepper, state.copy), save_every=config.save_every, headline=headline)
+    # A run that ended before its last step has its last checkpoint there, and is not gone on with.
+    for step, batch in () if "ended" in state else loop:
         if probe is not None and step % every == 0:
             timed(run, probe, step)
         learned = learn(batch)
+        ends = obey(run, step, loop, allowed=config.control)
+        last = ends or step + 1 == total
         if learned is not None:
             held_out = HeldOut({})
-            if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or step + 1 == total):
+            if evaluate is not None and ((step + 1) % config.evaluate_every == 0 or last):
                 held_out = evaluate()
             _write(run, step, learned, held_out, (step + 1) / data.plan.per_epoch)
-        if probe is not None and step + 1 == total:  # before the last checkpoint, which then counts on its rows
-            timed(run, probe, total)
+        if probe is not None and last:  # before the last checkpoint, which then counts on its rows
+            timed(run, probe, step + 1)
         if learned is not None:
             loop.time(step, **learned.rates)
+        if ends:
+            state["ended"] = step
+            loop.end()
 
 
 def _write(run: Run, step: int, learned: Learned, held_out: HeldOut, epoch: float) -> None:

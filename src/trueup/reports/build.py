@@ -223,7 +223,7 @@ def run_criteria(run_dir: str | Path, evaluation: str | Path | None = None) -> l
 def evaluated_as(run: Path, evaluation: Path, rows: Sequence[Row]) -> str:
     """What an evaluation calls the model of a run: by where it lies, where the evaluation says so, else by its name."""
     own, elsewhere = (run.resolve(), (run / "final").resolve()), set()
-    for name, path in _evaluated_models(evaluation).items():
+    for name, path in evaluated_models(evaluation).items():
         if Path(path).resolve() in own:
             return name
         if Path(path).exists():  # another model, whatever it is called
@@ -233,7 +233,7 @@ def evaluated_as(run: Path, evaluation: Path, rows: Sequence[Row]) -> str:
     return next((name for name in (run.resolve().name, kind) if name in known), run.resolve().name)
 
 
-def _evaluated_models(evaluation: Path) -> dict[str, str]:
+def evaluated_models(evaluation: Path) -> dict[str, str]:
     """Where the models of an evaluation lay, by name, as its stage or ``trueup evaluate`` wrote it."""
     for record, block in (("stage.json", "config"), ("evaluation.json", None)):
         if (evaluation / record).exists():

@@ -21,6 +21,7 @@ from tests.web.explorer.planted import (
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.live.desk import Desk
 from trueup.commands.live.runs import Runs
+from trueup.web.explorer.keys import Keys
 
 
 def events(client, run, after="", last="", until=1, kind="rows"):
@@ -375,7 +376,9 @@ def asking(tmp_path):
     plant(tmp_path / "runs" / "bad", values=runaway)
     desk = Desk(str(tmp_path / "feedback.db"))
     desk.check()
-    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    served = Served(
+        tmp_path / "runs", source=lambda root: Runs(root, desk=desk), tokens=Keys({"lead": "secret"}), asks=True
+    )
     with httpx.Client(base_url=f"{served.url}/api/v1", timeout=30) as client:
         yield client
     served.stop()
@@ -393,13 +396,12 @@ def test_without_a_feedback_database_there_is_no_call_that_writes(tmp_path, serv
 def test_people_are_asked_by_whoever_has_the_token_and_only_once(asking):
     refused = [
         asking.post("/ask", json=question()),
-        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secre"}),
-        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secret", "Origin": "http://evil.example"}),
-        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secret", "Sec-Fetch-Site": "cross-site"}),
+        asking.post("/ask", json=question(), headers={"X-CSRF-Token": "secret"}),
+        asking.post("/ask", json=question(), headers={"Authorization": "Bearer secre"}),
     ]
-    assert [reply.status_code for reply in refused] == [403] * 4
+    assert [reply.status_code for reply in refused] == [403, 403, 401]
     assert asking.get("/run", params={"run": "bad"}).json()["asked"] == {"alerts": [], "problem": None}
-    asking.headers["X-CSRF-Token"] = "secret"
+    asking.headers["Authorization"] = "Bearer secret"
     assert [asking.post("/ask", json=question()).json()["new"] for _ in range(2)] == [3, 0]
     assert asking.get("/run", params={"run": "bad"}).json()["asked"]["alerts"][0]["pairs"] == 3
     assert "secret" not in asking.get("/runs").text + asking.get("/run", params={"run": "bad"}).text
@@ -410,6 +412,6 @@ def test_people_are_asked_by_whoever_has_the_token_and_only_once(asking):
     [({"step": 19}, 409), ({"rule": "x"}, 409), ({"run": "../bad"}, 409), ({"step": "20"}, 422), ({"more": 1}, 422)],
 )
 def test_a_wrong_question_is_refused(asking, wrong, status):
-    reply = asking.post("/ask", json=question(**wrong), headers={"X-CSRF-Token": "secret"})
+    reply = asking.post("/ask", json=question(**wrong), headers={"Authorization": "Bearer secret"})
     assert reply.status_code == status
     assert reply.json()["detail"]

@@ -15,6 +15,7 @@ from tests.web.explorer.planted import (
     append,
     judge,
     plant,
+    row,
     runaway,
     start,
     write,
@@ -24,6 +25,9 @@ from tests.web.screens.conftest import Visit
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.live.desk import PROJECT, Desk
 from trueup.commands.live.runs import Runs
+from trueup.errors import Interrupted
+from trueup.ledger.control import pending, take
+from trueup.web.explorer.keys import Keys
 
 
 @pytest.fixture
@@ -57,7 +61,9 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
     db = str(tmp_path / "feedback.db")
     desk = Desk(db)
     desk.check()
-    served = Served(tmp_path / "runs", source=lambda root: Runs(root, desk=desk), token="secret")
+    served = Served(
+        tmp_path / "runs", source=lambda root: Runs(root, desk=desk), tokens=Keys({"lead": "secret"}), asks=True
+    )
     visit = Visit(chromium, SimpleNamespace(url=served.url))
     visit.page.set_default_timeout(30_000)
     try:
@@ -90,6 +96,162 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
     finally:
         visit.close()
         served.stop()
+
+
+MADE_OF = {"helpful": lambda step: 1 + step / 20, "short": lambda step: -0.2 - step / 100, "polite": lambda step: 0.1}
+
+
+def parted(step):
+    """A row of a run whose reward has three parts, one of them below zero."""
+    values = {name: value(step) for name, value in MADE_OF.items()}
+    parts = {f"reward/{name}{end}": value for name, value in values.items() for end in ("", "/weighted")}
+    return {**row(step), **parts, "score": sum(values.values())}
+
+
+def evaluate(root, run, samples=4):
+    """What an evaluation of a run and its reference records, with several answers of the reference to each prompt."""
+    rows = []
+    for prompt in range(3):
+        common = {"prompt_id": f"p{prompt}", "prompt": "x"}
+        rows += [
+            {**common, "model": "sft", "completion": str(n), "reward": float(n), "kl": 0.0, "gold": n / 10}
+            for n in range(samples)
+        ]
+        rows += [{**common, "model": "ppo", "completion": "x", "reward": 2.0, "kl": 3.0, "gold": 0.4}]
+    folder = root / "evaluation"
+    folder.mkdir()
+    (folder / "eval.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    record = {"models": {"sft": "elsewhere/sft/final", "ppo": f"elsewhere/{run}/final"}}
+    (folder / "evaluation.json").write_text(json.dumps(record))
+
+
+def shots(page, name):
+    """The page is as wide as its window in light, dark and on a phone; pictures of it where somebody wants them."""
+    for look, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if os.environ.get("TRUEUP_SHOTS"):
+            page.wait_for_timeout(500)
+            page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/{name}-{look}.png", full_page=True)
+
+
+def test_parts_of_the_score_are_stacked_and_told(served, window):
+    run = start(served.root / "a")
+    write(run, range(12), values=parted)
+    page = window("run=a")
+    card = page.get_by_role("region", name="Parts of the score").first
+    card.scroll_into_view_if_needed()
+    card.locator("canvas").wait_for()
+    assert card.locator(".key").first.inner_text().split("\n") == ["Score", "helpful", "short", "polite"]
+    card.locator("summary").press("Enter")
+    card.get_by_text("At step 11 the parts add up to 1.340: helpful 1.550, short −0.310, polite 0.100.").wait_for()
+    assert card.get_by_role("columnheader").all_inner_texts() == ["Step", "helpful", "short", "polite", "Score"]
+    first = card.locator("tbody tr").first.inner_text().split("\t")
+    assert first == ["11", "1.550", "−0.310", "0.100", "1.340"]
+    assert "short: −0.200 at step 0, −0.310 at step 11" in card.get_by_role("img").get_attribute("aria-label")
+    write(run, [12], values=lambda step: {**parted(step), "score": 9.0})
+    card.get_by_text("which leaves 7.620 of the score to something else").wait_for()
+    run.__exit__(None, None, None)
+    shots(page, "parts")
+
+
+def test_a_stack_goes_up_and_down_from_zero(served, window):
+    plant(served.root / "a")
+    page = window("run=a")
+    stack = page.evaluate("""async () => (await import("/static/stack.js")).stacked([
+        {label: "a", steps: [0, 1, 2], values: [1, -1, 2]}, {label: "b", steps: [0, 1, 2], values: [-2, -2, "nan"]},
+        {label: "c", steps: [0, 1, 2], values: [3, 3, 3]}])""")
+    assert stack["steps"] == [0, 1]
+    sides = [[stack["parts"][n][side][end] for side in ("above", "below") for end in ("low", "high")] for n in range(3)]
+    assert sides[0] == [[0, 0], [1, 0], [0, -1], [0, 0]]
+    assert sides[1] == [[1, 0], [1, 0], [-2, -3], [0, -1]]
+    assert sides[2] == [[1, 0], [4, 3], [-2, -3], [-2, -3]]
+    assert stack["sums"] == [2, 0]
+
+
+def test_the_phase_plane_has_gold_and_best_of_n_or_says_that_there_is_none(served, window):
+    plant(served.root / "a")
+    metrics = plant(served.root / "gold") / "metrics.jsonl"  # no run logs gold: whoever knows the truth adds it
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [one | ({"gold": 0.5 - one["step"] / 100} if one["step"] % 10 == 0 else {}) for one in rows]
+    metrics.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    evaluate(served.root, "a")
+    page = window("run=gold")
+    card = page.get_by_role("region", name="Phase plane").first
+    card.get_by_text(
+        "Gold: 0.500 at KL 0 (step 0), 0.200 at KL 3.998 (step 30); highest 0.500 (step 0)."
+    ).first.wait_for()
+    card.get_by_text("Best of n: none.").first.wait_for()
+    assert card.locator(".plane-key li").all_inner_texts() == ["gold, axis at the right"]
+    page.evaluate("location.hash = 'run=a'")
+    told = "Best of n: 1.500 at KL 0 (n = 1), 3 at KL 0.636 (n = 4); highest 3 (n = 4)."
+    card.get_by_text(told).first.wait_for()
+    marks = ["best of n", "best of n, gold, axis at the right", "evaluated", "evaluated, gold, axis at the right"]
+    assert card.locator(".plane-key li").all_inner_texts() == marks
+    card.locator("summary").press("Enter")
+    rows = [one.split("\t") for one in card.locator("tbody").inner_text().split("\n")]
+    assert ["best of n", "n = 2", "0.193", "2.333"] in rows
+    assert ["evaluated, gold", "evaluation", "3", "0.400"] in rows
+    assert ["reward", "step 39", "4.000", "3.900"] in rows
+    assert "Best of n: 1.500" in card.get_by_role("img").get_attribute("aria-label")
+    shots(page, "plane")
+
+
+def test_a_lead_pauses_a_run_by_keyboard_and_a_viewer_only_sees_it(chromium, tmp_path, axe):
+    root = tmp_path / "runs"
+    run = start(root / "a", config={**CONFIG, "control": True})
+    write(run, range(5))
+    closed = start(root / "b")
+    write(closed, range(5))
+    served = Served(root, tokens=Keys({"lead": "act", "viewer": "look"}, closed=True), controls=True)
+    lead, viewer = (Visit(chromium, SimpleNamespace(url=served.url)) for _ in range(2))
+    viewer.expected = ("401",)
+    try:
+        viewer.go("/#run=a")
+        viewer.page.set_default_timeout(30_000)
+        viewer.page.get_by_role("heading", name="This explorer takes a token").wait_for()
+        viewer.page.evaluate(axe)
+        assert viewer.page.evaluate("axe.run(document).then((report) => report.violations.map((one) => one.id))") == []
+        viewer.page.get_by_label("Token").fill("wrong")
+        viewer.page.keyboard.press("Enter")
+        viewer.page.get_by_text("the token is not of this server").wait_for()
+        viewer.page.get_by_label("Token").fill(f"{served.url}/#token=look")
+        viewer.page.keyboard.press("Enter")
+        viewer.page.get_by_text("5 of 40 steps").wait_for()
+        assert viewer.page.get_by_role("button", name="Pause").count() == 0
+        lead.go("/#token=act&run=b")
+        page = lead.page
+        page.set_default_timeout(30_000)
+        page.get_by_text("It cannot be paused or stopped from here").wait_for()
+        assert "act" not in page.evaluate("location.href")
+        page.evaluate("location.hash = 'run=a'")
+        press = page.get_by_role("button", name="Pause")
+        press.focus()
+        write(run, [5])  # news come, and the focus stays
+        page.get_by_text("6 of 40 steps").wait_for()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="Pause this run?")
+        dialog.get_by_text(f"trueup resume {root / 'a'}").wait_for()
+        page.evaluate(axe)
+        assert page.evaluate("axe.run(document).then((report) => report.violations.map((one) => one.id))") == []
+        page.keyboard.press("Escape")
+        assert pending(root / "a") is None
+        press.press("Enter")
+        page.keyboard.press("Enter")
+        for visit in (lead, viewer):
+            visit.page.get_by_text("asked it to pause: it does when its running step is done").wait_for()
+        asked = take(root / "a")
+        run.note(paused={"step": 5, "by": asked.by, "asked": asked.time})
+        run.__exit__(Interrupted, Interrupted("asked"), None)
+        for visit in (lead, viewer):
+            visit.page.get_by_text("Paused after step 5, as").wait_for()
+        shots(page, "paused")
+    finally:
+        for visit in (lead, viewer):
+            visit.close()
+        served.stop()
+        closed.__exit__(None, None, None)
 
 
 def table(page, title):

@@ -5,7 +5,10 @@ What is asked by name must be in the list that was read from the disk, so that n
 
 from __future__ import annotations
 
+import getpass
 import os
+import shlex
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import News
+from trueup.commands.live.plane import INSIDE, Plane
 from trueup.commands.live.pool import WRITTEN, Pool, Reading
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import penalty
@@ -21,12 +25,11 @@ from trueup.errors import RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
 from trueup.ledger.alerts import target_band
 from trueup.ledger.columns import as_json
+from trueup.ledger.control import is_allowed, pending, request
 
 if TYPE_CHECKING:
     from trueup.commands.live.desk import Desk
 
-_INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
-"""Folders in which no run is looked for."""
 _RESCAN = 2.0
 """Seconds that a list of runs is good for."""
 _SILENT, _SILENT_STEPS = 120.0, 10
@@ -45,6 +48,7 @@ class Runs:
         if not root.is_dir():
             raise UsageError("there is no such folder", where=str(root), expected="a run, or a folder of runs")
         self.root, self.desk = root, desk
+        self._plane = Plane(root)
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._read_at = 0.0
@@ -74,6 +78,7 @@ class Runs:
             "metrics": [*opened.followed.metrics.names, *opened.followed.timing.names],
             "band": target_band(record["config"]),
             "penalty": penalty(record["config"], opened.followed.metrics),
+            "plane": self._plane.of_run(name, folder) if "kl" in opened.followed.metrics.names else None,
             "cursor": str(cursor),
             **self.state(name),
         }
@@ -89,6 +94,7 @@ class Runs:
             "rows": stands.rows,
             "steps": line["steps"],
             "stopped": record.get("facts", {}).get("stopped"),
+            "control": self._control(name, record, line["status"]),
             "left_out": stands.left_out,
             "probes": len(stands.probes),
             "verdict": stands.verdict.to_dict(),
@@ -113,6 +119,10 @@ class Runs:
             known = ", ".join(f"{one.rule} at step {one.step}" for one in raised) or "none in this run"
             raise UsageError(f"there is no alert {rule!r} at step {step}", where=name, expected=known)
         return self.desk.ask(samples, opened.followed.refresh().origin, name, alert)
+
+    def control(self, name: str, action: str, role: str) -> dict[str, Any]:
+        """Ask the process that trains a run to pause or to stop it after its running step; see ``ledger.control``."""
+        return request(self._folder(name), action, asker(role)).to_dict()
 
     def series(
         self, name: str, metrics: Sequence[str], points: int, first: int | None = None, last: int | None = None
@@ -149,6 +159,17 @@ class Runs:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         listed = [{"name": key, "values": [row.get(key) for row in rows]} for key in keys]
         return [row for row in listed if any(value != row["values"][0] for value in row["values"][1:])]
+
+    def _control(self, name: str, record: Mapping[str, Any], status: str) -> dict[str, Any]:
+        """Whether others may pause and stop a run, what was asked of it, and by whom it is paused now."""
+        folder = self._folder(name)
+        asked = pending(folder) if status in ("running", "silent") else None
+        return {
+            "allowed": is_allowed(record),
+            "asked": None if asked is None else asked.to_dict(),
+            "paused": record.get("facts", {}).get("paused") if status == "interrupted" else None,
+            "resume": f"trueup resume {shlex.quote(str(folder))}",
+        }
 
     def _scan(self, *, fresh: bool = False) -> dict[str, Path]:
         with self._lock:
@@ -194,11 +215,20 @@ class Runs:
         }
 
 
+def asker(role: str) -> str:
+    """Who asks something of a run: who runs this process, where, and as what they came to the page."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name for the number of this user
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()} ({role} of the explorer)"
+
+
 def find_runs(root: Path) -> dict[str, Path]:
     """Runs below a folder by name: the path from there, in text that can be shown."""
     runs = {}
     for place, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in _INSIDE and not f.endswith(".tmp"))
+        folders[:] = sorted(f for f in folders if f not in INSIDE and not f.endswith(".tmp"))
         if "run.json" in files:
             folder = Path(place)
             name = folder.name or str(folder) if folder == root else folder.relative_to(root).as_posix()

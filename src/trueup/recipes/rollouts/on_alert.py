@@ -78,7 +78,10 @@ class AlertWatch:
             return False
         first = self._opened[0]
         if self._on_alert == "pause":
-            loop.pause(f"{first.rule}: {first.message}")
+            fix = (
+                f"look at it: trueup explore {self._run.path}; the same command goes on from here, and this alert does"
+            )
+            loop.pause(f"{first.rule}: {first.message}", f"{fix} not pause it again")
             return False
         reason: dict[str, Any] = {"step": step, "rule": first.rule, "metric": first.metric, "message": first.message}
         self._run.note(stopped=reason)

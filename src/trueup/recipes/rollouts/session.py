@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 
 from trueup.config.seeds import derive
+from trueup.engine.control import obey
 from trueup.engine.loop import Loop
 from trueup.engine.processes import rank
 from trueup.engine.resume import resume_from_checkpoint, saver
@@ -151,7 +152,8 @@ def fit(
         watch.look(step, row)
         if kl is not None and controller is not None and beta is not None:
             state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
-        ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"])
+        asked = obey(run, step, loop, allowed=config.control)
+        ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
         if step % config.probe_every == 0 or step + 1 == config.steps or ends:
             probes = session.prompts[: config.probes]
             seed = derive(config.seed, "probes")

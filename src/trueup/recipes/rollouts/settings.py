@@ -85,6 +85,8 @@ class RolloutSettings(Settings):
     on_alert: Literal["warn", "pause", "stop", "raise_kl"] = "warn"
     """What an alert of the run's own numbers does (``trueup watch`` has the same): say it and write it down; save and
     leave, so that the same command goes on; end the run with the model as it is; or double the KL's coefficient."""
+    control: bool = False
+    """Whether whoever has the token of ``trueup explore --control`` may pause and stop this run from the page."""
     reset_reference_every: int | None = Field(default=None, ge=1)
     """Steps after which the policy as it then is becomes the reference, again and again: KL is then measured from where
     the policy lately was, and may grow without bound from where it started. None: the reference stays."""

@@ -18,7 +18,7 @@ from trueup.web.shell import problems
 from trueup.web.shell.access import IMPORT_SCOPES, LEADS
 from trueup.web.shell.limits import Limits, LoginGuard
 from trueup.web.shell.pages import serve_files
-from trueup.web.shell.security import Doors, Gate
+from trueup.web.shell.security import Doors, Gate, StoredAccounts
 
 API = "/api/v1"
 DOORS = Doors(
@@ -56,7 +56,8 @@ def create_app(
     app.include_router(pages.signs)
     serve_files(app, pages.HERE / "static")
     app.include_router(pages.router)
-    app.add_middleware(Gate, store=store, limits=limits, guard=app.state.guard, doors=DOORS, hosts=hosts)
+    accounts = StoredAccounts(store)
+    app.add_middleware(Gate, accounts=accounts, limits=limits, guard=app.state.guard, doors=DOORS, hosts=hosts)
     return app
 
 

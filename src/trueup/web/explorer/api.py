@@ -1,11 +1,11 @@
-"""The calls of the explorer. All of them read; nothing here changes a run.
+"""The calls of the explorer. All of ``router`` read.
 
-One call writes, to a feedback database: it is there only where the server was started with one, and takes its token.
+Two others act, for a lead alone, and are there only where the server was started for it: ``questions`` writes to a
+feedback database, ``controls`` asks a run that allows it to pause or to stop.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from typing import Annotated, Any
@@ -15,19 +15,23 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from trueup.web.explorer import panels
+from trueup.web.explorer.keys import Lead, Reader
 from trueup.web.explorer.snapshot import take_snapshot
 from trueup.web.explorer.source import MOST_RUNS, Source
 from trueup.web.explorer.stream import Follower, stream
-from trueup.web.shell.access import Body
-from trueup.web.shell.problems import BadRequest, Forbidden
+from trueup.web.shell.access import LEADS, Body
+from trueup.web.shell.problems import BadRequest
 
 router = APIRouter()
 questions = APIRouter()
 """What only a server with a feedback database has."""
+controls = APIRouter()
+"""What only a server has that was started with ``--control``."""
 MOST_TEXT = 200
 
 
-def _source(request: Request) -> Source:
+def _source(request: Request, who: Reader) -> Source:
+    """The runs, for whoever may read them."""
     source: Source = request.app.state.source
     return source
 
@@ -49,9 +53,11 @@ class Json(Response):
 
 
 @router.get("/runs")
-def runs(request: Request, source: Reads) -> Json:
-    """One line for each run, what a guided tour says of them, and whether people can be asked from here."""
-    return Json({"runs": source.runs(), "tour": source.tour(), "asks": request.app.state.token is not None})
+def runs(request: Request, source: Reads, who: Reader) -> Json:
+    """One line for each run, what a guided tour says of them, and what whoever asks may do here."""
+    may = who.role in LEADS
+    acts = {"asks": may and request.app.state.asks, "controls": may and request.app.state.controls}
+    return Json({"runs": source.runs(), "tour": source.tour(), "role": who.role, **acts})
 
 
 @router.get("/run")
@@ -161,14 +167,19 @@ class Question(Body):
 
 
 @questions.post("/ask")
-def ask(
-    request: Request, source: Reads, question: Question, x_csrf_token: Annotated[str, Header(max_length=200)] = ""
-) -> Json:
+def ask(source: Reads, who: Lead, question: Question) -> Json:
     """Blind pairs about an alert into the feedback room; a second time changes nothing."""
-    if not hmac.compare_digest(x_csrf_token.encode(), request.app.state.token.encode()):
-        raise Forbidden(
-            "the token is missing or not of this server",
-            where="X-CSRF-Token",
-            fix="open the address that trueup explore told when it started, with all that stands behind #",
-        )
     return Json(source.ask(question.run, question.rule, question.step))
+
+
+class Control(Body):
+    """What is asked of a run."""
+
+    run: str = Field(max_length=4096)
+    action: str = Field(max_length=MOST_TEXT)
+
+
+@controls.post("/control")
+def control(source: Reads, who: Lead, asked: Control) -> Json:
+    """Ask the process that trains a run to pause or to stop it after its running step."""
+    return Json(source.control(asked.run, asked.action, who.role))

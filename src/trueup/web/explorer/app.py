@@ -1,4 +1,4 @@
-"""The explorer's app: calls that read, one page, behind the shell's gate. Nobody signs in: it answers this computer.
+"""The explorer's app: calls that read and, where it was started for it, act; one page; behind the shell's gate.
 
 create_app(source, metric_of)
 """
@@ -16,7 +16,8 @@ from fastapi.responses import HTMLResponse
 
 from trueup import __version__
 from trueup.errors import UsageError
-from trueup.web.explorer import api
+from trueup.web.explorer import api, keys
+from trueup.web.explorer.keys import OPEN_AGAIN, Keys, Role
 from trueup.web.explorer.source import Meaning, Source
 from trueup.web.shell import problems
 from trueup.web.shell.limits import Limits, LoginGuard
@@ -27,29 +28,40 @@ from trueup.web.shell.server import is_loopback, run
 API = "/api/v1"
 HERE = Path(__file__).parent
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-DOORS = Doors("", re.compile(r"(?!)"), (), (), "open it by the address that trueup explore told")
-"""There is no sign-in call here, and no call takes a large body."""
+DOORS = Doors(
+    f"{API}/session", re.compile(r"(?!)"), (), (), "open it by the address that trueup explore told", OPEN_AGAIN
+)
+"""No call takes a large body."""
 
 
 def create_app(
-    source: Source, means: Callable[[str], Meaning | None], *, token: str | None = None, limits: Limits | None = None
+    source: Source,
+    means: Callable[[str], Meaning | None],
+    *,
+    tokens: Keys | None = None,
+    asks: bool = False,
+    controls: bool = False,
+    limits: Limits | None = None,
 ) -> FastAPI:
     """The app on a source of runs.
 
     Args:
         source: Who reads the runs.
         means: What a metric is, by its name; None where nobody knows.
-        token: Whoever has it may have people asked; None: nobody may, and every call reads.
+        tokens: Who may read and who may act; None: everybody may read, and nobody act.
+        asks: A lead may have people asked about alerts.
+        controls: A lead may pause and stop runs that allow it.
         limits: Sizes, times and rates.
     """
     limits = limits or Limits()
     app = FastAPI(title="trueup explorer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.source, app.state.means, app.state.closing = source, means, threading.Event()
-    app.state.token = token
+    app.state.keys = tokens = tokens or Keys({})
+    app.state.asks, app.state.controls = asks, controls
     problems.install(app)
-    app.include_router(api.router, prefix=API)
-    if token is not None:
-        app.include_router(api.questions, prefix=API)
+    routers = [keys.router, api.router, *([api.questions] if asks else []), *([api.controls] if controls else [])]
+    for router in routers:
+        app.include_router(router, prefix=API)
     serve_files(app, HERE / "static")
     page = templates(HERE / "templates").get_template("explorer.html").render(version=__version__)
 
@@ -57,7 +69,7 @@ def create_app(
     def front() -> HTMLResponse:
         return HTMLResponse(page)
 
-    app.add_middleware(Gate, store=None, limits=limits, guard=LoginGuard(limits), doors=DOORS, hosts=LOOPBACK)
+    app.add_middleware(Gate, accounts=tokens, limits=limits, guard=LoginGuard(limits), doors=DOORS, hosts=LOOPBACK)
     return app
 
 
@@ -68,6 +80,8 @@ def serve_explorer(
     port: int = 8401,
     *,
     asks: bool = False,
+    controls: bool = False,
+    closed: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
@@ -77,9 +91,11 @@ def serve_explorer(
         means: What a metric is, by its name.
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        asks: Whoever opens the address that is told may have people asked about alerts: behind its ``#`` stands a
-            token, which never leaves the browser but in the header of that call.
-        tell: Gets the address once it listens.
+        asks: A lead may have people asked about alerts.
+        controls: A lead may pause and stop runs that allow it.
+        closed: Reading takes a token too.
+        tell: Gets the addresses once it listens, one for each role. Behind the ``#`` of an address stands its token,
+            which the browser sends to nobody but this server, and there in no address.
 
     Raises:
         UsageError: Others could reach the address, or it cannot be used.
@@ -91,10 +107,21 @@ def serve_explorer(
             expected="127.0.0.1",
             fix=f"leave it out; from another computer: ssh -L {port}:127.0.0.1:{port} THIS-COMPUTER",
         )
-    token = secrets.token_urlsafe(24) if asks else None
-    app = create_app(source, means, token=token)
+    needed: dict[Role, bool] = {"lead": asks or controls, "viewer": closed}
+    roles = [role for role, is_needed in needed.items() if is_needed]
+    tokens = Keys({role: secrets.token_urlsafe(24) for role in roles}, closed)
+    app = create_app(source, means, tokens=tokens, asks=asks, controls=controls)
 
     def told(address: str) -> None:
-        tell(address if token is None else f"{address}#token={token}")
+        for line in addresses(address, tokens):
+            tell(line)
 
     run(app, host, port, proxy=None, limits=Limits(), tell=told, closing=app.state.closing)
+
+
+def addresses(address: str, tokens: Keys) -> list[str]:
+    """What the server tells: the address of whoever started it, and one for those who only look."""
+    own = {role: f"{address}#token={token}" for role, token in tokens.tokens.items()}
+    if "lead" not in own:
+        return [own.get("viewer", address)]
+    return [own["lead"], f"to look only: {own.get('viewer', address)}"]

@@ -85,7 +85,11 @@ class Source(Protocol):
         ...
 
     def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
-        """Have people judge the answers at an alert, once; only where the app was given a token for it."""
+        """Have people judge the answers at an alert, once; only where the app was started for it."""
+        ...
+
+    def control(self, name: str, action: str, role: str) -> dict[str, Any]:
+        """Ask a run to pause or to stop; only where the app was started for it. ``role`` is that of who asks."""
         ...
 
     def tour(self) -> dict[str, Any] | None:

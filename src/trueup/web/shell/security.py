@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
@@ -72,6 +72,34 @@ class Doors:
     large_scopes: tuple[str, ...]
     host_fix: str
     """What to do about a host name that is not answered."""
+    token_fix: str = "make a new token in the app"
+    """What to do about a bearer token that nobody knows."""
+
+
+class Accounts(Protocol):
+    """Who a token or a cookie speaks for."""
+
+    def by_token(self, text: str) -> Principal | None:
+        """Whose bearer token it is; None where nobody knows it."""
+
+    def by_cookies(self, cookies: Mapping[str, str]) -> Principal | None:
+        """Whose session one of the cookies is; None where none is one."""
+
+
+class StoredAccounts:
+    """The sessions and tokens of a feedback database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def by_token(self, text: str) -> Principal | None:
+        """Whose bearer token it is; None where nobody knows it."""
+        return by_token(self._store, text)
+
+    def by_cookies(self, cookies: Mapping[str, str]) -> Principal | None:
+        """Whose session one of the cookies is; None where none is one."""
+        cookie = cookies.get(COOKIE)
+        return by_session(self._store, cookie) if cookie else None
 
 
 class Gate:
@@ -79,7 +107,7 @@ class Gate:
 
     Args:
         app: What is behind it.
-        store: Where sessions and tokens are; None for an app in which nobody signs in.
+        accounts: Who tokens and cookies speak for.
         limits: Sizes, times and rates.
         guard: Gives the keyed hash of addresses.
         doors: Calls that are treated in a way of their own.
@@ -91,13 +119,13 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        store: Store | None,
+        accounts: Accounts,
         limits: Limits,
         guard: LoginGuard,
         doors: Doors,
         hosts: frozenset[str] | None = None,
     ) -> None:
-        self.app, self.store, self.limits, self.guard, self.hosts = app, store, limits, guard, hosts
+        self.app, self.accounts, self.limits, self.guard, self.hosts = app, accounts, limits, guard, hosts
         self.doors = doors
         self.buckets = Buckets(limits.rate, limits.burst)
 
@@ -144,23 +172,21 @@ class Gate:
             )
 
     async def _who(self, scope: Scope, headers: Headers) -> Principal | None:
-        if self.store is None:
-            return None
         header = headers.get("authorization")
         if header is not None:
             scheme, _, text = header.partition(" ")
-            principal = await run_sync(by_token, self.store, text.strip()) if scheme.lower() == "bearer" else None
+            principal = await run_sync(self.accounts.by_token, text.strip()) if scheme.lower() == "bearer" else None
             if principal is None:
                 self._often(scope, None)
                 raise NotSignedIn(
                     "the token opens nothing: it is unknown, over or revoked",
                     where="Authorization",
-                    fix="make a new token in the app",
+                    fix=self.doors.token_fix,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return principal
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-        return await run_sync(by_session, self.store, cookie) if cookie else None
+        cookies = cookie_parser(headers.get("cookie", ""))
+        return await run_sync(self.accounts.by_cookies, cookies) if cookies else None
 
     def _often(self, scope: Scope, who: Principal | None) -> None:
         wait = self.buckets.take(who.id if who is not None else self.guard.name(address(scope)))

@@ -52,7 +52,9 @@ export function smoothed(list, weight) {
  * @param {() => Array<{label: string, steps: number[], values: Array, ink: string, dash?: number, smooth?: number, span?: boolean}>} options.lines what to draw now
  * @param {() => {low: number, high: number, target: number}|null} [options.band] drawn behind the lines
  * @param {() => {steps: number[], low: number[], high: number[]}|Array|null} [options.spread] a filled range behind the
- *   lines, or several, each with its `ink`
+ *   lines, or several, each with its `ink`, and where wanted `fill` (opacity), `edge` (dash of a line) and `outer`
+ *   (whether that line is at its "high" or its "low")
+ * @param {() => Array} [options.tabled] what words and table tell, where that is more than the lines
  * @param {string} [options.shade] what that range is
  * @param {() => number[]} [options.marks] steps of alerts
  * @param {() => Array<{step: number, text: string}>} [options.flags] words beside a step
@@ -129,13 +131,14 @@ export class Chart {
       if (line.smooth) tables.push([line.steps, smoothed(line.values, line.smooth)]);
     }
     const data = tables.length ? uPlot.join(tables) : [[], []];
-    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), spreads.map((one) => one.ink)]);
+    const shape = JSON.stringify([lines.map((line) => [line.label, line.ink, line.dash, Boolean(line.smooth)]), spreads.map((one) => [one.ink, one.outer])]);
     if (!this.plot || shape !== this.shape) this.build(lines, spreads, data);
     else this.plot.setData(data, false);
     this.shape = shape;
     const [first, last] = this.options.span();
     this.plot.setScale("x", { min: first, max: Math.max(last, first + 1e-9) });
     this.describe(lines);
+    this.latestOf(lines);
     if (this.more.open) this.tabulate();
   }
 
@@ -144,7 +147,10 @@ export class Chart {
     const [ink, line] = [colour("muted"), colour("line")];
     const series = [{}];
     const hidden = { stroke: "transparent", points: { show: false }, spanGaps: true };
-    spreads.forEach(() => series.push({ ...hidden }, { ...hidden }));
+    spreads.forEach(({ ink: name, edge, outer }) => {
+      const drawn = edge === undefined ? {} : { stroke: colour(name), width: 1.5, dash: DASHES[edge % DASHES.length] };
+      series.push({ ...hidden, ...(outer === "high" ? drawn : {}) }, { ...hidden, ...(outer === "low" ? drawn : {}) });
+    });
     for (const { ink: name, dash, smooth, steps } of lines) {
       const stroke = colour(name);
       const few = steps.length < 40;
@@ -154,7 +160,7 @@ export class Chart {
     }
     this.plot = new uPlot({
       width: this.width(), height: this.options.height, series,
-      bands: spreads.map((one, n) => ({ series: [2 * n + 1, 2 * n + 2], fill: faded(colour(one.ink ?? "left"), 0.16) })),
+      bands: spreads.map((one, n) => ({ series: [2 * n + 1, 2 * n + 2], fill: faded(colour(one.ink ?? "left"), one.fill ?? 0.16) })),
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: Boolean(this.options.zoom), y: false, setScale: false } },
       scales: { x: { time: false, auto: false }, y: { range: (plot, low, high) => this.range(low, high) } },
@@ -278,9 +284,13 @@ export class Chart {
   }
 
   describe(lines) {
-    const text = lines.map((line) => summary(line.label, line, number)).join(" ");
+    const text = (this.options.tabled?.() ?? lines).map((line) => summary(line.label, line, number)).join(" ");
     this.place.setAttribute("aria-label", `${this.options.title}. ${text}`);
     this.words.textContent = text;
+  }
+
+  /** The newest values, beside the title. */
+  latestOf(lines) {
     const few = lines.length < 4;
     show(this.latest, this.options.shade && this.options.spread?.() && h("span", { class: "shade" }, this.options.shade),
       few && lines.map((line) => line.values.length > 0 && h("span", { class: `ink-${line.ink}` },
@@ -288,7 +298,7 @@ export class Chart {
   }
 
   tabulate() {
-    const lines = this.options.lines();
+    const lines = this.options.tabled?.() ?? this.options.lines();
     const at = new Map();
     lines.forEach((line, n) => line.steps.forEach((step, k) => at.set(step, Object.assign(at.get(step) ?? {}, { [n]: line.values[k] }))));
     const steps = [...at.keys()].sort((a, b) => b - a);

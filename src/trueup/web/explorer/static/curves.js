@@ -4,9 +4,12 @@ import { button, field, h, show } from "./shell/dom.js";
 import { announce, attempt } from "./shell/page.js";
 import { about, Chart, linesOf } from "./chart.js";
 import { named, number, plain } from "./format.js";
-import { pathOf, Phase } from "./phase.js";
+import { pathOf } from "./path.js";
+import { Phase } from "./phase.js";
+import { references, told } from "./reference.js";
 import { answered, label } from "./people.js";
 import { address, go } from "./place.js";
+import { partsOf, Stack } from "./stack.js";
 
 const SMOOTH = [["0", "As logged"], ["0.6", "A little"], ["0.9", "Much"]];
 
@@ -25,9 +28,13 @@ export class Curves {
     this.layout();
   }
 
+  /** What all charts over steps share. */
+  common() {
+    return { span: () => this.store.span, hover: (step) => this.hover(step), zoom: (a, b) => this.zoom(a, b), pick: this.run.probes ? (step) => this.open(step) : undefined };
+  }
+
   chart(options) {
-    const chart = new Chart({ span: () => this.store.span, hover: (step) => this.hover(step), zoom: (a, b) => this.zoom(a, b),
-      pick: this.run.probes ? (step) => this.open(step) : undefined, ...options });
+    const chart = new Chart({ ...this.common(), ...options });
     this.charts.push(chart);
     return chart.element;
   }
@@ -50,7 +57,7 @@ export class Curves {
       hero.length > 0 && h("section", { class: "card hero", "aria-labelledby": "hero" },
         h("div", { class: "head" }, h("h2", { id: "hero" }, online ? "Reward and KL" : "At a glance"), this.tools()),
         hero.map((names) => this.heroChart(names)), this.said().length > 0 && this.peopleChart(), this.cursorRow()),
-      online && this.phaseCard(hero[0][0]),
+      online && this.phaseCard(hero[0][0]), this.partsCard(),
       groups.map((group) => h("section", { class: "card", "aria-label": group.title }, h("h2", {}, group.title),
         h("div", { class: "panels" }, group.panels.map((names) => this.metricChart(names, { height: 150 }))))));
     this.touch();
@@ -98,8 +105,18 @@ export class Curves {
     this.phase = new Phase({
       title: `${named(reward)} over √KL`, pick: this.run.probes ? (_, step) => this.open(step) : null,
       runs: () => [{ label: this.run.name, points: pathOf(this.store, reward) }],
+      beside: () => references(this.store, this.run), told: (lines) => told(lines, this.run),
     });
     return h("section", { class: "card narrow-card", "aria-label": "Phase plane" }, h("h2", {}, "Phase plane"), this.phase.element);
+  }
+
+  /** What the score is made of, where it has parts. */
+  partsCard() {
+    const parts = partsOf(this.run.metrics);
+    if (!parts.length || !this.run.metrics.includes("score")) return null;
+    const stack = new Stack({ store: this.store, parts, meanings: this.run.meanings, ...this.common() });
+    this.charts.push(stack.chart);
+    return stack.element;
   }
 
   tools() {

@@ -1,17 +1,19 @@
 // The explorer: the list of runs, one of them or several compared, and the stream that keeps both up to date.
 
-import { get, seg, words } from "./shell/api.js";
+import { get, me, seg, words } from "./shell/api.js";
 import { button, h, show } from "./shell/dom.js";
-import { announce, attempt, badge, main, saveState, themeSwitch } from "./shell/page.js";
+import { announce, attempt, badge, main, notify, saveState, themeSwitch } from "./shell/page.js";
 import { reveal } from "./shell/text.js";
 import { refreshCharts } from "./chart.js";
 import { Comparison } from "./compare.js";
+import { Control, ended } from "./control.js";
 import { Curves } from "./curves.js";
 import { number, plural, setting, status } from "./format.js";
 import { follow } from "./live.js";
-import { answered, question, takeToken } from "./people.js";
+import { answered, question } from "./people.js";
 import { address, go, here } from "./place.js";
 import { Book } from "./samples.js";
+import { door, enter } from "./session.js";
 import { Store } from "./store.js";
 import { Tour } from "./tour.js";
 
@@ -19,7 +21,7 @@ const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]]
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
 
-const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null, asks: false };
+const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null, asks: false, controls: false };
 const list = h("ul", { class: "run-list" });
 const view = h("div", { class: "view" });
 const guide = h("div", { class: "guide" });
@@ -142,6 +144,7 @@ class OpenRun {
     this.run = run;
     this.store = new Store(run.name);
     this.head = h("header", { class: "run-head" });
+    this.control = new Control(state.controls);
     this.verdict = h("div", { "aria-live": "off" });
     this.body = h("div", {});
     this.curves = null;
@@ -160,8 +163,9 @@ class OpenRun {
     const steps = run.last_step === null ? "no step yet" : `${number(run.last_step + 1)}${run.steps ? ` of ${number(run.steps)}` : ""} steps`;
     const nav = VIEWS.map(([id, label]) => h("a", { href: address({ ...here(), view: id, step: "", prompt: "", text: "" }), "aria-current": here().view === id ? "page" : null }, label));
     show(this.head, h("h1", { dir: "auto" }, reveal(this.run.name)), h("p", { class: "row" }, badge(this.run.kind), h("span", { class: "dot", data: { tone } }), h("span", {}, said), h("span", { class: "muted" }, steps),
-      run.stopped && h("span", { class: "ink-warn" }, `ended early at step ${number(run.stopped.step)} by its alert ${run.stopped.rule}`),
+      run.stopped && h("span", { class: "ink-warn" }, ended(run.stopped)),
       run.left_out > 0 && h("span", { class: "ink-warn" }, `${plural(run.left_out, "damaged line")} left out`), saveFile([this.run.name])), h("nav", { class: "views", "aria-label": "Views of this run" }, nav));
+    this.control.draw(this.run);
     show(this.verdict, verdictCard(run.verdict), alertList(this.run, (asked) => this.asked(asked)));
   }
 
@@ -183,7 +187,7 @@ class OpenRun {
       this.curves = new Curves(this.store, this.run, () => ({ run: this.run.name, runs: here().runs }));
       show(this.body, this.curves.element);
     }
-    show(view, this.head, this.verdict, this.body);
+    show(view, this.head, this.control.element, this.verdict, this.body);
     refreshCharts();
   }
 
@@ -220,6 +224,7 @@ class OpenRun {
 function listen(names, cursor, on) {
   state.stream?.close();
   state.stream = follow(names, cursor, {
+    refused: () => me().catch(() => null), // says so where this browser may no longer read
     line: (word) => saveState(word === "live" ? "Live" : "No connection; trying again", word === "live" ? "good" : "warn"),
     runs: ({ runs }) => {
       const one = here();
@@ -305,16 +310,35 @@ async function drawPlace() {
   return undefined;
 }
 
-takeToken();
-frame();
-await attempt(async () => {
-  const reply = await get("/runs");
-  [state.runs, state.told, state.asks] = [reply.runs, reply.tour, reply.asks];
-  if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
-});
+/** Whoever may not read gets a form; with the right token the page begins anew. */
+function shut() {
+  state.stream?.close();
+  state.open = null;
+  saveState("");
+  show(view, door(() => location.reload()));
+}
+
+async function begin() {
+  try {
+    await enter();
+  } catch (error) {
+    if (error.status === 401 && error.where !== "token") return shut();
+    notify(words(error), "bad");
+  }
+  window.addEventListener("trueup:signed-out", shut);
+  await attempt(async () => {
+    const reply = await get("/runs");
+    [state.runs, state.told, state.asks, state.controls] = [reply.runs, reply.tour, reply.asks, reply.controls];
+    if (reply.role === "lead") document.getElementById("account").prepend(badge("lead"));
+    if (state.told && location.hash.length < 2) go({ run: state.told.runs[0], tour: "1" }, { quiet: true });
+  });
+  listen([], "", {});
+  return draw();
+}
+
 window.addEventListener("hashchange", () => {
-  takeToken();
-  draw();
+  if (new URLSearchParams(location.hash.slice(1)).has("token")) location.reload();
+  else draw();
 });
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input:not([type=range]), select, textarea");
@@ -322,5 +346,5 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j" || event.key === "k") state.open.book.walk(event.key === "j" ? 1 : -1);
 });
 window.addEventListener("trueup:recolour", redraw);
-listen([], "", {});
-await draw();
+frame();
+await begin();

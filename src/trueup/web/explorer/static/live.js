@@ -24,7 +24,10 @@ export function follow(runs, after, on) {
       if (closed) return;
       on.line("lost");
       // A refused answer (a proxy's 502, a limit) ends an EventSource for good: then it is opened anew.
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(open, PATIENCE_MS);
+      if (source.readyState === EventSource.CLOSED) {
+        on.refused?.();
+        again = setTimeout(open, PATIENCE_MS);
+      }
     });
     for (const kind of ["rows", "reset", "state", "runs", "gone"]) {
       source.addEventListener(kind, (event) => {

@@ -55,7 +55,8 @@
   }
 
   const CALLS = {
-    runs: () => ({ runs: data.runs, tour: null, asks: false }),
+    me: () => ({ role: "viewer", csrf: null }),
+    runs: () => ({ runs: data.runs, tour: null, role: "viewer", asks: false, controls: false }),
     run: (run) => known(data.described, run, "run"),
     series,
     probes: (run) => known(data.probes, run, "run"),

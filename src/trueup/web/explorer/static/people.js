@@ -1,24 +1,11 @@
 // Alerts and people: a button that has the answers at an alert judged, and what people said.
 
-import { carry, post } from "./shell/api.js";
+import { post } from "./shell/api.js";
 import { button, h } from "./shell/dom.js";
 import { announce, attempt } from "./shell/page.js";
 import { plural } from "./format.js";
 
-const KEPT = "trueup-explorer-token";
 const waiting = new Set();
-
-/** Takes the token out of the address, so that no copied link holds it; it is kept for this browser. */
-export function takeToken() {
-  const query = new URLSearchParams(location.hash.slice(1));
-  const token = query.get("token");
-  if (token) {
-    localStorage.setItem(KEPT, token);
-    query.delete("token");
-    history.replaceState(null, "", `${location.pathname}${String(query) && `#${query}`}`);
-  }
-  carry(localStorage.getItem(KEPT) ?? "");
-}
 
 const share = (value) => `${Math.round(100 * value)} %`;
 

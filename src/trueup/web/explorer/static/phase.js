@@ -1,12 +1,13 @@
-// The phase plane: reward over the square root of the KL, one path for each run, coloured by step.
+// The phase plane: reward over the square root of the KL, one path for each run, coloured by step; beside the path of
+// one run what it is compared with, gold on an axis of its own.
 
 import { h, show, svg, uid } from "./shell/dom.js";
 import { colour } from "./chart.js";
 import { number, plain } from "./format.js";
+import { drawn, extent, key } from "./reference.js";
 
 const [NARROW, WIDE, HEIGHT] = [300, 620, 340];
-const EDGE = { left: 58, right: 14, top: 12, bottom: 44 };
-const MOST = 300;
+const EDGE = { left: 58, right: 14, top: 20, bottom: 44 };
 
 function parts(text) {
   return text.match(/[\d.]+/gu).slice(0, 3).map(Number);
@@ -27,21 +28,17 @@ function ticks(low, high, count) {
   return list;
 }
 
-/** Points of a run where reward and KL are both numbers; a KL below zero, which an estimate can be, lies at zero. */
-export function pathOf(store, reward) {
-  const kl = store.get("kl");
-  const at = new Map(kl.steps.map((step, n) => [step, kl.values[n]]));
-  const score = store.get(reward);
-  const all = score.steps.map((step, n) => ({ step, x: at.get(step), y: score.values[n] }))
-    .filter(({ x, y }) => typeof x === "number" && typeof y === "number")
-    .map((point) => ({ ...point, kl: point.x, x: Math.sqrt(Math.max(point.x, 0)) }));
-  const stride = Math.ceil(all.length / MOST);
-  return all.filter((_, n) => n % stride === 0 || n === all.length - 1);
+/** Where values between two ends stand, with room above and below; `ends` are those of the axis. */
+function upright([low, high]) {
+  const room = (high - low || 1) * 0.08;
+  const y = (value) => HEIGHT - EDGE.bottom - ((value - low + room) / (high - low + 2 * room)) * (HEIGHT - EDGE.top - EDGE.bottom);
+  return Object.assign(y, { ends: [low - room, high + room] });
 }
 
 /**
  * @param {{title: string, runs: () => Array<{label: string, points: object[], ink?: string}>, pick?: (run: string, step: number) => void}} options
- *   with `ink` a run has one colour, without it its points are coloured by step
+ *   with `ink` a run has one colour, without it its points are coloured by step; `beside` gives the lines of
+ *   `references` and `told` the sentences about them
  */
 export class Phase {
   constructor(options) {
@@ -49,13 +46,15 @@ export class Phase {
     this.place = h("div", { class: "phase" });
     this.words = h("p", { class: "hint" });
     this.table = h("div", {});
+    this.key = h("div", {});
+    this.notes = h("div", {});
     this.more = h("details", { class: "twin" }, h("summary", {}, "Words and table"), this.words, this.table);
     this.more.addEventListener("toggle", () => this.draw());
     this.element = h("figure", { class: "chart" }, h("figcaption", {}, h("h3", {}, options.title)),
-      h("div", { class: "beside" }, this.place, h("div", { class: "reading-help" },
+      h("div", { class: "beside" }, h("div", {}, this.place, this.key), h("div", { class: "reading-help" },
         h("p", {}, "Right is further from the reference, up is more reward."),
         h("p", {}, "A healthy run climbs steeply, then stands still."),
-        h("p", {}, "A path that goes right and no longer up pays KL for nothing; one that bends down is over-optimised: the reward model is gamed or worn out."))), this.more);
+        h("p", {}, "A path that goes right and no longer up pays KL for nothing; one that bends down is over-optimised: the reward model is gamed or worn out."))), this.notes, this.more);
   }
 
   draw() {
@@ -65,31 +64,40 @@ export class Phase {
       show(this.place, h("p", { class: "muted" }, "No step has both a reward and a KL yet."));
       return;
     }
-    const xs = points.map((point) => point.x);
-    const ys = points.map((point) => point.y);
-    const [right, low, high] = [Math.max(...xs) || 1, Math.min(...ys), Math.max(...ys)];
-    const room = (high - low || 1) * 0.08;
+    const beside = this.options.beside?.() ?? [];
+    const sentences = this.options.told?.(beside) ?? [];
+    const own = extent(beside, "reward") ?? [Infinity, -Infinity];
+    const right = Math.max(...points.map((point) => point.x), ...beside.flatMap((line) => line.points.map((point) => point.x))) || 1;
+    const ends = [Math.min(own[0], ...points.map((point) => point.y)), Math.max(own[1], ...points.map((point) => point.y))];
+    const gold = extent(beside, "gold");
     this.width = Math.min(Math.max(this.place.clientWidth, NARROW), WIDE);
-    const x = (value) => EDGE.left + (value / (right * 1.04)) * (this.width - EDGE.left - EDGE.right);
-    const y = (value) => HEIGHT - EDGE.bottom - ((value - low + room) / (high - low + 2 * room)) * (HEIGHT - EDGE.top - EDGE.bottom);
-    const text = runs.map(({ label, points: path }) => `${label}: ${path.length} points, from reward ${number(path[0].y)} at KL ${number(path[0].kl)} ` +
-      `(step ${path[0].step}) to reward ${number(path.at(-1).y)} at KL ${number(path.at(-1).kl)} (step ${path.at(-1).step}).`).join(" ");
+    this.right = gold ? EDGE.left : EDGE.right;
+    const x = (value) => EDGE.left + (value / (right * 1.04)) * (this.width - EDGE.left - this.right);
+    const [y, up] = [upright(ends), gold && upright(gold)];
+    const text = [...runs.map(({ label, points: path }) => `${label}: ${path.length} points, from reward ${number(path[0].y)} at KL ${number(path[0].kl)} ` +
+      `(step ${path[0].step}) to reward ${number(path.at(-1).y)} at KL ${number(path.at(-1).kl)} (step ${path.at(-1).step}).`), ...sentences].join(" ");
     this.words.textContent = text;
     show(this.place, svg("svg", { viewBox: `0 0 ${this.width} ${HEIGHT}`, role: "img", "aria-label": `${this.options.title}. ${text}` },
-      this.frame(x, y, right, [low - room, high + room]), runs.map((run) => this.path(run, x, y)), this.scale(runs)));
-    if (this.more.open) this.tabulate(runs);
+      this.frame(x, y, right, up), beside.map((line) => drawn(line, x, line.axis === "gold" ? up : y)), runs.map((run) => this.path(run, x, y)), this.scale(runs)));
+    show(this.key, beside.length > 0 && key(beside));
+    show(this.notes, sentences.map((sentence) => h("p", { class: "hint" }, sentence)));
+    if (this.more.open) this.tabulate(runs, beside);
   }
 
-  frame(x, y, right, [low, high]) {
+  frame(x, y, right, gold) {
     const [line, ink] = [colour("line"), colour("muted")];
     const across = ticks(0, right, this.width > 450 ? 6 : 3).map((value) => [
       svg("line", { x1: x(value), x2: x(value), y1: EDGE.top, y2: HEIGHT - EDGE.bottom, stroke: line }),
       svg("text", { x: x(value), y: HEIGHT - EDGE.bottom + 16, fill: ink, "font-size": 12, "text-anchor": "middle" }, plain(value))]);
-    const up = ticks(low, high, 5).map((value) => [
-      svg("line", { x1: EDGE.left, x2: this.width - EDGE.right, y1: y(value), y2: y(value), stroke: line }),
+    const up = ticks(...y.ends, 5).map((value) => [
+      svg("line", { x1: EDGE.left, x2: this.width - this.right, y1: y(value), y2: y(value), stroke: line }),
       svg("text", { x: EDGE.left - 8, y: y(value) + 4, fill: ink, "font-size": 12, "text-anchor": "end" }, plain(value))]);
-    return [across, up,
-      svg("text", { x: this.width - EDGE.right, y: HEIGHT - 8, fill: ink, "font-size": 12, "text-anchor": "end" }, "√KL, in √nats")];
+    const named = gold && [ticks(...gold.ends, 5).map((value) =>
+      svg("text", { x: this.width - this.right + 8, y: gold(value) + 4, fill: ink, "font-size": 12 }, plain(value))),
+    svg("text", { x: this.width - 4, y: 12, fill: ink, "font-size": 12, "text-anchor": "end" }, "gold"),
+    svg("text", { x: 4, y: 12, fill: ink, "font-size": 12 }, "reward")];
+    return [across, up, named,
+      svg("text", { x: this.width - (this.width > 450 ? this.right : 4), y: HEIGHT - 8, fill: ink, "font-size": 12, "text-anchor": "end" }, "√KL, in √nats")];
   }
 
   path({ label, points, ink }, x, y) {
@@ -110,16 +118,21 @@ export class Phase {
     if (runs.length !== 1 || runs[0].ink) return null;
     const { points } = runs[0];
     const id = uid("steps");
-    const ink = colour("muted");
+    const [ink, wide] = [colour("muted"), this.width > 450 ? 90 : 50];
     return [svg("defs", {}, svg("linearGradient", { id }, svg("stop", { offset: 0, "stop-color": colour("left") }), svg("stop", { offset: 1, "stop-color": colour("right") }))),
-      svg("rect", { x: EDGE.left, y: HEIGHT - 17, width: 90, height: 9, rx: 4, fill: `url(#${id})` }),
-      svg("text", { x: EDGE.left + 98, y: HEIGHT - 8, fill: ink, "font-size": 12 }, `steps ${points[0].step} to ${points.at(-1).step}${this.width > 450 ? ", ringed: the newest" : ""}`)];
+      svg("rect", { x: EDGE.left, y: HEIGHT - 17, width: wide, height: 9, rx: 4, fill: `url(#${id})` }),
+      svg("text", { x: EDGE.left + wide + 8, y: HEIGHT - 8, fill: ink, "font-size": 12 }, `steps ${points[0].step} to ${points.at(-1).step}${this.width > 450 ? ", ringed: the newest" : ""}`)];
   }
 
-  tabulate(runs) {
+  tabulate(runs, beside) {
+    const several = runs.length > 1 || beside.length > 0;
+    const head = [several && h("th", { scope: "col" }, beside.length ? "What" : "Run"), h("th", { scope: "col", class: beside.length ? "" : "number" }, beside.length ? "Where" : "Step"),
+      h("th", { scope: "col", class: "number" }, "KL"), h("th", { scope: "col", class: "number" }, beside.length ? "Value" : "Reward")];
+    const row = (what, where, kl, value) => h("tr", {}, several && h("td", {}, h("bdi", {}, what)), h("td", { class: beside.length ? "" : "number" }, where), h("td", { class: "number" }, number(kl)), h("td", { class: "number" }, number(value)));
+    const newest = (points) => points.toReversed().slice(0, 100);
     show(this.table, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${this.options.title}, as a table` },
-      h("table", {}, h("thead", {}, h("tr", {}, runs.length > 1 && h("th", { scope: "col" }, "Run"), ["Step", "KL", "Reward"].map((name) => h("th", { scope: "col", class: "number" }, name)))),
-        h("tbody", {}, runs.flatMap((run) => run.points.toReversed().slice(0, 100).map((point) => h("tr", {}, runs.length > 1 && h("td", {}, h("bdi", {}, run.label)),
-          [point.step, point.kl, point.y].map((value) => h("td", { class: "number" }, number(value))))))))));
+      h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {},
+        beside.map((line) => newest(line.points).map((point) => row(line.name, point.at, point.kl, point.y))),
+        runs.map((run) => newest(run.points).map((point) => row(beside.length ? "reward" : run.label, beside.length ? `step ${point.step}` : number(point.step), point.kl, point.y)))))));
   }
 }

@@ -1,5 +1,6 @@
 // Runs that differ in nothing but the seed, as one: their mean with the lowest and the highest, and intervals of ends.
 
+import { aligned } from "./align.js";
 import { setting } from "./format.js";
 
 /** Student's t for two-sided 95 %, by degrees of freedom from 1; at most ten runs are compared. */
@@ -27,35 +28,15 @@ function called(runs, settings, places) {
   return said ? `${said} (${which})` : which;
 }
 
-/** Value of a series at a step, between two points on the line that joins them; null where there is none. */
-function between(steps, values, step, from) {
-  let at = from;
-  while (at < steps.length - 1 && steps[at + 1] <= step) at += 1;
-  if (steps[at] === step) return [values[at], at];
-  const share = (step - steps[at]) / (steps[at + 1] - steps[at]);
-  return [values[at] + share * (values[at + 1] - values[at]), at];
-}
-
 /**
  * Mean, lowest and highest of some series, on the steps that all of them reach.
  * @param {Array<{steps: number[], values: Array}>} series
  * @returns {{steps: number[], mean: number[], low: number[], high: number[]}|null} null where they have no step in common
  */
 export function together(series) {
-  const known = series.map(({ steps, values }) => {
-    const kept = steps.map((_, n) => n).filter((n) => typeof values[n] === "number");
-    return { steps: kept.map((n) => steps[n]), values: kept.map((n) => values[n]) };
-  });
-  if (known.some(({ steps }) => !steps.length)) return null;
-  const [first, last] = [Math.max(...known.map(({ steps }) => steps[0])), Math.min(...known.map(({ steps }) => steps.at(-1)))];
-  const steps = [...new Set(known.flatMap((one) => one.steps))].filter((step) => step >= first && step <= last).sort((a, b) => a - b);
-  if (!steps.length) return null;
-  const places = known.map(() => 0);
-  const rows = steps.map((step) => known.map((one, n) => {
-    const [value, at] = between(one.steps, one.values, step, places[n]);
-    places[n] = at;
-    return value;
-  }));
+  const all = aligned(series);
+  if (!all) return null;
+  const { steps, rows } = all;
   return { steps, mean: rows.map((row) => row.reduce((sum, value) => sum + value, 0) / row.length), low: rows.map((row) => Math.min(...row)), high: rows.map((row) => Math.max(...row)) };
 }
 
