@@ -45,7 +45,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "sft": [LORA],
     "reward": [LORA],
     "dpo": [LORA, *OBJECTIVES],
-    "kto": [LORA],
+    "kto": [LORA, {"objective__kind": "bco"}],
     "ppo": [
         LORA | FIXED | PARTS,
         {"critic_warmup": 1, "entropy_weight": 0.1, "reset_reference_every": 1, "ptx__data": "demonstrations"},
