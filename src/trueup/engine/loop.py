@@ -77,14 +77,14 @@ class Loop(Generic[T]):
                     return
                 if self._pause is not None:
                     raise Paused(
-                        f"paused after step {done} of {total}, and everything is saved: {self._pause}",
+                        f"paused after step {step} ({done} of {total} are done), everything is saved: {self._pause}",
                         where=str(run.path),
                         fix=f"look at it: trueup explore {run.path}; the same command goes on from here, and this alert"
                         " does not pause it again",
                     )
                 if self._signals:
                     raise Interrupted(
-                        f"interrupted after step {done} of {total}; everything is saved",
+                        f"interrupted after step {step} ({done} of {total} are done); everything is saved",
                         where=str(run.path),
                         fix="run the same command again to go on from here",
                     )

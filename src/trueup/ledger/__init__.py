@@ -24,6 +24,7 @@ from trueup.ledger.files import (
     sync_tree,
     whole_folder,
     write_atomic,
+    write_file,
     write_json,
 )
 from trueup.ledger.record import identity, outcome, read_run
@@ -62,5 +63,6 @@ __all__ = [
     "sync_tree",
     "whole_folder",
     "write_atomic",
+    "write_file",
     "write_json",
 ]
