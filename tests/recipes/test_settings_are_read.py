@@ -43,7 +43,7 @@ EVERY_PART: list[dict[str, object]] = [
 PARTS = {"reward": EVERY_PART}
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "sft": [LORA],
-    "reward": [LORA],
+    "reward": [LORA, {"heads": 2}],
     "dpo": [LORA, *OBJECTIVES],
     "kto": [LORA, {"objective__kind": "bco"}],
     "ppo": [
