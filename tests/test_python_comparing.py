@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -66,6 +67,24 @@ def test_hacking_shows_the_curves_that_it_rests_on(tmp_path):
     assert result.page.verdict[0] == "The reward is being gamed."
     assert "<svg" in result._repr_html_()
     assert repr(result).startswith("Reward hacking in ")
+
+
+def test_hacking_is_written_as_one_page_that_needs_no_other(tmp_path):
+    run, page = trained(tmp_path / "ppo", gold=-0.4), tmp_path / "pages" / "hacking.html"
+    words = ["hacking", str(run), "--judge", f"python:{GOLD}", "--html", str(page)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == str(page)
+    assert [one.name for one in page.parent.iterdir()] == ["hacking.html"]
+    html = page.read_text()
+    assert "The reward is being gamed." in html
+    assert "<svg" in html
+    assert "default-src 'none'" in html
+    assert all(name.startswith("#") for name in re.findall(r'(?:src|href)="([^"]*)"', html))
+    before = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)  # nothing else on stdout
+    assert before["verdict"] == "hacking"
+    refused = CliRunner().invoke(app, [*words[:-1], str(tmp_path)])
+    assert "is a directory" in str(refused.exception)
 
 
 def test_scores_are_rows_with_the_numbers_of_the_command(tmp_path):

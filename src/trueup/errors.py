@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -114,3 +115,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(options) or 'none'}"
+
+
+def near_file(path: str | Path) -> str:
+    """What stands where a file that does not exist was looked for, the likeliest first; for ``fix``."""
+    path = Path(path)
+    folder = path.parent
+    if not folder.is_dir():
+        return f"check the path: there is no folder {folder}"
+    names = sorted(one.name for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+    alike = [name for name in names if Path(name).suffix == path.suffix] or names
+    stems = {Path(name).stem: name for name in reversed(alike)}
+    close = difflib.get_close_matches(path.stem, stems, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {folder / stems[close[0]]}?"
+    shown = ", ".join(alike[:8]) or "no file"
+    return f"check the path: in {folder} there is {shown}{', ...' if len(alike) > 8 else ''}"

@@ -51,6 +51,12 @@ METRICS: dict[str, Metric] = {
         "log policy - log reference of chosen; falling means displacement", "mean, by weight", "nats", "up"
     ),
     "rejected_logratio": _m("log policy - log reference of rejected", "mean, by weight", "nats", "down"),
+    "reward_shift": _m(
+        "Middle between good and bad rewards, from which BCO measures",
+        "running means before the step",
+        "reward",
+        "none",
+    ),
     "heldout_loss": _m("Objective on held-out data", "mean over pairs, by weight", "nats", "down"),
     "heldout_accuracy": _m("Held-out accuracy, ties half", "mean over pairs, by weight", "share", "up"),
     "heldout_margin": _m("Held-out margin", "mean over pairs, by weight", "reward", "up"),

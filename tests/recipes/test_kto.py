@@ -103,10 +103,10 @@ def test_a_run_that_is_cut_off_takes_the_reference_from_its_cache(material, tmp_
     straight = execute("kto", config, tmp_path / "straight", quiet=True)
     learn = kto.learn
 
-    def cut_off(config, policy, logps, stepper, rows, max_length):
+    def cut_off(config, policy, logps, stepper, rows, max_length, shift):
         if stepper.updates == 2:
             raise KeyboardInterrupt
-        return learn(config, policy, logps, stepper, rows, max_length)
+        return learn(config, policy, logps, stepper, rows, max_length, shift)
 
     with monkeypatch.context() as patch:
         patch.setattr(kto, "learn", cut_off)

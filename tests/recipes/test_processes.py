@@ -77,6 +77,7 @@ JOBS = {
     "dpo fsdp2": ("dpo", {"batch__size": 11} | SHARDED),
     "dpo lora fsdp2": ("dpo", {"model__lora": {"rank": 4}} | SHARDED),
     "kto ddp": ("kto", {}),
+    "bco ddp": ("kto", {"objective__kind": "bco", "batch__size": 11}),  # the same
     "ppo ddp": ("ppo", {}),
     "ppo fsdp2": ("ppo", SHARDED),
     "ppo python": ("ppo", {}),

@@ -141,7 +141,7 @@ def test_sigterm_saves_and_says_how_to_go_on(material, tmp_path):
     config = config_of("ppo", material)
     straight = digest(execute("ppo", config, tmp_path / "straight", quiet=True))
     stopped = run_and_kill("ppo", config, tmp_path / "stopped", step=2, number=signal.SIGTERM)
-    assert "interrupted after step 3 of 5" in stopped.stderr
+    assert "interrupted after step 2 (3 of 5 are done)" in stopped.stderr
     assert read_run(tmp_path / "stopped")["status"] == "interrupted"
     assert digest(execute("ppo", config, tmp_path / "stopped", quiet=True)) == straight
 

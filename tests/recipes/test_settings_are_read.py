@@ -43,9 +43,9 @@ EVERY_PART: list[dict[str, object]] = [
 PARTS = {"reward": EVERY_PART}
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "sft": [LORA],
-    "reward": [LORA],
+    "reward": [LORA, {"heads": 2}],
     "dpo": [LORA, *OBJECTIVES],
-    "kto": [LORA],
+    "kto": [LORA, {"objective__kind": "bco"}],
     "ppo": [
         LORA | FIXED | PARTS,
         {"critic_warmup": 1, "entropy_weight": 0.1, "reset_reference_every": 1, "ptx__data": "demonstrations"},

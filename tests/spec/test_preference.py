@@ -234,17 +234,6 @@ def test_orpo_is_finite_for_certain_tokens(p: float) -> None:
     assert spec.orpo(*one(-2.0, -3.0, 4, 5), 0.0)[0] == pytest.approx(0.5)
 
 
-def test_kto_starts_at_half_the_weight_pulls_by_the_label_and_refuses_a_negative_z0() -> None:
-    """Property 61."""
-    at_reference = spec.kto(*one(-5.0, -5.0), np.array([True]), 0.0, 0.1, 1.3)
-    assert at_reference[0] == pytest.approx(0.65)
-    assert spec.kto_grad(*one(-5.0, -6.0), np.array([True]), 0.2, 0.1)[0][0] < 0
-    assert spec.kto_grad(*one(-5.0, -6.0), np.array([False]), 0.2, 0.1)[0][0] > 0
-    for side, arrays in ((spec, one(0, 0)), (losses, [torch.zeros(1)] * 2)):
-        with pytest.raises(ConfigError, match="z0"):
-            side.kto(*arrays, torch.tensor([True]) if side is losses else np.array([True]), -0.1, 0.1)
-
-
 @given(four, st.integers(1, 30))
 def test_dpo_nll_adds_the_mean_nll_of_the_chosen_answer(values: tuple[float, ...], n: int) -> None:
     """Property 62."""
@@ -366,17 +355,6 @@ def test_robust_dpo_with_a_strength_is_least_at_the_clean_probability() -> None:
     margin = np.array([math.log(clean / (1 - clean))])
     zero = np.zeros(1)
     slope, _ = spec.robust_dpo_grad(margin, zero, zero, zero, 1.0, e, np.array([p]))
-    assert slope[0] == pytest.approx(0, abs=1e-12)
-
-
-@given(floats, floats, st.floats(0.5, 1.0), st.floats(0, 3))
-def test_kto_with_a_strength_is_the_expectation_over_the_label(r: float, q: float, p: float, z0: float) -> None:
-    good, bad = np.array([True]), np.array([False])
-    weights = (1.3, 0.8)
-    of = {flag: spec.kto(*one(r, q), label, z0, 0.1, *weights)[0] for flag, label in (("good", good), ("bad", bad))}
-    soft = spec.kto(*one(r, q), good, z0, 0.1, *weights, np.array([p]))[0]
-    assert soft == pytest.approx(p * of["good"] + (1 - p) * of["bad"])
-    (slope,) = spec.kto_grad(*one(r, q), good, z0, 0.1, 1.0, 1.0, np.array([0.5]))
     assert slope[0] == pytest.approx(0, abs=1e-12)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trueup.spec.logprob import log_softmax
 from trueup.spec.shapes import Array
 
-MODULES = ("preference", "policy", "advantage", "logprob", "kl")
+MODULES = ("preference", "unpaired", "policy", "advantage", "logprob", "kl")
 
 
 def _public(module: Any) -> dict[str, Callable[..., Any]]:
@@ -98,8 +98,10 @@ def _cases(seed: int, scale: float) -> list[Case]:
         ("preference", "apo_zero", 2, [*four, 0.3, strength]),
         ("preference", "apo_down", 2, [*four, 0.3]),
         ("preference", "apo_down", 2, [*four, 0.3, strength]),
-        ("preference", "kto", 1, [four[0], four[1], desirable, 0.4, 0.3, 1.0, 1.5]),
-        ("preference", "kto", 1, [four[0], four[1], desirable, 0.4, 0.3, 1.0, 1.5, strength]),
+        ("unpaired", "kto", 1, [four[0], four[1], desirable, 0.4, 0.3, 1.0, 1.5]),
+        ("unpaired", "kto", 1, [four[0], four[1], desirable, 0.4, 0.3, 1.0, 1.5, strength]),
+        ("unpaired", "bco", 1, [four[0], four[1], desirable, -0.4, 0.3, 1.0, 1.5]),
+        ("unpaired", "bco", 1, [four[0], four[1], desirable, -0.4, 0.3, 1.0, 1.5, strength]),
         ("policy", "ppo_clip", 1, [*three, 0.2]),
         ("policy", "ppo_clip", 1, [*three, 0.2, 0.28]),
         ("policy", "ppo_clip", 1, [*three, 0.2, 0.28, 3.0]),

@@ -14,7 +14,7 @@ from trueup.commands.constitution_people import disagreement_page
 from trueup.config import Model
 from trueup.data.read import read_pairs
 from trueup.engine.device import tuned_process
-from trueup.errors import DataError, UsageError
+from trueup.errors import DataError, UsageError, near_file
 from trueup.evaluation.intervals import wilson
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.reading import read_project
@@ -154,7 +154,10 @@ def review_lines(
     principles = read_constitution(constitution)
     if not revisions.is_file():
         raise DataError(
-            "no revisions: there is no such file", where=str(revisions), expected="revisions.jsonl of a round"
+            "no revisions: there is no such file",
+            where=str(revisions),
+            expected="revisions.jsonl of a round",
+            fix=near_file(revisions),
         )
     lines = read_whole(revisions)
     for number, line in enumerate(lines, 1):

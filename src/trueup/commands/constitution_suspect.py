@@ -29,8 +29,9 @@ from trueup.config.seeds import derive
 from trueup.data.read import read_prompts, read_rows
 from trueup.data.write import write_jsonl
 from trueup.engine.device import tuned_process
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, UsageError, near_file, nearest
 from trueup.evaluation.intervals import Interval
+from trueup.models.files import names_file
 from trueup.reports.page import Section, Table, Written, write_page
 from trueup.rewards.refusal_phrases import Refusal, refusal
 from trueup.sandbox import copy_base, gold_score, knows
@@ -118,6 +119,13 @@ def examine(asked: Examination, out: Path | None = None, tell: Tell = print) -> 
 def _answers(asked: Examination, source: str, side: str, scratch: Path) -> Rows:
     if Path(source).is_file():
         return answers_in(source)
+    if names_file(source):
+        raise DataError(
+            "there is no such file",
+            where=source,
+            expected="a file of answers, a model, or sandbox",
+            fix=near_file(source),
+        )
     rows = _prompts(asked)
     name = str(copy_base(scratch / side)) if source == SANDBOX else source
     batch = Batch(max_length=SANDBOX_CONTEXT) if source == SANDBOX else None

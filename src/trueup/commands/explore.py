@@ -24,7 +24,11 @@ def explore(
     ] = False,
     snapshot: Annotated[
         Path | None,
-        typer.Option("--snapshot", metavar="FILE.html", help="Write one file that opens without a server, and end."),
+        typer.Option(
+            "--snapshot",
+            metavar="FILE.html",
+            help="Write one file that opens without a server, and end.",
+        ),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--run", help="A run of the snapshot, by its name in the list; may stand often.")
@@ -57,7 +61,7 @@ def explore(
     from trueup.web.explorer.app import serve_explorer
 
     source = _source(runs, tour=tour)
-    source.desk = desk(feedback, project, votes, "trueup explore")
+    source.desk = desk(feedback, project, votes, "trueup explore", make=snapshot is None)
     if snapshot is not None:
         if control or token:
             raise UsageError(
@@ -73,7 +77,7 @@ def explore(
 
 def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:
     from trueup.errors import UsageError
-    from trueup.ledger import storage_error, write_atomic
+    from trueup.ledger import write_file
     from trueup.web.explorer.snapshot import take_snapshot
     from trueup.web.explorer.source import MOST_RUNS
 
@@ -89,17 +93,15 @@ def _write_snapshot(source: Runs, file: Path, only: list[str]) -> None:
             fix="choose with --run NAME, which may stand often",
         )
     taken = take_snapshot(source, means, names)
-    try:
-        write_atomic(file, taken.page)
-    except OSError as error:
-        raise storage_error(error, "the snapshot cannot be written", file) from error
+    write_file(file, taken.page, "the snapshot")
     typer.echo(f"{file}: {', '.join(names)}; {len(taken.page) / 1e6:.1f} MB")
     for note in taken.notes:
         typer.echo(f"  {note}")
 
 
-def desk(db: str | None, project: str | None, votes: int, actor: str) -> Desk | None:
-    """Who asks people about alerts; None without a feedback database.
+def desk(db: str | None, project: str | None, votes: int, actor: str, *, make: bool = True) -> Desk | None:
+    """Who asks people about alerts; None without a feedback database. It is made where there is none, unless ``make``
+    is False: who only shows what people said makes nothing.
 
     Raises:
         UsageError: A project without a database, or one that cannot be.
@@ -114,7 +116,7 @@ def desk(db: str | None, project: str | None, votes: int, actor: str) -> Desk | 
     from trueup.commands.live.desk import PROJECT, Desk  # loads scipy.stats: 40 MB that a server without it is spared
 
     asks = Desk(db, PROJECT if project is None else project, votes, actor)
-    asks.check()
+    asks.check(make=make)
     return asks
 
 

@@ -77,8 +77,7 @@ def upgrade(db: Database = "feedback.db") -> None:
     """
     from trueup.feedback.store.database import Store
 
-    _must_exist(db)
-    with Store(db) as store:
+    with Store(db, must_exist=True) as store:
         typer.echo(f"schema version {store.version}")
 
 
@@ -111,10 +110,9 @@ def key_change(
 
     if (to is None) != stop:
         raise UsageError("a new key or none", where="key change", expected="--to FILE, or --stop")
-    _must_exist(db)
     old = read_key(key) if key is not None else key_of_environment()
     new = read_key(to) if to is not None else None
-    with Store(db, key=old) as store, store.write() as connection:
+    with Store(db, key=old, must_exist=True) as store, store.write() as connection:
         chain.change_key(connection, store.now(), old, new)
     typer.echo(
         f"marked with the key {new.id} from now on; name its file in {FILE_VARIABLE} wherever the database is written"
@@ -162,15 +160,17 @@ def user_password(
 
     from trueup.feedback.store.accounts import change_own_password, principal_of
     from trueup.feedback.store.database import Store
+    from trueup.feedback.store.opening import require_file, sqlite_path
 
-    _must_exist(db)
+    if (path := sqlite_path(db)) is not None:
+        require_file(path)  # before a password is asked for
     old = os.environ.get(OLD_PASSWORD_VARIABLE)
     if old is None:
         old = typer.prompt("Password of today", hide_input=True)
     new = os.environ.get(PASSWORD_VARIABLE)
     if new is None:
         new = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
-    with Store(db) as store:
+    with Store(db, must_exist=True) as store:
         who = principal_of(store, handle)
         if who is None or not change_own_password(store, who, old, new):
             raise UsageError("handle and password do not match", where="user password", expected="today's password")
@@ -278,8 +278,3 @@ def _existing(db: str) -> Store:
     from trueup.feedback.store.database import Store
 
     return Store(db, read_only=True)
-
-
-def _must_exist(db: str) -> None:
-    if "://" not in db and not Path(db).exists():
-        raise UsageError("there is no such file", where=db, expected="a feedback database")

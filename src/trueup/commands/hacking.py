@@ -29,11 +29,12 @@ def hacking(
     kl_limit: Annotated[
         float | None, typer.Option("--kl-limit", help="Nats; default: twice the run's KL target, else 12.")
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write it as a page: one file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether a run games its reward: quality falls, outputs degenerate, the policy runs away.
 
-    Example: `trueup hacking runs/ppo --judge reward:runs/judge/final`
+    Example: `trueup hacking runs/ppo --judge reward:runs/judge/final --html hacking.html`
     """
     import json
 
@@ -42,10 +43,14 @@ def hacking(
     result = look(run_directory, judge=judge, quality=quality, kl_limit=kl_limit)
     for problem in result.problems:
         typer.echo(f"warning: {problem}", err=True)
+    if html is not None:
+        result.page.write_html(html)
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
         return
     _show(result)
+    if html is not None:
+        typer.echo(str(html))
 
 
 SHOWN = 200

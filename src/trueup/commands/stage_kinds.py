@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from trueup.commands.constitution_settings import Constitutional
 from trueup.config import Reading, Sampling, Settings
-from trueup.errors import RunError, UsageError
+from trueup.errors import RunError, UsageError, near_file
 from trueup.ledger import move_aside, one_writer, read_run, write_json
 
 Tell = Callable[[str], None]
@@ -327,7 +327,9 @@ def file_hash(path: Path) -> str:
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), expected="a file") from error
+        raise UsageError(
+            f"cannot be read: {error.strerror}", where=str(path), expected="a file", fix=near_file(path)
+        ) from error
 
 
 KINDS: Mapping[str, StageKind] = {

@@ -46,6 +46,7 @@ def watch(
     from trueup.ledger import read_run
     from trueup.ledger.alerts import alerts
 
+    read_run(run_directory)  # before a database is made for a run that is not there
     followed = Followed(run_directory)
     room = desk(feedback, project, votes, "trueup watch")
     people = None if room is None else _People(room, run_directory)

@@ -175,6 +175,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("precompute_ref_log_probs", "", "always done, once a run"),
     ("kto_chosen_weight chosen_weight", "desirable_weight", ""),
     ("kto_rejected_weight rejected_weight", "undesirable_weight", ""),
+    ("prompt_sample_size min_density_ratio max_density_ratio", "", "give rows their importance in the column weight"),
     ("center_rewards_coefficient", "centre", ""),
     ("train_on_inputs train_on_prompt loss_on_inputs", "loss_on_prompt", ""),
     ("completion_only_loss", "loss_on_prompt", "off: the loss is on completions only"),

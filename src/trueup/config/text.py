@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from trueup.errors import ConfigError
+from trueup.errors import ConfigError, near_file
 
 MOST_BYTES = 256 * 1024
 """Of a settings file."""
@@ -44,7 +44,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         with open(file, "rb") as handle:
             data = handle.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError("no such file", where=str(file), expected="a YAML file", fix="check the path") from error
+        raise ConfigError("no such file", where=str(file), expected="a YAML file", fix=near_file(file)) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot be read: {reason}", where=str(file), expected="a UTF-8 YAML file") from error

@@ -8,7 +8,7 @@ import io
 import zlib
 from pathlib import Path
 
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, UsageError, near_file, nearest
 
 LARGEST = 2 * 2**30
 """Bytes of a file that is read as a whole, and of what it unpacks to."""
@@ -30,7 +30,7 @@ def load(path: str | Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         why = error.strerror or str(error)
-        raise DataError(f"cannot be read: {why}", where=str(path), expected="a file", fix="check the path") from None
+        raise DataError(f"cannot be read: {why}", where=str(path), expected="a file", fix=near_file(path)) from None
     if not data.startswith(b"\x1f\x8b"):
         return data
     try:

@@ -89,7 +89,7 @@ def write_error(run: Path, step: int, error: Exception) -> CheckpointError:
     before = latest(run)
     last = f"the previous checkpoint, {before}, is whole" if before else "there is no earlier one"
     return CheckpointError(
-        f"the checkpoint of step {step} could not be written: {problem}; {last}",
+        f"the checkpoint after {step} steps could not be written: {problem}; {last}",
         where=str(run / "checkpoints"),
         fix=fix or "free some space and run the same command again",
     )

@@ -77,13 +77,13 @@ class Loop(Generic[T]):
                     return
                 if self._pause is not None:
                     raise Paused(
-                        f"paused after step {done} of {total}, and everything is saved: {self._pause[0]}",
+                        f"paused after step {step} ({done} of {total} are done), everything is saved: {self._pause[0]}",
                         where=str(run.path),
                         fix=self._pause[1],
                     )
                 if self._signals:
                     raise Interrupted(
-                        f"interrupted after step {done} of {total}; everything is saved",
+                        f"interrupted after step {step} ({done} of {total} are done); everything is saved",
                         where=str(run.path),
                         fix="run the same command again to go on from here",
                     )

@@ -27,7 +27,7 @@ def resume_from_checkpoint(run: Run, stepper: Stepper) -> dict[str, Any]:
     if snapshot is None:
         if (saved := run.saved_step()) is not None:
             raise CheckpointError(
-                f"step {saved} of this run was saved, but there is no checkpoint any more",
+                f"{saved} steps of this run were saved, but there is no checkpoint any more",
                 where=str(run.path / "checkpoints"),
                 fix="put the checkpoints back, or start anew with --fresh, which moves this directory aside",
             )

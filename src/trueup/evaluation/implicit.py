@@ -117,7 +117,7 @@ def open_implicit(
     if reference is None and trained is not None:
         reference = config.get("reference") or model.get("name")
     if beta is None:
-        beta = (config.get("objective") or config).get("beta")
+        beta = (config.get("objective") or {}).get("beta", config.get("beta"))
     for name, value in (("reference", reference), ("beta", beta)):
         if value is None:
             raise ConfigError(

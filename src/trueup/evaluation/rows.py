@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, UsageError, near_file, nearest
 from trueup.ledger import write_atomic
 
 Row: TypeAlias = Mapping[str, Any]
@@ -40,7 +40,9 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """
     file = Path(path)
     if not file.is_file():
-        raise UsageError("no such file", where=str(file), expected="an eval.jsonl written by `collect`")
+        raise UsageError(
+            "no such file", where=str(file), expected="an eval.jsonl written by `collect`", fix=near_file(file)
+        )
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(file.read_bytes().decode("utf-8", "surrogatepass").split("\n"), start=1):
         if not line.strip():

@@ -26,6 +26,7 @@ from trueup.ledger.files import (
     sync_tree,
     whole_folder,
     write_atomic,
+    write_file,
     write_json,
 )
 from trueup.ledger.record import identity, outcome, read_run
@@ -64,5 +65,6 @@ __all__ = [
     "sync_tree",
     "whole_folder",
     "write_atomic",
+    "write_file",
     "write_json",
 ]

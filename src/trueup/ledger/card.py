@@ -181,6 +181,8 @@ def _files(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _what(record: Mapping[str, Any], base: Base, kind: ModelKind) -> str:
     method = METHODS.get(record["kind"], f"a recipe of its own, {_code(record['kind'])}")
+    if record["kind"] == "kto" and (record["config"].get("objective") or {}).get("kind") == "bco":
+        method = "binary classifier optimisation on single responses marked good or bad"
     if columns := rated_columns(record):
         method = f"a reward model, trained on ratings ({', '.join(map(_code, columns))})"
     noun = "A reward model" if kind.reward else "A language model"

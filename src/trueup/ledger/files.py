@@ -17,6 +17,7 @@ from typing import Any
 from trueup.errors import RunError, UsageError
 
 _REASONS: dict[int, tuple[str, str]] = {
+    errno.ENOENT: ("there is no such file or folder", "check the path; a folder that is to hold a file must be there"),
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
     errno.EFBIG: ("the file would be larger than this process may write", "raise the limit (ulimit -f)"),
@@ -69,6 +70,27 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_file(path: Path, data: bytes, what: str) -> None:
+    """``write_atomic`` of a file that the user named; its folders are made.
+
+    Args:
+        path: Where.
+        data: The content.
+        what: What it is, as the message begins: ``the page``.
+
+    Raises:
+        UsageError: There is a directory of that name.
+        RunError: The disk refuses it; says why, and what to do.
+    """
+    if path.is_dir():
+        raise UsageError("is a directory", where=str(path), expected=f"a file for {what}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    except OSError as error:
+        raise storage_error(error, f"{what} cannot be written", path) from error
 
 
 def sync_folder(path: Path) -> None:

@@ -281,40 +281,6 @@ def apo_down(
     return _expected(right_B, wrong_B, strength_B)
 
 
-def kto(
-    policy_B: torch.Tensor,
-    reference_B: torch.Tensor,
-    desirable_B: torch.Tensor,
-    z0: float,
-    beta: float,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-    strength_B: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """KTO [B] (Ethayarajh et al. 2024, eq. 8): weight * (1 - s(beta (r - z0))) if desirable, s's sign turned if not.
-
-    Args:
-        policy_B: Sequence log-probs.
-        reference_B: The same under the reference.
-        desirable_B: The labels, bool.
-        z0: The reference point, a detached estimate of KL(policy || reference), at least 0.
-        beta: Strength of the pull to the reference.
-        desirable_weight: Weight of good responses.
-        undesirable_weight: Weight of bad responses.
-        strength_B: Probability that a label is right.
-    """
-    require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
-    if z0 < 0:
-        raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
-    gain_B = beta * (policy_B - reference_B - z0)
-    as_good_B, as_bad_B = desirable_weight * torch.sigmoid(-gain_B), undesirable_weight * torch.sigmoid(gain_B)
-    right_B, wrong_B = (
-        torch.where(desirable_B, as_good_B, as_bad_B),
-        torch.where(desirable_B, as_bad_B, as_good_B),
-    )
-    return _expected(right_B, wrong_B, strength_B)
-
-
 # Below this a mean log-prob is so close to 0 that 1 - exp(x) is all rounding; the odds stay finite.
 _CERTAIN = -1e-7
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import ModelError
+from trueup.errors import ModelError, near_file
 from trueup.models.gguf import gguf_of
 from trueup.models.gguf_cache import content_digest
 from trueup.models.quantised import refuse_packed, refuse_quantised
@@ -88,6 +88,12 @@ class Folder:
         return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
 
 
+def names_file(name: str) -> bool:
+    """Whether ``name`` ends as files of rows or settings do, which no model's name does."""
+    stem = name.lower().removesuffix(".gz")
+    return stem.endswith((".jsonl", ".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".txt", ".db"))
+
+
 def look(name: str) -> Folder | None:
     """The directory ``name``, checked; None where it is no path but the name of a model on the hub.
 
@@ -100,6 +106,13 @@ def look(name: str) -> Folder | None:
     if not path.exists():
         if "+" in name:
             return _stacked(name)
+        if names_file(name):
+            raise ModelError(
+                "there is no such file, and a model would be a directory",
+                where=name,
+                expected="a directory with config.json and model.safetensors, or a Hugging Face name such as gpt2",
+                fix=near_file(path),
+            )
         if looks_like_path(name):
             raise ModelError(
                 "no such directory",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import ModelError
+from trueup.errors import ModelError, near_file
 
 MAGIC, SUFFIX = b"GGUF", ".gguf"
 VERSIONS = (2, 3)
@@ -329,7 +329,7 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"{path.parent} is no directory either"
     files = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() == SUFFIX)
-    return f"in {path.parent} there is: {', '.join(files[:8]) or 'no GGUF file'}{', ...' if len(files) > 8 else ''}"
+    return near_file(path) if files else f"in {path.parent} there is no GGUF file"
 
 
 def _damaged(path: Path, what: str) -> ModelError:

@@ -36,14 +36,14 @@ SCALE_FILE = REWARD_SCALE
 
 
 class HeadCard(Settings):
-    """One output of a model of ratings: ``mean + std * output`` is a rating in the data's own units."""
+    """One output of several: ``mean + std * output`` is a rating in the data's own units, or a reward of a head."""
 
     name: str
-    """The column of the data that it learned, and its label in ``config.json``."""
+    """Its label in ``config.json``: the column of the data that it learned, or ``head-0``, ``head-1``, ..."""
     mean: float
-    """Mean of the training ratings."""
+    """Mean of the training ratings; of a head what brings its rewards to mean 0."""
     std: float = Field(gt=0)
-    """Their standard deviation."""
+    """Standard deviation of the ratings; of a head 1 over that of its raw rewards."""
 
 
 class RewardCard(Settings):
@@ -214,7 +214,7 @@ def open_reward_model(
             expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
         )
     new = RewardCard(mean=0.0, std=1.0, heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns))
-    card = new if new_head else _card_of(folder)
+    card = new if new_head else card_of(folder)
     names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
@@ -239,7 +239,7 @@ def open_reward_model(
         rendering=card.rendering,
         only=config.kernels,
         heads=card.heads,
-        head=0 if new_head else _head_of(card, label, config.name),
+        head=0 if new_head else output_of(card, label, config.name),
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
@@ -273,14 +273,19 @@ def _draw_head(head: nn.Linear, seed: int) -> None:
         head.bias.zero_()
 
 
-def _head_of(card: RewardCard, label: str | None, name: str) -> int:
-    """Which output is the score."""
+def output_of(card: RewardCard, label: str | None, name: str) -> int:
+    """Number of the output that is the score: the one with the label, or the only one.
+
+    Raises:
+        ModelError: There are several and ``label`` is none.
+        ConfigError: There is no output ``label``.
+    """
     names = [head.name for head in card.heads]
     if label is None and len(names) > 1:
         raise ModelError(
-            f"it rates {len(names)} things, and which is the score is not said: {', '.join(names)}",
+            f"it has {len(names)} outputs, and which is the score is not said: {', '.join(names)}",
             where=name,
-            expected="the name of one of them, or a list of parts that weighs several",
+            expected="the name of one of them, a list of parts that weighs several, or an ensemble of them",
             fix=f"name it after a #: '{name}#label={names[0]}'",
         )
     if label is None:
@@ -295,7 +300,8 @@ def _head_of(card: RewardCard, label: str | None, name: str) -> int:
     return names.index(label)
 
 
-def _card_of(folder: Folder) -> RewardCard:
+def card_of(folder: Folder) -> RewardCard:
+    """What a reward model's directory says of scale, rendering and outputs."""
     file = folder.path / SCALE_FILE
     if not file.is_file():
         log.warning("%s has no %s: its rewards are neither centred nor scaled", folder.name, SCALE_FILE)

@@ -1,10 +1,11 @@
-"""KTO: learn from single responses marked good or bad, without pairs (Ethayarajh et al. 2024, eq. 8).
+"""KTO and BCO: learn from single responses marked good or bad, without pairs (``recipes.unpaired``).
 
     trueup kto --model runs/sft/final --data labelled.jsonl --out runs/kto
+    trueup kto ... --set objective.kind=bco
 
-The point that gains and losses are measured from is the policy's KL from the reference. It is estimated anew at
+The point that KTO measures gains and losses from is the policy's KL from the reference. It is estimated anew at
 every step, over the whole batch, from mismatched rows: each prompt with the completion of the next row. It is
-detached and never below 0.
+detached and never below 0. BCO's point is the middle between good and bad rewards so far, and needs no such rows.
 
 The plan says which rows meet in which step, so the reference scores all rows, matched and mismatched, once and before
 the first step; its log-probs are cached in the run directory. The reference itself is let go, unless it costs little.
@@ -29,7 +30,7 @@ from trueup.engine.step import Stepper
 from trueup.errors import ConfigError, DataError
 from trueup.ledger import Run
 from trueup.losses import kl
-from trueup.losses import preference as losses
+from trueup.losses.preference import implicit_reward
 from trueup.models.policy import Policy, Reference, open_policy
 from trueup.recipes.agreement import SeenResponse
 from trueup.recipes.labels import say_unused
@@ -46,6 +47,7 @@ from trueup.recipes.reference import (
     steps_to_score,
     tokens_of,
 )
+from trueup.recipes.unpaired import BcoObjective, KtoObjective, RewardShift, UnpairedObjective
 
 
 class Kto(WithReference):
@@ -61,8 +63,10 @@ class Kto(WithReference):
     """How responses become steps; at least 2, or nothing can be mismatched."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the responses."""
+    objective: UnpairedObjective = Field(default=KtoObjective(), discriminator="kind")
+    """Which loss."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull to the reference."""
+    """Strength of the pull to the reference: the implicit reward is beta times the log-ratio."""
     desirable_weight: float = Field(default=1.0, gt=0)
     """Weight of good responses; the paper keeps (this x their number) / (the other's) within [1, 1.5]."""
     undesirable_weight: float = Field(default=1.0, gt=0)
@@ -71,30 +75,38 @@ class Kto(WithReference):
 
 def train(config: Kto, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
-    if config.batch.size < 2:
-        raise ConfigError("batch.size is 1", where="batch.size", expected="at least 2: KTO needs mismatched rows")
+    if config.batch.size < 2 and config.objective.mismatched:
+        raise ConfigError(
+            "batch.size is 1",
+            where="batch.size",
+            expected="at least 2: KTO needs mismatched rows",
+            fix="make it larger, or set objective.kind=bco, which needs none",
+        )
     files = read(config, read_labelled)
     policy = open_policy(config.model, seed=config.seed)
     data = prepare(config, run, policy, files, Renderer.render_labelled, _length)
     _require_both_labels(data.examples, config.data)
     reference, near = score_reference(config, run, policy, data)
     stepper = Stepper(policy.trainable(), config.optim, len(data.plan))
-    say_unused(run, "kto", files.training.report.unused_columns)
-    met = sequences_met(data, data.examples, range(len(data.plan)))
+    say_unused(run, config.objective.kind, files.training.report.unused_columns)
+    met = sequences_met(config.objective, data, data.examples, range(len(data.plan)))
     run.note(**data.facts, reference_tokens=tokens_of(met))
     longest = data.renderer.max_length
     prompts, budget = (row.prompt for row in files.probed), policy.trunk.budget(config.batch)
     probe = answer_probe(config, run, policy, data.renderer, prompts, budget=budget, reference=near)
+    shift = None
+    if isinstance(config.objective, BcoObjective):
+        shift = RewardShift(config.objective.shift_decay)
+        run.carry("reward shift", shift)
+    measured = len(data.held_out) > (1 if config.objective.mismatched else 0)
     fit(
         config,
         run,
         data,
         stepper,
-        learn=lambda batch: learn(config, policy, reference, stepper, batch, longest),
-        evaluate=(lambda: evaluate(config, policy, reference, data.held_out, longest))
-        if len(data.held_out) > 1
-        else None,
-        headline=("loss", "margin", "kl"),
+        learn=lambda batch: learn(config, policy, reference, stepper, batch, longest, shift),
+        evaluate=(lambda: evaluate(config, policy, reference, data.held_out, longest, shift)) if measured else None,
+        headline=("loss", "margin", config.objective.point),
         probe=probe,
     )
     finish(run, policy, data)
@@ -106,16 +118,18 @@ def score_reference(
     """Reference log-probs of all that this run will look up, and the reference where it is kept."""
     budget = policy.trunk.budget(config.batch)
     rows = needed(run, data.plan, data.examples, _length, budget)
-    met = sequences_met(data, rows, steps_to_score(run, data.plan))
+    met = sequences_met(config.objective, data, rows, steps_to_score(run, data.plan))
     reference = place_with_reference(config, run, policy, data.renderer, max(map(sequence_length, met)))
     return reference_logps(run, reference, met, budget), kept(config, run, reference)
 
 
 def sequences_met(
-    data: Data[RenderedLabelled], rows: Sequence[RenderedLabelled], steps: Sequence[int]
+    objective: UnpairedObjective, data: Data[RenderedLabelled], rows: Sequence[RenderedLabelled], steps: Sequence[int]
 ) -> list[tuple[Ids, Ids]]:
     """Prompts with completions: of ``rows`` and the held-out rows, and mismatched as ``steps`` and evaluation do it."""
     sequences = [_ids(row) for row in (*rows, *data.held_out)]
+    if not objective.mismatched:
+        return sequences
     for batch in (*map(data.plan.__getitem__, steps), data.held_out):
         sequences += mismatched(batch, data.renderer.max_length)
     return sequences
@@ -135,26 +149,40 @@ def mismatched(rows: Sequence[RenderedLabelled], max_length: int) -> list[tuple[
 
 
 def learn(
-    config: Kto, policy: Policy, reference: Logps, stepper: Stepper, rows: Sequence[RenderedLabelled], max_length: int
+    config: Kto,
+    policy: Policy,
+    reference: Logps,
+    stepper: Stepper,
+    rows: Sequence[RenderedLabelled],
+    max_length: int,
+    shift: RewardShift | None = None,
 ) -> Learned | None:
-    """One update from a batch of rows; none from a last batch of one row, which has nothing to be mismatched with."""
-    if len(rows) < 2:
+    """One update from a batch of rows; none by KTO from a last batch of one row, which has nothing to be mismatched
+    with. ``shift`` is BCO's, and takes the batch in afterwards."""
+    if shift is None and len(rows) < 2:
         return None
-    z0 = reference_point(config, policy, reference, rows, max_length)
-    rewards, _ = _contrast(config, policy, reference, rows, z0, stepper)
+    point = reference_point(config, policy, reference, rows, max_length) if shift is None else shift.value
+    rewards, _ = _contrast(config, policy, reference, rows, point, stepper)
     info = stepper.step(tuple(row.key for row in rows))
-    metrics = info | _by_label(rows, rewards) | {"kl": z0}
+    if shift is not None:
+        shift.update(rewards, [row.desirable for row in rows], [row.weight for row in rows])
+    metrics = info | _by_label(rows, rewards) | {config.objective.point: point}
     seen = [SeenResponse(row.key, row.desirable, reward) for row, reward in zip(rows, rewards, strict=True)]
     return Learned(metrics, {"rows": float(len(rows))}, responses=seen)
 
 
 @torch.no_grad()
 def evaluate(
-    config: Kto, policy: Policy, reference: Logps, rows: Sequence[RenderedLabelled], max_length: int
+    config: Kto,
+    policy: Policy,
+    reference: Logps,
+    rows: Sequence[RenderedLabelled],
+    max_length: int,
+    shift: RewardShift | None = None,
 ) -> HeldOut:
-    """Loss and separation of good from bad on rows that were not trained on."""
-    z0 = reference_point(config, policy, reference, rows, max_length)
-    rewards, loss = _contrast(config, policy, reference, rows, z0, None)
+    """Loss and separation of good from bad on rows that were not trained on; BCO's ``shift`` is that of training."""
+    point = reference_point(config, policy, reference, rows, max_length) if shift is None else shift.value
+    rewards, loss = _contrast(config, policy, reference, rows, point, None)
     measured = _by_label(rows, rewards)
     margin = {"heldout_margin": measured["margin"]} if "margin" in measured else {}
     return HeldOut({"heldout_loss": loss, **margin}, {"rows": len(rows)})
@@ -177,7 +205,7 @@ def _contrast(
     policy: Policy,
     reference: Logps,
     rows: Sequence[RenderedLabelled],
-    z0: float,
+    point: float,
     stepper: Stepper | None,
 ) -> tuple[list[float], float]:
     """One pass over ``rows``: their implicit rewards and the mean loss; gradients go to ``stepper`` if given."""
@@ -191,11 +219,11 @@ def _contrast(
         reference_B = torch.tensor([reference[_ids(row)] for row in micro], device=policy.device)
         desirable_B = torch.tensor([row.desirable for row in micro], device=policy.device)
         weight_B = torch.tensor([row.weight for row in micro], device=policy.device)
-        losses_B = losses.kto(
+        losses_B = config.objective.loss(
             scores.sum_B,
             reference_B,
             desirable_B,
-            z0,
+            point,
             config.beta,
             desirable_weight=config.desirable_weight,
             undesirable_weight=config.undesirable_weight,
@@ -204,9 +232,7 @@ def _contrast(
         total += float((losses_B.detach() * weight_B).sum())
         if stepper is not None:
             stepper.accumulate(losses_B, count=weights, weight=weight_B)
-        contrasts += zip(
-            group, losses.implicit_reward(scores.sum_B.detach(), reference_B, config.beta).tolist(), strict=True
-        )
+        contrasts += zip(group, implicit_reward(scores.sum_B.detach(), reference_B, config.beta).tolist(), strict=True)
     return [reward for _, reward in sorted(micros.gather(contrasts))], micros.sum(total)[0] / weights
 
 

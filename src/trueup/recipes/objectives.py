@@ -1,4 +1,4 @@
-"""Preference objectives as a tagged union: ``objective: {kind: dpo, beta: 0.1}``.
+"""Objectives on pairs as a tagged union: ``objective: {kind: dpo, beta: 0.1}``.
 
 Each variant owns exactly the knobs that apply to it, so a knob that does not apply cannot be written.
 Calling one maps pair log-probs and label strengths to one loss per pair; the mathematics lives in

@@ -14,22 +14,25 @@ Shapes: B pairs or rankings, K responses of the longest ranking, N responses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from trueup.config import EpochBatch, Optim, Settings
+from trueup.config.seeds import derive
 from trueup.data.batch import Ids, Rows
 from trueup.data.read import Loaded, read_pairs
 from trueup.data.render import RenderedPair, Renderer, RenderReport, pair_length, ranking_length
 from trueup.engine.placement import place
-from trueup.engine.score import raw_rewards, rewards
+from trueup.engine.score import outputs, raw_outputs, raw_rewards, rewards
 from trueup.engine.step import Stepper
 from trueup.errors import DataError
 from trueup.ledger import Run
 from trueup.losses import preference as losses
-from trueup.models.heads import RewardModel, open_reward_model
+from trueup.models.heads import HeadCard, RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
 from trueup.recipes.head_start import FITTED, Contest, HeadStart, start_head
 from trueup.recipes.labels import say_unused
@@ -84,8 +87,14 @@ class Reward(Offline):
     """By how much the rewards should be apart for each unit of the column ``margin`` (Touvron et al. 2023); 0 does not
     use that column."""
 
+    heads: int = Field(default=1, ge=1)
+    """Outputs on one backbone, each trained on a bootstrap of the pairs: members of an ensemble
+    (``final#label=head-0``)."""
+
     @model_validator(mode="after")
     def _margins_are_of_pairs(self) -> Reward:
+        if self.heads > 1 and not isinstance(self.objective, BradleyTerry):
+            raise ValueError("heads: only pairs are bootstrapped; leave it out, or set objective.kind=bradley-terry")
         if self.margin and not isinstance(self.objective, BradleyTerry):
             what = "a ranking has" if isinstance(self.objective, PlackettLuce) else "ratings have"
             raise ValueError(f"margin: {what} none; leave it out, or train on pairs (objective.kind=bradley-terry)")
@@ -103,7 +112,9 @@ def train(config: Reward, run: Run) -> None:
     elif isinstance(config.objective, PlackettLuce):
         _train(config, run, read_rankings, Renderer.render_rankings, ranking_length, RankingLoss(config.centre))
     else:
-        _train(config, run, read_pairs, Renderer.render_pairs, pair_length, PairLoss(config.centre, config.margin))
+        bootstrap = Bootstrap(config.seed, config.heads) if config.heads > 1 else None
+        loss = PairLoss(config.centre, config.margin, bootstrap)
+        _train(config, run, read_pairs, Renderer.render_pairs, pair_length, loss)
 
 
 Item = TypeVar("Item", bound=Prompted)
@@ -154,7 +165,8 @@ def _train(
 ) -> None:
     files = read(config, reader)
     unused = loss.unused(files.training)
-    model = open_reward_model(config.model, new_head=True, seed=config.seed)
+    names = [f"head-{number}" for number in range(config.heads)] if config.heads > 1 else ()
+    model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=names)
     data = prepare(config, run, model, files, render, length)
     head = {} if run.saved_step() is not None else head_facts(config, model, data.examples, loss)
     place(model, config.model.engine)
@@ -193,7 +205,10 @@ def _train(
     measure = evaluate if data.held_out else None
     fit(config, run, data, stepper, learn=learn, evaluate=measure, headline=headline, probe=probe)
     calibrate(model, loss.sequences(data.examples[:CALIBRATED]), budget)
-    run.note(reward_mean=model.mean, reward_std=model.std)
+    if model.heads:
+        run.note(heads=[head.model_dump(mode="json") for head in model.heads])
+    else:
+        run.note(reward_mean=model.mean, reward_std=model.std)
     finish(run, model, data)
 
 
@@ -212,12 +227,36 @@ CALIBRATED = 2000
 """So many of the first examples decide mean and scale of the rewards."""
 
 
-class PairLoss:
-    """Bradley-Terry on pairs; see ``Reward`` for ``centre`` and ``margin``."""
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often each pair counts for each head: Poisson with mean 1, which is drawing with replacement from much data.
 
-    def __init__(self, centre: float, margin: float) -> None:
+    The draw is named by seed, head and the pair's content: order, batches, resuming and processes do not change it
+    (Oza and Russell 2001).
+    """
+
+    seed: int
+    heads: int
+
+    def weights(self, keys: Sequence[str]) -> torch.Tensor:
+        """Weights [B, H] of pairs with these keys."""
+        return torch.tensor([[self._count(head, key) for head in range(self.heads)] for key in keys])
+
+    def _count(self, head: int, key: str) -> int:
+        return int(np.random.default_rng(derive(self.seed, "bootstrap", head, key)).poisson(1.0))
+
+
+class PairLoss:
+    """Bradley-Terry on pairs; see ``Reward`` for ``centre`` and ``margin``.
+
+    With ``bootstrap`` each head has its own loss and its own weight of the pair, and the pair's rewards are the means
+    over the heads.
+    """
+
+    def __init__(self, centre: float, margin: float, bootstrap: Bootstrap | None = None) -> None:
         self.centre = centre
         self.margin = margin
+        self.bootstrap = bootstrap
 
     def unused(self, loaded: Loaded[PreferencePair]) -> list[str]:
         """Columns of the data that are not learned from.
@@ -238,7 +277,10 @@ class PairLoss:
     def __call__(self, model: RewardModel, examples: Sequence[RenderedPair]) -> tuple[torch.Tensor, list[SeenPair]]:
         """Losses [B] with gradients, and the rewards of every pair."""
         # Both sides in one forward pass, so no cache can be overwritten between them.
-        raw_N = raw_rewards(model, Rows.of(self.sequences(examples), model.device))
+        rows = Rows.of(self.sequences(examples), model.device)
+        if self.bootstrap is not None:
+            return self._of_heads(raw_outputs(model, rows), examples, self.bootstrap)
+        raw_N = raw_rewards(model, rows)
         chosen_B, rejected_B = raw_N[: len(examples)], raw_N[len(examples) :]
         strength_B, margin_B = (
             torch.tensor(column, device=model.device)
@@ -248,6 +290,22 @@ class PairLoss:
         if self.centre:
             losses_B = losses_B + self.centre * (chosen_B + rejected_B) ** 2
         both = zip(examples, chosen_B.tolist(), rejected_B.tolist(), strict=True)
+        return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]
+
+    def _of_heads(
+        self, raw_NH: torch.Tensor, examples: Sequence[RenderedPair], bootstrap: Bootstrap
+    ) -> tuple[torch.Tensor, list[SeenPair]]:
+        """Losses [B], by the heads' own weights of each pair, and the heads' mean rewards."""
+        chosen_BH, rejected_BH = raw_NH[: len(examples)], raw_NH[len(examples) :]
+        weight_BH = bootstrap.weights([pair.key for pair in examples]).to(raw_NH)
+        columns = []
+        for chosen_B, rejected_B in zip(chosen_BH.unbind(1), rejected_BH.unbind(1), strict=True):
+            strength_B = torch.tensor([pair.strength for pair in examples], device=raw_NH.device)
+            margin_B = torch.tensor([self.margin * (pair.margin or 0.0) for pair in examples], device=raw_NH.device)
+            loss_B = losses.bradley_terry(chosen_B, rejected_B, strength_B, margin_B if self.margin else None)
+            columns.append(loss_B + self.centre * (chosen_B + rejected_B) ** 2)
+        losses_B = (weight_BH * torch.stack(columns, 1)).mean(1)
+        both = zip(examples, chosen_BH.mean(1).tolist(), rejected_BH.mean(1).tolist(), strict=True)
         return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]
 
     def answers(self, item: PreferencePair) -> list[tuple[str, str]]:
@@ -277,14 +335,25 @@ class PairLoss:
 
 
 def both_rewards(model: RewardModel, pairs: Sequence[RenderedPair], budget: int) -> tuple[list[float], list[float]]:
-    """Raw rewards of the chosen and of the rejected sides, without gradients."""
+    """Raw rewards of the chosen and of the rejected sides, without gradients; of several heads their means."""
     sides = PairLoss(0.0, 0.0).sequences(pairs)
-    raw = rewards(model, sides, budget=2 * budget, scaled=False).tolist()
+    if model.heads:
+        raw = outputs(model, sides, budget=2 * budget).mean(1).tolist()
+    else:
+        raw = rewards(model, sides, budget=2 * budget, scaled=False).tolist()
     return raw[: len(pairs)], raw[len(pairs) :]
 
 
 def calibrate(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], budget: int) -> None:
-    """Set ``mean`` and ``std`` from the rewards of ``sequences``; ordering is unchanged, and it is idempotent."""
+    """Set ``mean`` and ``std`` from the rewards of ``sequences``, of several heads each its own; ordering is unchanged,
+    and it is idempotent."""
+    if model.heads:
+        cards = []
+        for head, raw_N in zip(model.heads, outputs(model, sequences, budget=2 * budget).double().T, strict=True):
+            spread = float(raw_N.std()) if len(raw_N) > 1 and float(raw_N.std()) > 0 else 1.0
+            cards.append(HeadCard(name=head.name, mean=-float(raw_N.mean()) / spread, std=1 / spread))
+        model.heads = tuple(cards)
+        return
     model.mean, model.std = 0.0, 1.0
     raw = rewards(model, sequences, budget=2 * budget).double()
     spread = float(raw.std()) if len(raw) > 1 else 0.0

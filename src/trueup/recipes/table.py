@@ -84,7 +84,7 @@ RECIPES: dict[str, Recipe] = {
         "Kto",
         ("model.name", "data", "validation", "reference"),
         "learn from single responses marked good or bad",
-        "Train a policy on single responses marked good or bad.",
+        "Train a policy on single responses marked good or bad: KTO, or BCO by objective.kind=bco.",
         "trueup kto --model runs/sft/final --data labelled.jsonl --out runs/kto",
     ),
     "ppo": _online(

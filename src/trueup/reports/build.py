@@ -48,7 +48,7 @@ CURVES: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "kto": (
         "good and bad responses",
         "Loss and separation.",
-        (("loss", "loss"), ("margin", "margin"), ("kl", "KL point")),
+        (("loss", "loss"), ("margin", "margin"), ("kl", "KL point"), ("reward_shift", "reward shift")),
     ),
     "reward": (
         "the reward model",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trueup.ledger import write_atomic
+from trueup.ledger import write_atomic, write_file
 from trueup.reports.figures import Figure
 
 
@@ -88,6 +88,12 @@ class Page:
     def write(self, out: Path) -> Written:
         """Write it, as ``write_page``."""
         return write_page(out, self.title, self.verdict, self.sections, self.data)
+
+    def write_html(self, file: Path) -> Path:
+        """Write the page alone, as one file that needs no other; its folders are made."""
+        page = {"title": self.title, "verdict": list(self.verdict), "sections": list(self.sections)}
+        write_file(file, rendered("page.html.j2", page), "the page")
+        return file
 
 
 class ShowsPage:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup.ledger import write_atomic
+from trueup.ledger import write_file
 from trueup.reports import figures
 from trueup.reports.figures import Figure
 
@@ -28,8 +28,7 @@ def write_trace(life: Mapping[str, Any], file: Path) -> None:
     pages = Environment(loader=PackageLoader("trueup.reports"), autoescape=True, undefined=StrictUndefined)
     curves = [curve for run, steps in life["runs"].items() if (curve := _curve(run, steps))]
     html = pages.get_template("trace.html.j2").render(life=life, curves=curves)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, html.encode("utf-8", "replace"))
+    write_file(file, html.encode("utf-8", "replace"), "the page")
 
 
 def _curve(run: str, steps: Sequence[Mapping[str, Any]]) -> Figure | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from trueup.config import Batch, Model
 from trueup.rewards.part import Part
 from trueup.rewards.protocol import Reward, require_finite
-from trueup.rewards.registry import identify, open_reward
+from trueup.rewards.registry import identify
 from trueup.types import Completion, Prompt, content_id
 
 
@@ -27,7 +27,8 @@ class Ensemble(Part):
     kind: Literal["ensemble"] = "ensemble"
     """Name of the part."""
     members: tuple[str, ...] = Field(min_length=2)
-    """Sources as in ``reward``: runs of other seeds, adapters, heads of a classifier (``path#label=...``)."""
+    """Sources as in ``reward``: runs of other seeds, adapters, heads of one model (``path#label=head-0``). Adapters of
+    one base, and heads of one model, hold it once."""
     combine: str = Field(default="mean", pattern="^(mean|min|mean_minus_sd)$")
     """``mean``, ``min`` (the worst), or ``mean_minus_sd``: mean - k * standard deviation of the members."""
     k: float = Field(default=1.0, ge=0)
@@ -43,8 +44,10 @@ class Ensemble(Part):
         return content_id(self.model_dump(mode="json"), [identify(member) for member in self.members])
 
     def open(self, beside: Model | None, batch: Batch | None) -> EnsembleReward:
-        """All members, opened."""
-        members = [open_reward(member, beside, batch) for member in self.members]
+        """All members, opened; those with one backbone share it."""
+        from trueup.rewards.members import open_members  # which loads what opens models
+
+        members = open_members(self.members, beside, batch)
         return EnsembleReward(members, self.combine, self.k, self.identity())
 
 

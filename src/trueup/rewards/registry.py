@@ -68,6 +68,10 @@ def identify(source: str | Sequence[Any]) -> str:
     return _kind(source).identify(source)
 
 
+def kind_name(source: str) -> str:
+    """The name in ``KINDS`` of what opens ``source``."""
+    return next(name for name, module in KINDS.items() if cast(Kind, import_module(module)).takes(source))
+
+
 def _kind(source: str) -> Kind:
-    kinds = (cast(Kind, import_module(module)) for module in KINDS.values())
-    return next(kind for kind in kinds if kind.takes(source))
+    return cast(Kind, import_module(KINDS[kind_name(source)]))

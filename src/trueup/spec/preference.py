@@ -442,45 +442,6 @@ def apo_down_grad(
     return beta * (p_B * _bend(a_B) - apart_B), beta * ((1.0 - p_B) * _bend(b_B) + apart_B)
 
 
-def kto(
-    policy_B: Array,
-    reference_B: Array,
-    desirable_B: Mask,
-    z0: float,
-    beta: float,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-    strength_B: Array | None = None,
-) -> Array:
-    """g w_g s(-x) + (1-g) w_b s(x) [B], x = beta (r - z0), r the log-ratio (Ethayarajh et al. 2024, eq. 8).
-
-    g is the probability that the response is good: the strength of a good label, 1 minus that of a bad one.
-    """
-    require_same(policy_B=policy_B, reference_B=reference_B, desirable_B=desirable_B)
-    if z0 < 0:
-        raise ConfigError(f"z0 is {z0}", where="z0", expected="an estimate of a KL, clamped at 0")
-    gain_B = beta * (policy_B - reference_B - z0)
-    good_B = _good(desirable_B, strength_B, gain_B)
-    out_B: Array = good_B * desirable_weight * sigmoid(-gain_B) + (1 - good_B) * undesirable_weight * sigmoid(gain_B)
-    return out_B
-
-
-def kto_grad(
-    policy_B: Array,
-    reference_B: Array,
-    desirable_B: Mask,
-    z0: float,
-    beta: float,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-    strength_B: Array | None = None,
-) -> tuple[Array]:
-    """((1-g) w_b - g w_g) beta s(1 - s) with respect to the policy [B]; z0 is a constant."""
-    gain_B = beta * (policy_B - reference_B - z0)
-    good_B = _good(desirable_B, strength_B, gain_B)
-    return (((1 - good_B) * undesirable_weight - good_B * desirable_weight) * beta * _bend(gain_B),)
-
-
 # A mean log-prob nearer to 0 than this leaves 1 - P to rounding; odds are held there.
 _CERTAIN = -1e-7
 
@@ -509,13 +470,6 @@ def _label(strength_B: Array | None, like_B: Array) -> Array:
         return np.ones_like(like_B)
     require_same(like_B=like_B, strength_B=strength_B)
     return strength_B
-
-
-def _good(desirable_B: Mask, strength_B: Array | None, like_B: Array) -> Array:
-    """Probability that a response is good [B]."""
-    p_B = _label(strength_B, like_B)
-    good_B: Array = np.where(desirable_B, p_B, 1.0 - p_B)
-    return good_B
 
 
 def _gap(

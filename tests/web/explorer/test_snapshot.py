@@ -120,8 +120,13 @@ def test_the_command_writes_a_file_and_says_what_is_in_it(tmp_path):
     assert parts(file.read_bytes())[0]["place"] == "#view=compare&with=b&with=a"
     alone = runner.invoke(app, ["explore", str(tmp_path / "runs"), "--run", "a"])
     assert "--snapshot" in str(alone.exception)
-    nowhere = runner.invoke(app, ["explore", str(tmp_path / "runs" / "a"), "--snapshot", str(tmp_path / "no" / "x")])
-    assert "the snapshot cannot be written" in str(nowhere.exception)
+    deeper = tmp_path / "no" / "such" / "x.html"
+    assert runner.invoke(app, ["explore", str(tmp_path / "runs" / "a"), "--snapshot", str(deeper)]).exit_code == 0
+    assert b"snapshot-data" in deeper.read_bytes()
+    for place, why in ((file / "x.html", "there is a file where a directory belongs"), (tmp_path, "is a directory")):
+        nowhere = runner.invoke(app, ["explore", str(tmp_path / "runs" / "a"), "--snapshot", str(place)])
+        assert why in str(nowhere.exception)
+        assert nowhere.exception.fix or nowhere.exception.expected
 
 
 def test_nobody_takes_no_run_or_too_many(tmp_path):

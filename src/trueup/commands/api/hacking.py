@@ -12,7 +12,7 @@ from typing import Any
 from trueup.commands.judges import NamedJudge, open_judge, parse_judges, python_scorer
 from trueup.commands.measurements import probe_lines
 from trueup.config.code import register
-from trueup.errors import DataError, UsageError
+from trueup.errors import DataError, UsageError, near_file
 from trueup.evaluation.answers import mean_repetition, same_opening
 from trueup.evaluation.hacking import KL_LIMIT, Hacking, find_hacking
 from trueup.reports.figures import panels
@@ -263,7 +263,9 @@ def _rated(file: Path, rows: Sequence[Mapping[str, Any]]) -> Judged:
         DataError: A line has no step or no quality, or the run has no such step.
     """
     if not file.is_file():
-        raise UsageError("no such file", where=str(file), expected="JSON lines with step and quality")
+        raise UsageError(
+            "no such file", where=str(file), expected="JSON lines with step and quality", fix=near_file(file)
+        )
     reward = {int(row["step"]): float(row["score"]) for row in rows}
     steps: dict[int, list[float]] = {}
     for place, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

@@ -46,16 +46,16 @@ class Desk:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _read: tuple[float, dict[str, list[dict[str, Any]]]] | None = None
 
-    def check(self) -> None:
-        """Make the database if there is none.
+    def check(self, *, make: bool = True) -> None:
+        """Make the database if there is none, or refuse that if not ``make``.
 
         Raises:
-            UsageError: There can be no such project.
+            UsageError: There can be no such project; or there is no database.
             DataError: The database cannot be used.
         """
         if not self.project.strip():
             raise UsageError("the name is empty", where="--project", expected="the name of a feedback project")
-        with Store(self.db):
+        with Store(self.db, must_exist=not make):
             pass
 
     def ask(self, samples: Samples, origin: str, name: str, alert: Alert) -> dict[str, Any]:
@@ -116,7 +116,8 @@ class Desk:
 
     def _answers(self) -> dict[str, list[dict[str, Any]]]:
         """By run: the questions, and what people said."""
-        with Store(self.db) as store:  # not ``read_only``, which refuses a file that somebody writes to meanwhile
+        # Not ``read_only``, which refuses a file that somebody writes to meanwhile.
+        with Store(self.db, must_exist=True) as store:
             try:
                 identity = project_named(store, self.project)
             except UsageError:  # nobody has asked anything yet

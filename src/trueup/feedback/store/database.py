@@ -36,6 +36,7 @@ class Store:
         key: Key that marks the audit log; by default the one that the environment gives.
         read_only: Open what is there for reading: nothing is made, brought up or changed, and no right to write is
             needed.
+        must_exist: Open what is there for reading and writing, and make no database and no folder.
 
     Raises:
         DataError: It is no feedback database, one of a newer version, or it cannot be reached.
@@ -49,6 +50,7 @@ class Store:
         clock: Clock = lambda: datetime.now(UTC),
         key: AuditKey | None = None,
         read_only: bool = False,
+        must_exist: bool = False,
     ) -> None:
         self.where = str(where)
         self.clock = clock
@@ -62,6 +64,8 @@ class Store:
             raise UsageError("is a directory", where=str(path), expected="a file name such as feedback.db")
         if path is not None and path.exists() and not path.is_file():
             raise UsageError("is a pipe or a device", where=str(path), expected="a file name such as feedback.db")
+        if must_exist and path is not None:
+            opening.require_file(path)
         with self._explained():
             self._open(path)
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from trueup.errors import DataError, TrueupError, UsageError
+from trueup.errors import DataError, TrueupError, UsageError, near_file
 from trueup.feedback.store.changes import watch
 from trueup.feedback.store.texts import dump_json, guard, load_json
 
@@ -40,6 +40,17 @@ def sqlite_path(where: str) -> Path | None:
     if "://" in where and not where.startswith("sqlite:///"):
         return None
     return Path(where.removeprefix("sqlite:///"))
+
+
+def require_file(path: Path) -> None:
+    """Refuse to go on where there is no file, for whoever does not make one.
+
+    Raises:
+        UsageError: There is none; names those that are near.
+    """
+    if not path.exists():
+        fix = near_file(path)
+        raise UsageError("there is no such file", where=str(path), expected="a feedback database", fix=fix)
 
 
 def shown(where: str) -> str:
@@ -94,8 +105,7 @@ def reading_engine(where: str, *, leave_nothing: bool) -> tuple[Engine, Callable
     path = sqlite_path(where)
     if path is None:
         return _server(where), lambda: None
-    if not path.exists():
-        raise UsageError("there is no such file", where=str(path), expected="a feedback database")
+    require_file(path)
     try:
         with path.open("rb") as file:
             begins = file.read(len(HEADER))
