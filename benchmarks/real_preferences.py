@@ -112,7 +112,7 @@ def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int
         start["lora"] = {"rank": 16, "alpha": 32}
     own = {"objective": {"kind": "dpo", "beta": 0.1}} if kind == "dpo" else {}
     if kind not in ("dpo", "drawn"):
-        own = {"head": "fit"}
+        own = {"head_start": "fit"}
     return own | {
         "name": f"{kind}-{fold.number}" + (f"-{part}" if part > 1 else ""),
         "kind": "dpo" if kind == "dpo" else "reward",

@@ -114,7 +114,7 @@ def test_losses_are_those_of_training(runs):
 
 
 def test_a_fitted_head_is_where_the_run_starts(material, tmp_path):  # noqa: F811
-    out = execute("reward", config_of("reward", material, head="fit"), tmp_path / "fit", quiet=True)
+    out = execute("reward", config_of("reward", material, head_start="fit"), tmp_path / "fit", quiet=True)
     test_losses_are_those_of_training(({"reward": out}, None))
 
 

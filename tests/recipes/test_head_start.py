@@ -87,20 +87,20 @@ def first_loss(out):
 def test_a_run_starts_from_the_fitted_head(material, tmp_path, caplog):
     changes = {"epochs": 1, "optim__learning_rate": 1e-6, "centre": 0.0}
     with caplog.at_level("INFO", logger="trueup.recipes"):
-        out = execute("reward", config_of("reward", material, head="fit", **changes), tmp_path / "fit", quiet=True)
+        out = execute("reward", config_of("reward", material, head_start="fit", **changes), tmp_path / "fit", quiet=True)
     facts = read_run(out)["facts"]["head"]
     assert facts["pairs"] == read_run(out)["facts"]["render"]["kept"]
     assert facts["ridge"] is not None
     assert first_loss(out) < 0.6
     assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("head: fitted to")]
-    zero = execute("reward", config_of("reward", material, head="zero", **changes), tmp_path / "zero", quiet=True)
+    zero = execute("reward", config_of("reward", material, head_start="zero", **changes), tmp_path / "zero", quiet=True)
     assert first_loss(zero) == pytest.approx(math.log(2), rel=1e-6)
     assert "head" not in read_run(zero)["facts"]
 
 
 def test_rankings_are_fitted_by_their_pairs(material, tmp_path):
     data = ranked(tmp_path / "r.jsonl")
-    config = config_of("reward", material, objective__kind="plackett-luce", head="fit", epochs=1)
+    config = config_of("reward", material, objective__kind="plackett-luce", head_start="fit", epochs=1)
     config = config.model_copy(update={"data": data, "validation": None})
     out = execute("reward", config, tmp_path / "r", quiet=True)
     assert read_run(out)["facts"]["head"]["pairs"] == 12 * 6
@@ -109,7 +109,7 @@ def test_rankings_are_fitted_by_their_pairs(material, tmp_path):
 
 @pytest.mark.parametrize("step", [0, 3])
 def test_killed_it_resumes_to_the_same_bytes(step, material, tmp_path):
-    config = config_of("reward", material, head="fit")
+    config = config_of("reward", material, head_start="fit")
     straight = digest(execute("reward", config, tmp_path / "straight", quiet=True))
     died = run_and_kill("reward", config, tmp_path / "killed", step=step)
     assert died.returncode == -signal.SIGKILL, died.stderr
@@ -117,11 +117,16 @@ def test_killed_it_resumes_to_the_same_bytes(step, material, tmp_path):
 
 
 def test_ratings_refuse_it(material):
-    with pytest.raises(ConfigError, match="head: fit is for pairs and rankings"):
-        config_of("reward", material, objective=json.loads('{"kind": "ratings", "columns": ["a"]}'), head="fit")
+    with pytest.raises(ConfigError, match="head_start: fit is for pairs and rankings"):
+        config_of("reward", material, objective=json.loads('{"kind": "ratings", "columns": ["a"]}'), head_start="fit")
+
+
+def test_heads_of_an_ensemble_do_not_start_alike(material):
+    with pytest.raises(ConfigError, match="head_start: fit starts all 3 heads alike"):
+        config_of("reward", material, heads=3, head_start="fit")
 
 
 def test_adapters_start_from_it_too(material, tmp_path):
-    config = config_of("reward", material, head="fit", epochs=1, model__lora={"rank": 2, "alpha": 4})
+    config = config_of("reward", material, head_start="fit", epochs=1, model__lora={"rank": 2, "alpha": 4})
     out = execute("reward", config, tmp_path / "lora", quiet=True)
     assert first_loss(out) < 0.6

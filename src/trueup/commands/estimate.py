@@ -193,7 +193,7 @@ def _offline(kind: str, config: Any, shape: Shape, amount: Amount) -> Work:
     tokens = amount.rows * config.epochs * responses * amount.sequence
     operations = tokens * training(config, shape, amount.sequence, head=kind != "reward")
     frozen = {}
-    if kind == "reward" and config.head == "fit":  # one pass over the pairs that the head is fitted to
+    if kind == "reward" and config.head_start == "fit":  # one pass over the pairs that the head is fitted to
         from trueup.recipes.head_start import FITTED  # loads torch: only where it is asked for
 
         fitted = min(amount.rows, FITTED) * responses * amount.sequence

@@ -80,7 +80,7 @@ class Reward(Offline):
     centre: float = Field(default=CENTRE, ge=0)
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
     of twice their mean. Ratings say themselves where zero is, and do not use it."""
-    head: HeadStart = "random"
+    head_start: HeadStart = "random"
     """How the score head starts: ``random``; ``zero``; or ``fit``, a linear head fitted to the training pairs on the
     frozen model, which costs a forward pass over them and is the better start of few pairs (Kumar et al. 2022)."""
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -93,6 +93,8 @@ class Reward(Offline):
 
     @model_validator(mode="after")
     def _margins_are_of_pairs(self) -> Reward:
+        if self.heads > 1 and self.head_start != "random":
+            raise ValueError(f"head_start: {self.head_start} starts all {self.heads} heads alike; leave one of both out")
         if self.heads > 1 and not isinstance(self.objective, BradleyTerry):
             raise ValueError("heads: only pairs are bootstrapped; leave it out, or set objective.kind=bradley-terry")
         if self.margin and not isinstance(self.objective, BradleyTerry):
@@ -100,8 +102,8 @@ class Reward(Offline):
             raise ValueError(f"margin: {what} none; leave it out, or train on pairs (objective.kind=bradley-terry)")
         if isinstance(self.objective, Ratings) and self.centre not in (0.0, CENTRE):
             raise ValueError("centre: ratings say themselves where zero is; leave it out")
-        if isinstance(self.objective, Ratings) and self.head != "random":
-            raise ValueError(f"head: {self.head} is for pairs and rankings; leave it out")
+        if isinstance(self.objective, Ratings) and self.head_start != "random":
+            raise ValueError(f"head_start: {self.head_start} is for pairs and rankings; leave it out")
         return self
 
 
@@ -216,11 +218,11 @@ def head_facts(
     config: Reward, model: RewardModel, examples: Sequence[Judged], loss: RewardLoss[Judged]
 ) -> dict[str, Any]:
     """Start the head as the settings say, before the model is placed; what run.json says about it."""
-    if config.head == "random":
+    if config.head_start == "random":
         return {}
     known = examples[:FITTED]
     budget = 2 * model.trunk.budget(config.batch)
-    return start_head(model, config.head, loss.sequences(known), loss.contests(known), budget=budget, seed=config.seed)
+    return start_head(model, config.head_start, loss.sequences(known), loss.contests(known), budget=budget, seed=config.seed)
 
 
 CALIBRATED = 2000
