@@ -103,7 +103,7 @@ class Interrupted(TrueupError):
 
 
 class Paused(Interrupted):
-    """An alert paused the run, as it was set to; the state was saved."""
+    """An alert paused the run, as it was set to, or what it needs from elsewhere is gone; the state was saved."""
 
     exit_code = 3
 

@@ -119,6 +119,10 @@ class Endpoint:
             fix="see that the server runs; the same command goes on with what is done",
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
     def _json(self, reply: httpx.Response) -> Any:
         if not reply.content:
             return None

@@ -16,9 +16,11 @@ class Sampler(Protocol):
 
     Attributes:
         version: Of the policy as the trainer has it: the steps that it has taken.
+        drawn: Completions since the last ``sync``.
     """
 
     version: int
+    drawn: int
 
     def sync(self, version: int) -> None:
         """The policy is at this version now; whoever holds its weights elsewhere gets them."""
@@ -31,6 +33,9 @@ class Sampler(Protocol):
     def facts(self) -> dict[str, float]:
         """Metrics of the draws since the last ``sync``."""
 
+    def close(self) -> None:
+        """Nothing will be drawn any more."""
+
 
 class LocalSampler:
     """The policy itself, whose weights need no transfer.
@@ -42,17 +47,22 @@ class LocalSampler:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.version = 0
+        self.drawn = 0
 
     def sync(self, version: int) -> None:
         """The policy is at this version now."""
-        self.version = version
+        self.version, self.drawn = version, 0
 
     def draw(
         self, prompts: Sequence[Ids], sampling: Sampling, *, stop_ids: Collection[int], seed: int
     ) -> list[Generation]:
         """One completion for each prompt, by ``generate``."""
+        self.drawn += len(prompts)
         return generate(self.policy, prompts, sampling, stop_ids=stop_ids, seed=seed)
 
     def facts(self) -> dict[str, float]:
         """None: its log-probs are the trainer's own."""
         return {}
+
+    def close(self) -> None:
+        """Nothing to close."""
