@@ -1,4 +1,4 @@
-"""A rollout server in a thread: vLLM's protocol over real HTTP, in front of trueup's own sampler and weights on disk."""
+"""A rollout server in a thread: vLLM's protocol over real HTTP, before trueup's own sampler and weights on disk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from trueup.config import Model, Sampling
 from trueup.engine.generate import generate
 from trueup.engine.score import sequence_logps
 from trueup.models.policy import open_policy
 from trueup.types import StopReason
+
+COMPUTES = threading.Lock()
+"""Held by the server that computes: they share this process's cores."""
 
 
 class VllmServer:
@@ -28,9 +33,8 @@ class VllmServer:
         self.asked: list[tuple[str, dict, dict]] = []
         self.told: list[Path] = [Path(model)] * late
         self.loaded = [str(model)]
-        self.lock = threading.Lock()
-        self.first = str(model)
-        self.restart()
+        self.first = Path(model)
+        self.policy = open_policy(Model(name=str(model), kernels="plain"))
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,7 +47,7 @@ class VllmServer:
                 self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}"))
 
             def answer(self, body):
-                with outer.lock:
+                with COMPUTES:
                     outer.asked.append((self.path, body, dict(self.headers)))
                     plain = outer.reply(self.path, body)
                     status, sent = (404, {"error": "Not Found"}) if plain is None else outer.tamper(self.path, plain)
@@ -78,7 +82,10 @@ class VllmServer:
         self.load(self.first)
 
     def load(self, folder):
-        self.policy = open_policy(Model(name=str(folder)), frozen=True)
+        """Take over weights; opening a model in a thread would change what transformers keeps for the process."""
+        missing, unexpected = self.policy.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        assert not unexpected
+        assert set(missing) <= {"lm_head.weight"}  # tied
 
     def reply(self, path, body):
         if path == "/v1/models":
