@@ -102,15 +102,20 @@ BROKEN = {
 }
 
 
+def everything(client, folder):
+    """All that a run asks of a server."""
+    client.connect()
+    client.complete(PROMPT, SAMPLING, STOPS, 0)
+    client.reload(folder)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_answer_that_cannot_be_used_says_why(name, asked, folder, monkeypatch):
     vllm, client = asked
     tamper, message = BROKEN[name]
     monkeypatch.setattr(vllm, "tamper", tamper)
     with pytest.raises(RunError, match=f"(?s)127.0.0.1.*{message}") as stop:
-        client.connect()
-        client.complete(PROMPT, SAMPLING, STOPS, 0)
-        client.reload(folder)
+        everything(client, folder)
     assert type(stop.value) is RunError
     assert stop.value.fix or stop.value.expected
     if name == "no reload":
