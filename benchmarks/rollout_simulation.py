@@ -118,8 +118,8 @@ def simulate(setup: Setup) -> dict[str, float]:
                 lengths = np.concatenate([lengths, draw_lengths(setup, random)])
             server.start(started, float(lengths[started]), version)
             started += 1
-        oldest = min((drawn for server in servers for _, _, drawn in server.work), default=version + 1)
-        if busy_until is None and len(done) >= setup.batch and oldest > version - setup.staleness:
+        whole = busy_until is None and len(done) >= setup.batch
+        if whole and not any(d <= version - setup.staleness for server in servers for _, _, d in server.work):
             ages += [version - heapq.heappop(done)[0] for _ in range(setup.batch)]
             busy_until, trained = now + setup.train, trained + setup.train
             continue

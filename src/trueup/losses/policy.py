@@ -113,7 +113,7 @@ def truncated_importance(old_logps_BT: torch.Tensor, sampler_logps_BT: torch.Ten
     """Truncated importance weights [B, T] of tokens that another sampler drew: min(pi_old / mu, cap).
 
     They multiply a token's loss and carry no gradient; the ratio that is clipped stays that of the new policy to the
-    old one (Ionides 2008; Yao et al. 2025 for servers and trainers that compute differently).
+    old one (Yao et al. 2025, On the Rollout-Training Mismatch in Modern RL Systems).
 
     Args:
         old_logps_BT: Log-probs by the policy as it was before the update, pi_old.
