@@ -17,7 +17,7 @@ from benchmarks.erring_judges import table as erring_table
 from benchmarks.organisms import table as organism_table
 from benchmarks.reading import CLEAR
 from benchmarks.reading import table as reading_table
-from benchmarks.rollout_simulation import conclusions, published_table
+from benchmarks.rollout_simulation import conclusions, gaps, published_table
 from benchmarks.rollout_simulation import table as servers_table
 from benchmarks.sandbox import LEARNED, WORDS, goals, language_table, table
 from benchmarks.weak_reward import table as weak_table
@@ -269,6 +269,7 @@ def _servers() -> str:
             "the simulation gets the update and transfer of the split, and the generation of the run that takes turns. It says what follows for generation on the fewer GPUs of the split: as long as before where a few "
             "long answers took the time (*long tail*), longer in proportion where all did (*even lengths*). Updates of the split and of its steps are means of different times, so a step may be below its update.",
             published_table(found),
+            gaps(found),
         ]
     )
 
