@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trueup.errors import RunError
@@ -27,44 +28,39 @@ class NoAnswer(RunError):
     """A server did not answer in all attempts."""
 
 
+@dataclass(eq=False)
 class Endpoint:
     """A server behind an address.
 
-    Args:
+    Attributes:
         address: What all paths are under, as ``http://host:8000/v1``.
         name: How messages call it.
         keys: Environment variables that may hold the key, the first one that is set.
         timeout: Seconds that one answer may take.
         attempts: How often something is asked before ``NoAnswer``.
-        client: For tests; else one of its own.
-        wait: Called with the seconds to wait before another attempt.
         not_found: What to do where the server has no such path.
+        wait: Called with the seconds to wait before another attempt.
+        test_client: For tests; else one of its own.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        name: str,
-        keys: Sequence[str],
-        timeout: float,
-        attempts: int,
-        client: httpx.Client | None = None,
-        wait: Callable[[float], None] = time.sleep,
-        not_found: str = "see that the address is right",
-    ) -> None:
+    address: str
+    name: str
+    keys: Sequence[str]
+    timeout: float
+    attempts: int
+    not_found: str = "see that the address is right"
+    wait: Callable[[float], None] = time.sleep
+    test_client: InitVar[httpx.Client | None] = None
+    client: httpx.Client = field(init=False, repr=False)
+
+    def __post_init__(self, test_client: httpx.Client | None) -> None:
         import httpx
 
-        self.address = address.rstrip("/")
-        self.name = name
-        self.keys = keys
-        self.attempts = attempts
-        self.wait = wait
-        self.not_found = not_found
-        key = next((os.environ[variable] for variable in keys if os.environ.get(variable)), None)
+        self.address = self.address.rstrip("/")
+        key = next((os.environ[variable] for variable in self.keys if os.environ.get(variable)), None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self.client = client or httpx.Client(timeout=timeout, headers=headers, limits=limits)
+        self.client = test_client or httpx.Client(timeout=self.timeout, headers=headers, limits=limits)
 
     def post(self, path: str, body: Mapping[str, Any], *, attempts: int | None = None) -> tuple[Any, int]:
         """The server's answer to ``body``, None where it is empty, and how many attempts failed before it.

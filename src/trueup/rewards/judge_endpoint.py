@@ -99,7 +99,7 @@ class EndpointJudge:
             keys=KEYS,
             timeout=asked.timeout,
             attempts=asked.attempts,
-            client=client,
+            test_client=client,
             wait=wait,
             not_found="see that the address ends in /v1 and the server has the model",
         )
