@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks import bend, methods, noise, real_page
+from benchmarks import bend, explorer_scale, methods, noise, real_page
 from benchmarks.aggregation import TEST
 from benchmarks.aggregation import table as aggregation_table
 from benchmarks.erring_judges import table as erring_table
@@ -42,6 +42,7 @@ def main() -> None:
         _organisms(),
         _erring(),
         _servers(),
+        _explorer(),
     ]
     Path("docs/results.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
     Path("docs/reading.md").write_text(_reading() + "\n", encoding="utf-8")
@@ -270,6 +271,26 @@ def _servers() -> str:
             "long answers took the time (*long tail*), longer in proportion where all did (*even lengths*). Updates of the split and of its steps are means of different times, so a step may be below its update.",
             published_table(found),
             gaps(found),
+        ]
+    )
+
+
+def _explorer() -> str:
+    found = _load("explorer_scale")
+    if not found:
+        return ""
+    size = found["scale"]
+    return "\n\n".join(
+        [
+            "## The explorer on many long runs",
+            f"`python -m benchmarks.explorer_scale`: {size['runs']} runs of {size['steps']:,} steps and {size['metrics']} metrics; one of them "
+            f"has {size['samples']:,} answers, {size['prompts']} a probe, with their tokens. A server is started without the index beside "
+            "`samples.jsonl`, which it makes, and another one with it. *Page*: in a headless Chromium on the same cores, from the click to the "
+            "frame that shows the result; *server*: the answer over HTTP.",
+            explorer_scale.table(found),
+            f"Sought: curves drawn within {explorer_scale.TARGETS['first paint']:g} s, zoom and scrub within "
+            f"{1e3 * explorer_scale.TARGETS['zoom']:.0f} ms at their 95th percentile, the server within "
+            f"{explorer_scale.TARGETS['memory']:.0f} MB. " + explorer_scale.conclusion(found),
         ]
     )
 

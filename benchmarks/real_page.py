@@ -93,7 +93,9 @@ def _preferences() -> str:
 
 
 KINDS = {
-    "full": "*full*: a reward model from the chat model, all weights, one epoch.",
+    "frozen": "*frozen*: a head alone, fitted to the chat model's last states.",
+    "full": "*full*: a reward model from the chat model, all weights, one epoch from the fitted head (`head=fit`).",
+    "drawn": "*drawn*: the same from a drawn head, at 2e-5.",
     "from-sft": "*from-sft*: the same from its SFT on 998 instructions.",
     "lora": "*lora*: adapters only.",
     "full/4": "*full/4*: a quarter of the training pairs.",

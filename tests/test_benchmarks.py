@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, peers, rollout_simulation, sandbox, speed_page
+from benchmarks import explorer_scale, page, peers, rollout_simulation, sandbox, speed_page
+from benchmarks.explorer_runs import SMALL, make_runs, metric_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,3 +160,27 @@ def test_the_last_doubling_of_servers_that_pays():
         for servers, seconds in ((1, 100.0), (2, 60.0), (4, 50.0), (8, 47.0), (16, 46.0))
     ]
     assert rollout_simulation.last_that_pays(rows, 0) == 4
+
+
+def test_targets_of_the_explorer_are_reached_missed_or_not_measured():
+    browser = {"curves drawn": 0.5, "first paint": 0.2, "zoom": [0.1, 0.15], "scrub": [0.1, 0.19]}
+    one = {"start": 1.0, "browser": browser, "http": {"zoom": [0.02, 0.03], "list of runs": 0.01}, "memory": 180.0}
+    figures = {"cold": one, "warm": one}
+    assert explorer_scale.conclusion(figures) == "All reached."
+    assert "| server: zoom | 20 / 30 | 20 / 30 |" in explorer_scale.table(figures)
+    slow = one | {"browser": browser | {"scrub": [0.1, 0.21]}, "memory": 301.0}
+    assert explorer_scale.conclusion({"cold": slow, "warm": one}) == "Missed: scrub, memory."
+    unseen = one | {"browser": None}
+    assert explorer_scale.conclusion({"cold": unseen, "warm": unseen}).startswith("Not measured, because there was no")
+
+
+@pytest.mark.slow
+def test_the_explorer_is_measured_on_runs_of_the_ledgers_own_writers(tmp_path):
+    make_runs(tmp_path, SMALL)
+    rows = (tmp_path / "run-01" / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == SMALL.steps
+    assert set(json.loads(rows[0])) == {"step", *metric_names(SMALL.metrics)}
+    figures = explorer_scale.measure(SMALL, tmp_path, times=2)
+    assert {"start", "browser", "http", "memory"} == set(figures["warm"])
+    assert all(one["memory"] > 0 for one in (figures["cold"], figures["warm"]))
+    assert explorer_scale.table(figures).count("\n") > 15

@@ -113,6 +113,11 @@ def test_losses_are_those_of_training(runs):
         assert loss == pytest.approx(first["loss"], rel=1e-4), kind
 
 
+def test_a_fitted_head_is_where_the_run_starts(material, tmp_path):  # noqa: F811
+    out = execute("reward", config_of("reward", material, head="fit"), tmp_path / "fit", quiet=True)
+    test_losses_are_those_of_training(({"reward": out}, None))
+
+
 def test_shares_of_a_batch_sum_to_its_gradient(runs):
     lessons = open_lessons(runs[0]["dpo"])
     layers = linear_layers(lessons.model.model, lessons.learned, 1)

@@ -193,6 +193,11 @@ def _offline(kind: str, config: Any, shape: Shape, amount: Amount) -> Work:
     tokens = amount.rows * config.epochs * responses * amount.sequence
     operations = tokens * training(config, shape, amount.sequence, head=kind != "reward")
     frozen = {}
+    if kind == "reward" and config.head == "fit":  # one pass over the pairs that the head is fitted to
+        from trueup.recipes.head_start import FITTED  # loads torch: only where it is asked for
+
+        fitted = min(amount.rows, FITTED) * responses * amount.sequence
+        operations += fitted * forward(shape, amount.sequence, head=False)
     if kind in ("dpo", "kto"):  # log-probs of the reference are computed once
         operations += amount.rows * responses * amount.sequence * forward(shape, amount.sequence)
         if not config.model.lora:

@@ -92,13 +92,14 @@ def desk(db: str | None, project: str | None, votes: int, actor: str) -> Desk | 
         UsageError: A project without a database, or one that cannot be.
         DataError: The database cannot be used.
     """
-    from trueup.commands.live.desk import PROJECT, Desk
     from trueup.errors import UsageError
 
     if db is None:
         if project is not None:
             raise UsageError("a project of which database?", where="--project", fix="add --feedback FILE.db")
         return None
+    from trueup.commands.live.desk import PROJECT, Desk  # loads scipy.stats: 40 MB that a server without it is spared
+
     asks = Desk(db, PROJECT if project is None else project, votes, actor)
     asks.check()
     return asks

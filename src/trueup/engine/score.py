@@ -216,6 +216,18 @@ def outputs(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget:
     return torch.tensor(_read_all(model, sequences, budget, lambda rows: raw_outputs(model, rows)))
 
 
+@torch.no_grad()
+def last_states(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384) -> torch.Tensor:
+    """The trunk's states [B, D] at the last tokens, float32 on the CPU, in the order given: what the head reads."""
+    own: list[tuple[int, torch.Tensor]] = []
+    micros = share(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
+    for group in micros:
+        hidden_SD, _, last_B = states(model.trunk, Rows.of([sequences[i] for i in group], model.device))
+        own += zip(group, hidden_SD[last_B].float().cpu(), strict=True)
+    by_index = dict(micros.gather(own))
+    return torch.stack([by_index[i] for i in range(len(sequences))])
+
+
 def _read_all(
     model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], budget: int, read: Callable[[Rows], torch.Tensor]
 ) -> list[Any]:

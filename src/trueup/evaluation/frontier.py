@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from trueup.errors import ShapeError
 from trueup.evaluation.intervals import Floats, Interval
@@ -78,7 +78,7 @@ def linear_fit(x: npt.ArrayLike, y: npt.ArrayLike, *, level: float = 0.95) -> Li
     intercept = float(y_N.mean() - slope * x_N.mean())
     residual = y_N - intercept - slope * x_N
     error = float(np.sqrt(residual @ residual / (len(x_N) - 2) / (centred @ centred)))
-    half = float(stats.t.ppf((1 + level) / 2, len(x_N) - 2)) * error
+    half = float(special.stdtrit(len(x_N) - 2, (1 + level) / 2)) * error
     total = float(((y_N - y_N.mean()) ** 2).sum())
     if residual @ residual <= 1e-20 * total:
         half = float("nan")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from trueup.config.seeds import derive
 from trueup.errors import ShapeError, UsageError
@@ -179,9 +179,9 @@ def _bca_shares(statistic: Statistic, clusters: int, estimate: float, values_R: 
     if spread <= 1e-24 or not 0 < below < 1:
         return shares
     acceleration = float((centred_K**3).sum()) / (6 * spread**1.5)
-    bias = float(stats.norm.ppf(below))
-    z = bias + stats.norm.ppf(shares)
-    corrected: Floats = stats.norm.cdf(bias + z / (1 - acceleration * z))
+    bias = float(special.ndtri(below))
+    z = bias + special.ndtri(shares)
+    corrected: Floats = special.ndtr(bias + z / (1 - acceleration * z))
     return corrected
 
 
@@ -325,7 +325,7 @@ def hierarchical_mean(
 def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     """Wilson score interval of a share (Wilson 1927); half counts (ties) are allowed."""
     _check_share(successes, n)
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(special.ndtri((1 + level) / 2))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
@@ -336,8 +336,8 @@ def exact_binomial(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Clopper-Pearson interval of a share: never covers less than ``level``."""
     _check_share(successes, n)
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, successes + 1, n - successes)) if successes < n else 1.0
+    low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes > 0 else 0.0
+    high = float(special.betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
     return Interval(successes / n, low, high, n, level, "clopper-pearson")
 
 
@@ -357,7 +357,7 @@ def t_interval(values: npt.ArrayLike, *, level: float = 0.95) -> Interval:
     if np.ptp(array_N) == 0:
         nothing = f"none: all {array_N.size} values are equal"
         return Interval(mean, float("nan"), float("nan"), array_N.size, level, nothing)
-    half = float(stats.t.ppf((1 + level) / 2, array_N.size - 1) * array_N.std(ddof=1) / array_N.size**0.5)
+    half = float(special.stdtrit(array_N.size - 1, (1 + level) / 2) * array_N.std(ddof=1) / array_N.size**0.5)
     return Interval(mean, mean - half, mean + half, array_N.size, level, "student t")
 
 

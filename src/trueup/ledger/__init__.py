@@ -9,6 +9,7 @@
                                 of labelled responses one line each, with its reward
                events.jsonl     start, resume, interrupt, alarms
                checkpoints/     see ``engine.checkpoint``
+               cache/           what can be made again: log-probs of the reference, where samples stand for the explorer
 
 ``files`` writes whole files and locks a directory, ``streams`` appends lines and knows how many of them are safe,
 ``record`` is run.json and the rules of starting and resuming, ``run`` is a run that is being written. ``columns`` holds

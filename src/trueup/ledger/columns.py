@@ -37,15 +37,33 @@ def as_json(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
+class _Together:
+    """Metrics that have values at exactly the same steps, which are held once for all of them."""
+
+    __slots__ = ("names", "steps")
+
+    def __init__(self, names: set[str], steps: array[int]) -> None:
+        self.names, self.steps = names, steps
+
+
+_NONE = _Together(set(), array("q"))
+_MOST_SHAPES = 64
+"""Sets of metrics of a row that are remembered; a run has a handful."""
+
+
 class Columns:
-    """Values by metric; each metric has its own steps, because some are measured at a few steps only."""
+    """Values by metric; each metric has its own steps, because some are measured at a few steps only.
+
+    Eight bytes are held for each value, and eight for each step of metrics that always come together.
+    """
 
     def __init__(self) -> None:
         self.first_step: int | None = None
         self.last_step: int | None = None
         self.rows = 0
-        self._steps: dict[str, array[int]] = {}
         self._values: dict[str, array[float]] = {}
+        self._together: dict[str, _Together] = {}
+        self._shapes: dict[tuple[str, ...], list[_Together]] = {}
 
     def append(self, row: Mapping[str, Any]) -> bool:
         """Add the numbers of a row, unless its step is not past the last one: then False."""
@@ -57,40 +75,80 @@ class Columns:
         self.first_step = step if self.first_step is None else self.first_step
         self.last_step = step
         self.rows += 1
+        numbers: dict[str, float] = {}
         for name, raw in row.items():
-            value = None if name == "step" else number_of(raw)
-            if value is None:
-                continue
-            self._steps.setdefault(name, array("q")).append(step)
-            self._values.setdefault(name, array("d")).append(value)
+            value = raw if type(raw) is float else None if name == "step" else number_of(raw)
+            if value is not None:
+                numbers[name] = value
+        names = tuple(numbers)
+        groups = self._shapes.get(names) or self._arrange(names)
+        for name, value in numbers.items():
+            self._values[name].append(value)
+        for group in groups:  # last: who reads meanwhile takes as many values as there are steps
+            group.steps.append(step)
         return True
+
+    def _arrange(self, names: tuple[str, ...]) -> list[_Together]:
+        """The groups that make up a row of these metrics; one that only some of them belong to is parted."""
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        row, groups = set(names), []
+        fresh = _Together({name for name in names if name not in self._together}, array("q"))
+        for name in names:
+            if name in fresh.names:
+                self._together[name], self._values[name] = fresh, array("d")
+            group = self._together[name]
+            if not group.names <= row:
+                part = _Together(group.names & row, group.steps[:])
+                group.names = group.names - row
+                self._together |= dict.fromkeys(part.names, part)
+                self._shapes.clear()
+                group = part
+            if group not in groups:
+                groups.append(group)
+        self._shapes[names] = groups
+        return groups
 
     @property
     def names(self) -> list[str]:
         """Metrics that have a value, in the order in which they came."""
-        return list(self._steps)
+        return list(self._values)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the numbers take."""
+        groups = {id(group): group for group in list(self._together.values())}
+        steps = [group.steps for group in groups.values()]
+        return 8 * (sum(map(len, steps)) + sum(map(len, list(self._values.values()))))
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric."""
         values = self._values.get(name)
         return values[-1] if values else None
 
+    def _steps(self, name: str) -> array[int]:
+        return self._together.get(name, _NONE).steps
+
+    def _read(self, name: str) -> tuple[array[int], array[float]]:
+        """Copies of steps and values, as many of one as of the other even while somebody appends."""
+        steps = self._steps(name)[:]
+        return steps, self._values.get(name, array("d"))[: len(steps)]
+
     def pairs(self, name: str) -> Iterator[tuple[int, float]]:
         """(step, value) of a metric, oldest first."""
-        return zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True)
+        return zip(*self._read(name), strict=True)
 
     def curve(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Steps and values of a metric where it is finite."""
-        steps = np.array(self._steps.get(name, array("q")), dtype=np.int64)
-        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
+        steps, values = map(np.array, self._read(name))
         finite = np.isfinite(values)
         return steps[finite], values[finite]
 
     def first_gap(self, name: str) -> tuple[int, float] | None:
         """The first step at which a metric was no number, and what it was."""
-        values = np.array(self._values.get(name, array("d")), dtype=np.float64)
-        odd = np.flatnonzero(~np.isfinite(values))
-        return None if not len(odd) else (self._steps[name][int(odd[0])], float(values[odd[0]]))
+        steps, values = self._read(name)
+        odd = np.flatnonzero(~np.isfinite(np.array(values)))
+        return None if not len(odd) else (steps[int(odd[0])], values[int(odd[0])])
 
     def decimate(
         self, name: str, points: int, first: int | None = None, last: int | None = None
@@ -100,7 +158,7 @@ class Columns:
         Each bucket gives its lowest and its highest value and the first that is no number, so that no spike and no gap
         is lost.
         """
-        all_steps, all_values = self._steps.get(name, array("q")), self._values.get(name, array("d"))
+        all_steps, all_values = self._read(name)
         low = 0 if first is None else bisect_left(all_steps, first)
         high = len(all_steps) if last is None else bisect_right(all_steps, last)
         steps, values = all_steps[low:high], all_values[low:high]

@@ -34,7 +34,7 @@ from trueup.recipes import dpo, sft
 from trueup.recipes.offline import Data, Files, Offline, prepare
 from trueup.recipes.reference import Logps, reference_logps
 from trueup.recipes.registry import settings_of
-from trueup.recipes.reward import BradleyTerry, PairLoss, Reward
+from trueup.recipes.reward import BradleyTerry, PairLoss, Reward, head_facts
 from trueup.types import Demonstration, PreferencePair
 
 Losses: TypeAlias = Callable[[Sequence[Any]], torch.Tensor]
@@ -127,9 +127,10 @@ def _require_same(run: Run, config: Kind) -> None:
 def _of_reward(run: Run, config: Reward) -> Lessons:
     files = Files(read_pairs(config.data, **config.read.options()), None)
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
-    start = _copied(model)
     data = prepare(config, run, model, files, Renderer.render_pairs, pair_length)
     loss = PairLoss(config.centre, config.margin)
+    head_facts(config, model, data.examples, loss)
+    start = _copied(model)
 
     def losses(pairs: Sequence[RenderedPair]) -> torch.Tensor:
         return loss(model, pairs)[0] * _pair_weights(pairs, model.device)

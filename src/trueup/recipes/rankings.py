@@ -20,6 +20,7 @@ from trueup.errors import DataError
 from trueup.losses import preference as losses
 from trueup.models.heads import RewardModel
 from trueup.recipes.agreement import PairAgreement, SeenPair, agreement
+from trueup.recipes.head_start import Contest
 from trueup.types import Ranked
 
 ALL_TIED = "a ranking in which all responses are tied"
@@ -78,6 +79,17 @@ class RankingLoss:
     def sequences(self, examples: Sequence[RenderedRanking]) -> list[tuple[Ids, Ids]]:
         """Prompt and completion of every response."""
         return [(ranking.prompt_ids, ids) for ranking in examples for ids in ranking.completions]
+
+    def contests(self, examples: Sequence[RenderedRanking]) -> list[Contest]:
+        """Every two responses of a ranking of which one is better."""
+        contests: list[Contest] = []
+        begin = 0
+        for ranking in examples:
+            for pair in ranking.pairs:
+                better, worse = begin + pair.better, begin + pair.worse
+                contests.append(Contest(better, worse, 1.0, ranking.weight, ranking.prompt_ids))
+            begin += len(ranking.completions)
+        return contests
 
     def evaluate(self, model: RewardModel, examples: Sequence[RenderedRanking], budget: int) -> PairAgreement:
         """Accuracy, margin and calibration over the rankings' pairs; the loss is that of the rankings."""

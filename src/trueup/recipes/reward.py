@@ -31,6 +31,7 @@ from trueup.ledger import Run
 from trueup.losses import preference as losses
 from trueup.models.heads import RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
+from trueup.recipes.head_start import FITTED, Contest, HeadStart, start_head
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
 from trueup.recipes.probes import reward_probe
@@ -76,6 +77,9 @@ class Reward(Offline):
     centre: float = Field(default=CENTRE, ge=0)
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
     of twice their mean. Ratings say themselves where zero is, and do not use it."""
+    head: HeadStart = "random"
+    """How the score head starts: ``random``; ``zero``; or ``fit``, a linear head fitted to the training pairs on the
+    frozen model, which costs a forward pass over them and is the better start of few pairs (Kumar et al. 2022)."""
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """By how much the rewards should be apart for each unit of the column ``margin`` (Touvron et al. 2023); 0 does not
     use that column."""
@@ -87,6 +91,8 @@ class Reward(Offline):
             raise ValueError(f"margin: {what} none; leave it out, or train on pairs (objective.kind=bradley-terry)")
         if isinstance(self.objective, Ratings) and self.centre not in (0.0, CENTRE):
             raise ValueError("centre: ratings say themselves where zero is; leave it out")
+        if isinstance(self.objective, Ratings) and self.head != "random":
+            raise ValueError(f"head: {self.head} is for pairs and rankings; leave it out")
         return self
 
 
@@ -131,6 +137,9 @@ class RewardLoss(Protocol[Judged]):
     def sequences(self, examples: Sequence[Judged]) -> list[tuple[Ids, Ids]]:
         """Prompt and completion of every response."""
 
+    def contests(self, examples: Sequence[Judged]) -> list[Contest]:
+        """Every pair that the examples hold, by the numbers that ``sequences`` gives its responses."""
+
     def evaluate(self, model: RewardModel, examples: Sequence[Judged], budget: int) -> PairAgreement:
         """How well the rewards agree with examples that were not trained on."""
 
@@ -147,10 +156,11 @@ def _train(
     unused = loss.unused(files.training)
     model = open_reward_model(config.model, new_head=True, seed=config.seed)
     data = prepare(config, run, model, files, render, length)
+    head = {} if run.saved_step() is not None else head_facts(config, model, data.examples, loss)
     place(model, config.model.engine)
     stepper, budget = Stepper(model.trainable(), config.optim, len(data.plan)), model.trunk.budget(config.batch)
     say_unused(run, "reward (margin 0)" if "margin" in unused else "reward", unused)
-    run.note(**data.facts)
+    run.note(**data.facts, **head)
 
     def learn(batch: Sequence[Example]) -> Learned:
         seen: list[SeenPair] = []
@@ -185,6 +195,17 @@ def _train(
     calibrate(model, loss.sequences(data.examples[:CALIBRATED]), budget)
     run.note(reward_mean=model.mean, reward_std=model.std)
     finish(run, model, data)
+
+
+def head_facts(
+    config: Reward, model: RewardModel, examples: Sequence[Judged], loss: RewardLoss[Judged]
+) -> dict[str, Any]:
+    """Start the head as the settings say, before the model is placed; what run.json says about it."""
+    if config.head == "random":
+        return {}
+    known = examples[:FITTED]
+    budget = 2 * model.trunk.budget(config.batch)
+    return start_head(model, config.head, loss.sequences(known), loss.contests(known), budget=budget, seed=config.seed)
 
 
 CALIBRATED = 2000
@@ -241,6 +262,11 @@ class PairLoss:
         """Prompt and completion of all chosen sides, then of all rejected ones."""
         chosen = [(pair.prompt_ids, pair.chosen_ids) for pair in examples]
         return chosen + [(pair.prompt_ids, pair.rejected_ids) for pair in examples]
+
+    def contests(self, examples: Sequence[RenderedPair]) -> list[Contest]:
+        """The examples are the pairs."""
+        count = len(examples)
+        return [Contest(i, count + i, p.strength, p.weight, p.prompt_ids) for i, p in enumerate(examples)]
 
     def evaluate(self, model: RewardModel, examples: Sequence[RenderedPair], budget: int) -> PairAgreement:
         """Accuracy with ties half, margin, loss and calibration."""

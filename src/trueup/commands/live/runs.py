@@ -8,19 +8,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trueup.commands.live.cursor import STREAMS, Cursor
-from trueup.commands.live.follow import Followed, News
+from trueup.commands.live.cursor import Cursor
+from trueup.commands.live.follow import News
+from trueup.commands.live.pool import WRITTEN, Pool, Reading
 from trueup.commands.live.samples import Samples
-from trueup.commands.live.story import Verdict, alarmed, penalty, tell
+from trueup.commands.live.story import penalty
 from trueup.errors import RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
-from trueup.ledger.alerts import Alert, alerts, target_band
+from trueup.ledger.alerts import target_band
 from trueup.ledger.columns import as_json
 
 if TYPE_CHECKING:
@@ -30,27 +29,8 @@ _INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node
 """Folders in which no run is looked for."""
 _RESCAN = 2.0
 """Seconds that a list of runs is good for."""
-_OPEN = 16
-"""Runs whose numbers are held in memory at once."""
 _SILENT, _SILENT_STEPS = 120.0, 10
 """A running run is silent after so many seconds, and so many of its steps, without a line."""
-
-
-@dataclass(slots=True)
-class _Open:
-    followed: Followed
-    samples: Samples
-    judged: tuple[Cursor, Verdict, list[Alert]] | None = None
-    """What was made of the numbers up to a cursor."""
-
-    def judge(self, config: Mapping[str, Any]) -> tuple[Verdict, list[Alert]]:
-        """Verdict and alerts of the numbers by now."""
-        cursor = self.followed.refresh()
-        if self.judged is None or self.judged[0] != cursor:
-            raised = alerts(self.followed.metrics, config)
-            told = tell(self.followed.metrics, config)
-            self.judged = (cursor, alarmed(told, [a.message for a in raised if a.until is None]), raised)
-        return self.judged[1], self.judged[2]
 
 
 class Runs:
@@ -68,7 +48,7 @@ class Runs:
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._read_at = 0.0
-        self._opened: OrderedDict[str, _Open] = OrderedDict()
+        self._pool = Pool()
         self._records: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
 
     def runs(self) -> list[dict[str, Any]]:
@@ -100,24 +80,20 @@ class Runs:
 
     def state(self, name: str) -> dict[str, Any]:
         """What changes while a run goes on, besides its curves."""
-        opened, record = self._open(name), self._record(name)
-        verdict, raised = opened.judge(record["config"])
-        opened.samples.refresh()
+        record = self._record(name)
+        stands = self._pool.standing(name, self._folder(name), record["config"])
         line = self._line(name, self._folder(name))
-        metrics = opened.followed.metrics
         return {
             "status": line["status"],
-            "last_step": metrics.last_step,
-            "rows": metrics.rows,
+            "last_step": stands.last_step,
+            "rows": stands.rows,
             "steps": line["steps"],
             "stopped": record.get("facts", {}).get("stopped"),
-            "left_out": opened.followed.left_out + opened.samples.left_out,
-            "probes": len(opened.samples.steps),
-            "verdict": verdict.to_dict(),
-            "alerts": [alert.to_dict() for alert in raised],
-            "asked": None
-            if self.desk is None
-            else self.desk.asked(opened.followed.refresh().origin, raised, opened.samples.steps),
+            "left_out": stands.left_out,
+            "probes": len(stands.probes),
+            "verdict": stands.verdict.to_dict(),
+            "alerts": [alert.to_dict() for alert in stands.alerts],
+            "asked": None if self.desk is None else self.desk.asked(stands.origin, stands.alerts, stands.probes),
         }
 
     def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
@@ -187,16 +163,8 @@ class Runs:
             raise UsageError(f"there is no run {name!r}", where=str(self.root), expected=nearest(name, self._folders))
         return folder
 
-    def _open(self, name: str) -> _Open:
-        folder = self._folder(name)
-        with self._lock:
-            opened = self._opened.get(name)
-            if opened is None:
-                opened = self._opened[name] = _Open(Followed(folder), Samples(folder))
-            self._opened.move_to_end(name)
-            while len(self._opened) > _OPEN:
-                self._opened.popitem(last=False)
-            return opened
+    def _open(self, name: str) -> Reading:
+        return self._pool.reading(name, self._folder(name))
 
     def _record(self, name: str) -> dict[str, Any]:
         """``run.json``, read again when it was written again."""
@@ -222,7 +190,7 @@ class Runs:
         return line | {
             "kind": record["kind"],
             "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
-            "status": _status(record["status"], written, self._opened.get(name)),
+            "status": _status(record["status"], written, self._pool.pace(name)),
         }
 
 
@@ -254,7 +222,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _written(folder: Path) -> float:
     """When the run was last written, in seconds since 1970."""
     times = [0.0]
-    for name in ("run.json", "events.jsonl", "samples.jsonl", *(f"{stream}.jsonl" for stream in STREAMS)):
+    for name in WRITTEN:
         try:
             times.append((folder / name).stat().st_mtime)
         except OSError:
@@ -262,10 +230,9 @@ def _written(folder: Path) -> float:
     return max(times)
 
 
-def _status(status: str, written: float, opened: _Open | None) -> str:
+def _status(status: str, written: float, pace: float | None) -> str:
     """The run's own word; ``silent`` where it says running and has not written for long."""
     if status != "running":
         return status
-    pace = opened.followed.timing.last("seconds") if opened else None
     allowed = max(_SILENT, _SILENT_STEPS * (pace or 0.0))
     return "silent" if time.time() - written > allowed else "running"

@@ -1,0 +1,89 @@
+"""What a person at the explorer's page waits for, timed in a headless Chromium by the page's own frames."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+PAUSE = 0.06
+"""Seconds after a request, so that the server's limit of 20 a second is not what is measured."""
+CURVES = """() => new Promise((done) => {
+  const look = () => {
+    if (document.querySelector(".hero canvas")) done(performance.now() / 1000);
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+PAINT = """() => performance.getEntriesByName("first-contentful-paint")[0].startTime / 1000"""
+ZOOM = """([first, last]) => new Promise((done) => {
+  const [from, to] = document.querySelectorAll("form.zoom input");
+  [from.value, to.value] = [first, last];
+  const slider = document.querySelector(".cursor-row input[type=range]");
+  const began = performance.now();
+  from.form.requestSubmit();
+  const look = () => requestAnimationFrame(() => {
+    if (Number(slider.min) === first) requestAnimationFrame(() => done((performance.now() - began) / 1000));
+    else look();
+  });
+  look();
+})"""
+SCRUB = """(place) => new Promise((done) => {
+  const slider = document.querySelector(".scrub input[type=range]");
+  const began = performance.now();
+  slider.value = place;
+  slider.dispatchEvent(new Event("input"));
+  const step = /Step (\\d+)/.exec(document.querySelector(".step-name").textContent)[1];
+  const look = () => requestAnimationFrame(() => {
+    const shown = document.querySelector(".sample .links a")?.textContent === `Step ${step}`;
+    if (shown) done((performance.now() - began) / 1000);
+    else look();
+  });
+  look();
+})"""
+ANSWERS = """() => document.querySelector(".sample") && document.querySelector(".scrub input[type=range]").max > 0"""
+
+
+def spread(values: list[float]) -> list[float]:
+    """Median and 95th percentile."""
+    return [float(value) for value in np.quantile(values, (0.5, 0.95))]
+
+
+def in_browser(address: str, times: int) -> dict[str, Any] | None:
+    """The same in a headless Chromium; None where there is none."""
+    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    if program is None:
+        return None
+    draw = random.Random(1)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
+        page.goto(f"{address}/#run=run-00")
+        figures: dict[str, Any] = {"curves drawn": page.evaluate(CURVES), "first paint": page.evaluate(PAINT)}
+        last = int(page.evaluate("() => document.querySelector('.cursor-row input[type=range]').max"))
+        zooms = [(first, first + last // 3) for first in (draw.randrange(1, last // 2) for _ in range(times))]
+        figures["zoom"] = _several(page, ZOOM, [list(ends) for ends in dict.fromkeys(zooms)])
+        page.goto(f"{address}/#run=run-00&view=samples")
+        page.wait_for_function(ANSWERS)
+        places = int(page.evaluate("() => document.querySelector('.scrub input[type=range]').max"))
+        chosen = [draw.randrange(places) for _ in range(times)]
+        steps = [place for n, place in enumerate(chosen) if n == 0 or place != chosen[n - 1]]
+        figures["scrub"] = _several(page, SCRUB, steps)
+        browser.close()
+    return figures
+
+
+def _several(page: Any, script: str, values: Sequence[Any]) -> list[float]:
+    taken = []
+    for value in values:
+        taken.append(page.evaluate(script, value))
+        page.wait_for_timeout(1e3 * PAUSE)
+    return spread(taken)
