@@ -98,6 +98,14 @@ def draw_lengths(setup: Setup, random: np.random.Generator) -> np.ndarray:
     return np.minimum(setup.longest, random.lognormal(mean_log, setup.spread, 4 * setup.batch))
 
 
+def all_in_time(setup: Setup, version: int, done: list[tuple[int, int]], servers: list[Server]) -> bool:
+    """Whether the oldest answers that are done can be trained on now, and all others still before they are too old."""
+    left = sorted([drawn for drawn, _ in done])[setup.batch :]
+    left += [drawn for server in servers for _, _, drawn in server.work]
+    counts = [sum(drawn <= version - setup.staleness + later for drawn in left) for later in range(setup.staleness + 1)]
+    return all(count <= later * setup.batch for later, count in enumerate(counts))
+
+
 def simulate(setup: Setup) -> dict[str, float]:
     """Means over the steps: seconds of a step, shares of idle time, staleness."""
     random = np.random.default_rng(setup.seed)
@@ -119,7 +127,7 @@ def simulate(setup: Setup) -> dict[str, float]:
             server.start(started, float(lengths[started]), version)
             started += 1
         whole = busy_until is None and len(done) >= setup.batch
-        if whole and not any(d <= version - setup.staleness for server in servers for _, _, d in server.work):
+        if whole and all_in_time(setup, version, done, servers):
             ages += [version - heapq.heappop(done)[0] for _ in range(setup.batch)]
             busy_until, trained = now + setup.train, trained + setup.train
             continue
