@@ -19,6 +19,7 @@ REQUIRED = {
     ("plan",): ["nowhere.yaml"],
     ("exploit",): ["nowhere", "--data", "nowhere.jsonl"],
     ("score",): ["nowhere", "--text", "a"],
+    ("hacking",): ["nowhere"],
     ("why",): ["nowhere", "--prompt", "hi"],
     ("compare",): ["nowhere"],
     ("sweep",): ["nowhere.yaml"],
@@ -56,6 +57,7 @@ NUMBERS = {
     ("sample", "--repetition-penalty"): [0, -1, 0.99],
     ("sample", "--seed"): [-1],
     ("score", "--top"): [0, -1],
+    ("hacking", "--kl-limit"): [-1, -1e-9],
     ("why", "--top"): [0, -1],
     ("why", "--blocks"): [0, -1],
     ("evaluate", "--limit"): [0, -1],
@@ -88,7 +90,7 @@ NUMBERS = {
 }
 """Every option that takes a number, and values just outside its range."""
 NONSENSE = ["nan", "inf", "-inf", "1e999", "-" + "9" * 30, "abc", "", "0x10", "1_0.5.2", "١٢x"]
-WHOLE = sorted(path for path in NUMBERS if path[-1] not in ("--temperature", "--repetition-penalty"))
+WHOLE = sorted(path for path in NUMBERS if path[-1] not in ("--temperature", "--repetition-penalty", "--kl-limit"))
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,8 @@ def test_every_number_of_every_command_is_tried_here():
         (*path, option.opts[0])
         for path, command in commands()
         for option in command.params
-        if isinstance(option.default, (int, float)) and not isinstance(option.default, bool)
+        if (isinstance(option.default, (int, float)) and not isinstance(option.default, bool))
+        or getattr(getattr(option, "type", None), "name", "") in ("float", "float range")
     }
     assert takes == set(NUMBERS)
 

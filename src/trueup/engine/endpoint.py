@@ -147,8 +147,8 @@ def _said(reply: httpx.Response) -> str:
     """The beginning of an answer on one line; of a web page its title."""
     text = reply.text
     page = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    words = f"a web page, {page.group(1).strip()!r}" if page else text
-    return " ".join(words.split())[:200]
+    words = " ".join((page.group(1) if page else text).split())[:200]
+    return f"a web page, {words!r}" if page else words
 
 
 def _seconds(header: str | None) -> float:
