@@ -20,6 +20,8 @@ REQUIRED = {
     ("exploit",): ["nowhere", "--data", "nowhere.jsonl"],
     ("score",): ["nowhere", "--text", "a"],
     ("hacking",): ["nowhere"],
+    ("constitution", "label"): ["nowhere.jsonl", "--judge", "m", "--out", "o"],
+    ("constitution", "run"): ["nowhere.yaml"],
     ("why",): ["nowhere", "--prompt", "hi"],
     ("compare",): ["nowhere"],
     ("sweep",): ["nowhere.yaml"],
@@ -58,6 +60,16 @@ NUMBERS = {
     ("sample", "--seed"): [-1],
     ("score", "--top"): [0, -1],
     ("hacking", "--kl-limit"): [-1, -1e-9],
+    ("score", "--limit"): [0, -1],
+    ("rollouts", "--step"): [-1],
+    ("plan", "--gpus"): [0, -1],
+    ("plan", "--rows"): [0, -1],
+    ("plan", "--tokens"): [2, 0, -1],
+    ("plan", "--efficiency"): [0, -1, 1.01],
+    ("constitution", "label", "--limit"): [0, -1],
+    ("constitution", "review", "--limit"): [0, -1],
+    ("constitution", "run", "--rounds"): [0, -1],
+    ("constitution", "run", "--seed"): [-1],
     ("why", "--top"): [0, -1],
     ("why", "--blocks"): [0, -1],
     ("evaluate", "--limit"): [0, -1],
@@ -127,7 +139,7 @@ def test_every_number_of_every_command_is_tried_here():
         for path, command in commands()
         for option in command.params
         if (isinstance(option.default, (int, float)) and not isinstance(option.default, bool))
-        or getattr(getattr(option, "type", None), "name", "") in ("float", "float range")
+        or getattr(getattr(option, "type_descriptor", None), "annotation", None) in (int, float)
     }
     assert takes == set(NUMBERS)
 
