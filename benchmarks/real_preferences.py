@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import trueup
 from benchmarks.real_model import smollm2
@@ -29,16 +28,15 @@ from benchmarks.real_stages import COSTS, read_costs, run
 from benchmarks.shown import interval
 from trueup.config import EpochBatch, Model
 from trueup.config.seeds import derive
-from trueup.data.batch import Ids, Rows
 from trueup.data.read import read_pairs
 from trueup.data.write import write_pairs
 from trueup.engine.device import tuned_process
 from trueup.engine.rendering import renderer_of
-from trueup.engine.score import states
+from trueup.engine.score import all_states
 from trueup.evaluation.baselines import bag_of_words, length_only, outcomes
 from trueup.evaluation.implicit import open_implicit
 from trueup.evaluation.intervals import SHARE, Floats, mean_interval, paired_difference
-from trueup.models.heads import RewardModel, open_reward_model
+from trueup.models.heads import Pooling, open_reward_model
 from trueup.recipes.head_start import fit_head
 from trueup.recipes.reward import PairLoss
 from trueup.rewards.protocol import Reward
@@ -52,7 +50,7 @@ FOLDS = 5
 RIDGES = (1.0, 10.0, 100.0)
 """Ridges of the bag of words; the best on the held-out pairs stands, which favours it."""
 BATCH: dict[str, Any] = {"size": 16, "max_length": 384, "max_prompt_length": 256, "max_truncated": 0.5}
-FROZEN = ("frozen", "frozen mean")
+FROZEN: dict[str, Pooling] = {"frozen": "last", "frozen mean": "mean"}
 """Heads alone: on the last token's state, and on the mean state of the answer."""
 PARTS = (8, 4, 2)
 """The learning curve takes 1/8, 1/4 and 1/2 of a fold's training pairs."""
@@ -110,13 +108,13 @@ def sft_stage(data: Path, model: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int, part: int = 1) -> dict[str, Any]:
     """One training on one fold."""
-    rates = {"full": 1e-5, "drawn": 2e-5, "from-sft": 1e-5, "lora": 2e-4, "dpo": 5e-6}
+    rates = {"full": 1e-5, "mean": 1e-5, "drawn": 2e-5, "from-sft": 1e-5, "lora": 2e-4, "dpo": 5e-6}
     start = {"name": "@sft" if kind in ("from-sft", "dpo") else model, **settings}
     if kind == "lora":
         start["lora"] = {"rank": 16, "alpha": 32}
     own = {"objective": {"kind": "dpo", "beta": 0.1}} if kind == "dpo" else {}
     if kind not in ("dpo", "drawn"):
-        own = {"head_start": "fit"}
+        own = {"head_start": "fit"} | ({"pooling": "mean"} if kind == "mean" else {})
     return own | {
         "name": f"{kind}-{fold.number}" + (f"-{part}" if part > 1 else ""),
         "kind": "dpo" if kind == "dpo" else "reward",
@@ -136,36 +134,23 @@ def frozen(
 ) -> Iterator[tuple[str, list[float]]]:
     """A head alone, fitted to each fold's training pairs on the frozen model: what it orders right, fold by fold.
 
-    It reads the state at the last token, as reward models do, or the mean state before the answer's tokens. A pair of
-    which nothing is left within the limits counts as a tie.
+    A pair of which nothing is left within the limits counts as a tie.
     """
-    with tuned_process():
-        config = Model(name=model, **settings)
-        batch = EpochBatch(**BATCH)
-        reader = open_reward_model(config, new_head=True, seed=seed)
-        rendered, _ = renderer_of(reader, config, batch).render_pairs(pairs)
-        sides = PairLoss(0.0, 0.0).sequences(rendered)
-        read = dict(zip(FROZEN, _states(reader, sides), strict=True))
-    contests = dict(zip([p.key for p in rendered], PairLoss(0.0, 0.0).contests(rendered), strict=True))
-    for kind, state_ND in read.items():
+    config = Model(name=model, **settings)
+    batch = EpochBatch(**BATCH)
+    for kind, pooling in FROZEN.items():
+        with tuned_process():
+            reader = open_reward_model(config, new_head=True, seed=seed, pooling=pooling)
+            rendered, _ = renderer_of(reader, config, batch).render_pairs(pairs)
+            sides = PairLoss(0.0, 0.0).sequences(rendered)
+            state_ND = all_states(reader, sides, budget=2 * reader.trunk.budget(batch)).double().numpy()
+        contests = dict(zip([p.key for p in rendered], PairLoss(0.0, 0.0).contests(rendered), strict=True))
         for fold in every:
             known = [contests[pair.key] for pair in fold.train if pair.key in contests]
             weight_D = fit_head(state_ND, known, seed).weight_D
             held = [contests.get(pair.key) for pair in fold.held]
             gaps = [0.0 if c is None else float((state_ND[c.better] - state_ND[c.worse]) @ weight_D) for c in held]
             yield f"{kind}-{fold.number}", list(outcomes(gaps))
-
-
-@torch.no_grad()
-def _states(reader: RewardModel, sides: Sequence[tuple[Ids, Ids]]) -> tuple[Floats, Floats]:
-    """States [N, D] at the last tokens, and means of the states before the tokens of each answer."""
-    last: list[torch.Tensor] = []
-    mean: list[torch.Tensor] = []
-    for side in sides:
-        hidden_SD, source_N, last_B = states(reader.trunk, Rows.of([side], reader.device))
-        last.append(hidden_SD[last_B[0]].double())
-        mean.append(hidden_SD[source_N].double().mean(0))
-    return torch.stack(last).numpy(), torch.stack(mean).numpy()
 
 
 def reward_right(reward: Reward, held: Sequence[PreferencePair]) -> list[float]:
@@ -318,7 +303,18 @@ def curve(right: Right) -> dict[str, Any] | None:
     }
 
 
-PLAN = {"frozen": 5, "full": 2, "dpo": 1, "lora": 2, "from-sft": 2, "full/2": 2, "full/4": 2, "full/8": 2, "drawn": 4}
+PLAN = {
+    "frozen": 5,
+    "mean": 5,
+    "full": 2,
+    "dpo": 1,
+    "lora": 2,
+    "from-sft": 2,
+    "full/2": 2,
+    "full/4": 2,
+    "full/8": 2,
+    "drawn": 4,
+}
 """On how many of the five folds each is trained; the same folds first, so that all compare on the same pairs."""
 SMALL = {"frozen": 5, "full/8": 1, "lora/8": 1}
 
