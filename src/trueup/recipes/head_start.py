@@ -20,8 +20,12 @@ import torch
 from scipy.optimize import minimize
 
 from trueup.config.seeds import derive
+<<<<<<< HEAD
 from trueup.engine.score import last_states
 from trueup.ledger.progress import warn
+=======
+from trueup.engine.score import all_states
+>>>>>>> main
 from trueup.models.heads import RewardModel
 
 Array = npt.NDArray[np.float64]
@@ -96,7 +100,7 @@ def start_head(
     head = model.model.score
     weight_D, facts = np.zeros(head.in_features), {}
     if how == "fit":
-        fitted = fit_head(last_states(model, responses, budget=budget).double().numpy(), contests, seed)
+        fitted = fit_head(all_states(model, responses, budget=budget).double().numpy(), contests, seed)
         weight_D, facts = fitted.weight_D, {"head": fitted.facts()}
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight_D)[None])
