@@ -224,15 +224,9 @@ def open_reward_model(
     _refuse_tiny(config.name)
     trust = config.trust_remote_code
     folder = located(config.name, trust_remote_code=trust)
-    if not new_head and not folder.is_reward_model:
-        raise ModelError(
-            f"this is no reward model: no {SCALE_FILE} here, and no score head",
-            where=config.name,
-            expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
-        )
-    outputs = tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns)
-    new = RewardCard(mean=0.0, std=1.0, heads=outputs, pooling=pooling)
-    card = new if new_head else card_of(folder)
+    if not new_head:
+        _require_trained(folder, config.name)
+    card = _new_card(columns, pooling) if new_head else card_of(folder)
     names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
@@ -265,6 +259,20 @@ def open_reward_model(
     if not new_head:
         opened.trunk.freeze()
     return opened
+
+
+def _require_trained(folder: Folder, name: str) -> None:
+    if not folder.is_reward_model:
+        raise ModelError(
+            f"this is no reward model: no {SCALE_FILE} here, and no score head",
+            where=name,
+            expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
+        )
+
+
+def _new_card(columns: Sequence[str], pooling: Pooling) -> RewardCard:
+    heads = tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns)
+    return RewardCard(mean=0.0, std=1.0, heads=heads, pooling=pooling)
 
 
 def _refuse_tiny(name: str) -> None:
