@@ -234,9 +234,7 @@ def open_reward_model(
     model.eval()
     require_embedded(model, tokenizer, config.name)
     if new_head:
-        _draw_head(model.score, seed)  # which `load_classifier` has seen to
-        if config.lora is not None:
-            adapt_classifier(model, model.score, config.lora, seed)
+        _start_new(model, config, seed)
     device = resolve_device(config.device)
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
@@ -256,9 +254,19 @@ def open_reward_model(
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
-    if not new_head:
-        opened.trunk.freeze()
-    return opened
+    return opened if new_head else _frozen(opened)
+
+
+def _frozen(model: RewardModel) -> RewardModel:
+    model.trunk.freeze()
+    return model
+
+
+def _start_new(model: Any, config: Model, seed: int) -> None:
+    """Draw the head, which `load_classifier` has seen to, and give the backbone its adapters."""
+    _draw_head(model.score, seed)
+    if config.lora is not None:
+        adapt_classifier(model, model.score, config.lora, seed)
 
 
 def _require_trained(folder: Folder, name: str) -> None:
