@@ -19,6 +19,9 @@ REQUIRED = {
     ("plan",): ["nowhere.yaml"],
     ("exploit",): ["nowhere", "--data", "nowhere.jsonl"],
     ("score",): ["nowhere", "--text", "a"],
+    ("hacking",): ["nowhere"],
+    ("constitution", "label"): ["nowhere.jsonl", "--judge", "m", "--out", "o"],
+    ("constitution", "run"): ["nowhere.yaml"],
     ("why",): ["nowhere", "--prompt", "hi"],
     ("compare",): ["nowhere"],
     ("sweep",): ["nowhere.yaml"],
@@ -56,6 +59,17 @@ NUMBERS = {
     ("sample", "--repetition-penalty"): [0, -1, 0.99],
     ("sample", "--seed"): [-1],
     ("score", "--top"): [0, -1],
+    ("hacking", "--kl-limit"): [-1, -1e-9],
+    ("score", "--limit"): [0, -1],
+    ("rollouts", "--step"): [-1],
+    ("plan", "--gpus"): [0, -1],
+    ("plan", "--rows"): [0, -1],
+    ("plan", "--tokens"): [2, 0, -1],
+    ("plan", "--efficiency"): [0, -1, 1.01],
+    ("constitution", "label", "--limit"): [0, -1],
+    ("constitution", "review", "--limit"): [0, -1],
+    ("constitution", "run", "--rounds"): [0, -1],
+    ("constitution", "run", "--seed"): [-1],
     ("why", "--top"): [0, -1],
     ("why", "--blocks"): [0, -1],
     ("evaluate", "--limit"): [0, -1],
@@ -88,7 +102,7 @@ NUMBERS = {
 }
 """Every option that takes a number, and values just outside its range."""
 NONSENSE = ["nan", "inf", "-inf", "1e999", "-" + "9" * 30, "abc", "", "0x10", "1_0.5.2", "١٢x"]
-WHOLE = sorted(path for path in NUMBERS if path[-1] not in ("--temperature", "--repetition-penalty"))
+WHOLE = sorted(path for path in NUMBERS if path[-1] not in ("--temperature", "--repetition-penalty", "--kl-limit"))
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +138,8 @@ def test_every_number_of_every_command_is_tried_here():
         (*path, option.opts[0])
         for path, command in commands()
         for option in command.params
-        if isinstance(option.default, (int, float)) and not isinstance(option.default, bool)
+        if (isinstance(option.default, (int, float)) and not isinstance(option.default, bool))
+        or getattr(getattr(option, "type_descriptor", None), "annotation", None) in (int, float)
     }
     assert takes == set(NUMBERS)
 

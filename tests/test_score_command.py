@@ -145,3 +145,10 @@ def test_a_mistake_in_a_file_of_parts_is_named_with_file_and_line(reward, says, 
         trueup("r.yaml", "--text", "a")
     assert says in str(error.value)
     assert "r.yaml:2" in str(error.value)
+
+
+def test_a_mistake_in_a_part_is_named_with_the_line_of_that_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text("reward:\n  - {kind: repetition}\n  - kind: length\n    per: 0\n")
+    with pytest.raises(TrueupError, match=r"reward\.1\.per \(r\.yaml:4\)"):
+        trueup("r.yaml", "--text", "a")

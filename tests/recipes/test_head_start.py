@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,20 +85,27 @@ def first_loss(out):
     return metric_rows(out)[0]["loss"]
 
 
-def test_a_run_starts_from_the_fitted_head(material, tmp_path, caplog):
+def test_a_run_starts_from_the_fitted_head(material, tmp_path, capsys):
     changes = {"epochs": 1, "optim__learning_rate": 1e-6, "centre": 0.0}
-    with caplog.at_level("INFO", logger="trueup.recipes"):
-        out = execute(
-            "reward", config_of("reward", material, head_start="fit", **changes), tmp_path / "fit", quiet=True
-        )
+    out = execute("reward", config_of("reward", material, head_start="fit", **changes), tmp_path / "fit", quiet=True)
     facts = read_run(out)["facts"]["head"]
     assert facts["pairs"] == read_run(out)["facts"]["render"]["kept"]
     assert facts["ridge"] is not None
     assert first_loss(out) < 0.6
-    assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("head: fitted to")]
+    assert "head: fitted to" in capsys.readouterr().err
     zero = execute("reward", config_of("reward", material, head_start="zero", **changes), tmp_path / "zero", quiet=True)
     assert first_loss(zero) == pytest.approx(math.log(2), rel=1e-6)
     assert "head" not in read_run(zero)["facts"]
+
+
+def test_pairs_of_one_prompt_cannot_be_held_out_and_that_is_said(material, tmp_path, capsys):
+    data = tmp_path / "one.jsonl"
+    data.write_text(Path(material["pairs"]).read_text().splitlines(keepends=True)[0])
+    config = config_of("reward", material, head_start="fit", epochs=1)
+    config = config.model_copy(update={"data": str(data), "validation": None})
+    out = execute("reward", config, tmp_path / "one", quiet=True)
+    assert "all pairs are of one prompt" in capsys.readouterr().err
+    assert read_run(out)["facts"]["head"]["ridge"] is None
 
 
 def test_rankings_are_fitted_by_their_pairs(material, tmp_path):

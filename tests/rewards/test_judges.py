@@ -209,6 +209,14 @@ def test_a_server_that_refuses_is_not_asked_again(status, fix):
     assert len(requests) == 1
 
 
+def test_a_web_page_in_place_of_a_model_is_quoted_by_its_title():
+    page = "<!DOCTYPE HTML>\n<html>\n<head><title>Error\n response</title></head><body>No.</body></html>"
+    judge, _, _ = served(httpx.Response(404, text=page))
+    with pytest.raises(RunError, match=r"refuses POST /\S+: status 404: a web page, 'Error response'") as told:
+        judge.first_wins([PAIR])
+    assert "<" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     "reply", [{}, {"choices": []}, {"choices": [{}]}, {"choices": [{"logprobs": {"content": [3]}}]}]
 )

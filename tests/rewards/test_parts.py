@@ -230,6 +230,7 @@ def test_probes_are_measured_by_the_last_step():
         ([{"kind": "regex", "rules": []}], "at least one"),
         ([{"kind": "refusal", "phrases": ["  "]}], "an empty phrase"),
         ([{"kind": "ensemble", "members": ["runs/a/final"]}], "at least 2 of them"),
+        ([{"kind": "ensemble", "members": ["a:b", "a:c"], "combine": "min", "k": 2}], "k: combine=min does not use it"),
         ([{"kind": "length", "name": "a/b"}], "name"),
         ([{"kind": "length", "name": "x"}, {"kind": "regex", "name": "x", "rules": [{"pattern": "a", "score": 1}]}],
          "two parts are called 'x'"),

@@ -4,18 +4,21 @@ import gc
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.recipes.conftest import _kernels, material  # noqa: F401
 from tests.recipes.test_recipes import config_of, digest
+from trueup.commands.life_steps import margin_loss
 from trueup.config import Model
-from trueup.errors import ConfigError, ModelError
+from trueup.errors import ConfigError, DataError, ModelError, UsageError
 from trueup.ledger import metric_rows, read_lines
 from trueup.models.heads import RewardModel
+from trueup.recipes.lessons import open_lessons
 from trueup.recipes.registry import execute
-from trueup.recipes.reward import Bootstrap
+from trueup.recipes.reward import Bootstrap, PairLoss
 from trueup.rewards.members import AdapterReward, OutputReward, open_members
 from trueup.rewards.mixture import Mixture, as_parts
 from trueup.rewards.model import ModelReward
@@ -149,6 +152,24 @@ def test_heads_are_of_pairs_and_a_head_is_named(runs, material):  # noqa: F811
     assert "#label=head-0" in str(told.value.fix)
     with pytest.raises(ConfigError, match="no label"):
         open_members([f"{runs['heads']}#label=head-{number}" for number in (0, 7)], None, None)
+
+
+def test_a_head_for_which_no_pair_was_drawn_is_refused():
+    pairs = [SimpleNamespace(key="one")]
+    seeds = {seed: Bootstrap(seed, 2).weights(["one"])[0].tolist() for seed in range(12)}
+    idle = next(seed for seed, counts in seeds.items() if counts[1] == 0 < counts[0])
+    busy = next(seed for seed, counts in seeds.items() if min(counts) > 0)
+    with pytest.raises(DataError, match=r"no pair was drawn for head-1 of 2 heads \(1 pairs\)"):
+        PairLoss(0.0, 0.0, Bootstrap(idle, 2)).require_enough(pairs, "one.jsonl")
+    PairLoss(0.0, 0.0, Bootstrap(busy, 2)).require_enough(pairs, "one.jsonl")
+    PairLoss(0.0, 0.0).require_enough(pairs, "one.jsonl")
+
+
+def test_what_several_heads_learned_is_not_followed_by_the_mean_of_their_rewards(runs):
+    with pytest.raises(UsageError, match="it has 3 heads"):
+        open_lessons(runs["run"])
+    assert margin_loss("reward", {"heads": 1}) is not None
+    assert margin_loss("reward", {"heads": 3}) is None
 
 
 def test_adapters_of_other_bases_or_cut_pieces_are_opened_by_themselves(runs, material, tmp_path):  # noqa: F811

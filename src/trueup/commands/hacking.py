@@ -27,7 +27,7 @@ def hacking(
         Path | None, typer.Option("--quality", help="Judged by people: JSON lines with step and quality.")
     ] = None,
     kl_limit: Annotated[
-        float | None, typer.Option("--kl-limit", help="Nats; default: twice the run's KL target, else 12.")
+        float | None, typer.Option("--kl-limit", min=0.0, help="Nats; default: twice the run's KL target, else 12.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write it as a page: one file.")] = None,
     as_json: Json = False,

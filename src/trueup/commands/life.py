@@ -366,7 +366,7 @@ def _weighed(
         return steps
     loss = margin_loss(record["kind"], record["config"])
     if loss is None:
-        missing.append(f"{run}: this pair's loss, which with its objective is of more than the margin")
+        missing.append(f"{run}: this pair's loss, which with its objective or heads is of more than the margin")
         return steps
     source = places(run, record).get("data") or str(record["config"].get("data", ""))
     try:

@@ -55,7 +55,8 @@ def margin_loss(kind: str, config: Mapping[str, Any]) -> MarginLoss | None:
     """
     objective = config.get("objective") or {}
     name = objective.get("kind")
-    if kind == "reward" and name in (None, "bradley-terry"):
+    several = int(config.get("heads") or 1) > 1  # each has a margin and a count of the pair of its own
+    if kind == "reward" and name in (None, "bradley-terry") and not several:
         unit = float(config.get("margin") or 0.0)
         return lambda margin, strength, column: cross_entropy(margin, strength, unit * column)
     if kind == "dpo" and name in (None, "dpo", "length-normalised-dpo"):

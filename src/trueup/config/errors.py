@@ -119,6 +119,9 @@ def _place(path: Path, layers: Sequence[Mapping[str, Any]]) -> str:
         node: Any = layer
         place = ""
         for part in path:
+            if isinstance(part, int) and isinstance(node, list) and part < len(node):
+                node = node[part]
+                continue
             if not isinstance(node, Mapping) or part not in node:
                 break
             place = node.places.get(str(part), place) if isinstance(node, Located) else place

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -103,9 +104,13 @@ class Endpoint:
             else:
                 if reply.status_code == 200:
                     return self._json(reply), attempt
-                problem = f"status {reply.status_code}: {reply.text[:200]}"
+                problem = f"status {reply.status_code}: {_said(reply)}"
                 if reply.status_code not in AGAIN:
-                    raise RunError(f"the server refuses: {problem}", where=self.name, fix=self._fix(reply.status_code))
+                    raise RunError(
+                        f"the server refuses {method} {path}: {problem}",
+                        where=self.name,
+                        fix=self._fix(reply.status_code),
+                    )
                 pause = max(pause, _seconds(reply.headers.get("retry-after")))
             if attempt + 1 < most:
                 self.wait(pause)
@@ -126,7 +131,7 @@ class Endpoint:
             return reply.json()
         except ValueError as error:
             raise RunError(
-                f"the answer is no JSON: {reply.text[:200]!r}",
+                f"the answer is no JSON: {_said(reply)!r}",
                 where=self.name,
                 expected="an answer in JSON",
                 fix="see that the address is that of the model's server and not of something before it",
@@ -136,6 +141,14 @@ class Endpoint:
         if status in (401, 403):
             return f"set {self.keys[0]} to the server's key"
         return self.not_found if status == 404 else "see what it says"
+
+
+def _said(reply: httpx.Response) -> str:
+    """The beginning of an answer on one line; of a web page its title."""
+    text = reply.text
+    page = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    words = " ".join((page.group(1) if page else text).split())[:200]
+    return f"a web page, {words!r}" if page else words
 
 
 def _seconds(header: str | None) -> float:

@@ -41,7 +41,7 @@ class Symptom:
     help: str
 
 
-KL_HELP = "raise the KL coefficient, 0.1 instead of 0.05, or lower the KL target"
+KL_HELP = "double the KL coefficient, or lower the KL target"
 SYMPTOMS: dict[str, Symptom] = {
     "diversity": Symptom("answers become alike", -1 / 3, True, KL_HELP),
     "distinct_2": Symptom("answers become alike", -1 / 3, True, KL_HELP),

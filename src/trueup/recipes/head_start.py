@@ -9,8 +9,8 @@ Shapes: N responses, P pairs, D width.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Hashable, Sequence
+import sys
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -20,10 +20,13 @@ import torch
 from scipy.optimize import minimize
 
 from trueup.config.seeds import derive
+<<<<<<< HEAD
+from trueup.engine.score import last_states
+from trueup.ledger.progress import warn
+=======
 from trueup.engine.score import all_states
+>>>>>>> main
 from trueup.models.heads import RewardModel
-
-log = logging.getLogger("trueup.recipes")
 
 Array = npt.NDArray[np.float64]
 HeadStart: TypeAlias = Literal["random", "zero", "fit"]
@@ -56,6 +59,8 @@ class HeadFit:
 
     weight_D: Array
     pairs: int
+    prompts: int
+    """How many different prompts the pairs have."""
     ridge: float | None
     """None where no ridge is better than saying nothing; the head is then zero."""
     loss: float
@@ -97,7 +102,6 @@ def start_head(
     if how == "fit":
         fitted = fit_head(all_states(model, responses, budget=budget).double().numpy(), contests, seed)
         weight_D, facts = fitted.weight_D, {"head": fitted.facts()}
-        _say(fitted)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight_D)[None])
         if head.bias is not None:
@@ -105,23 +109,25 @@ def start_head(
     return facts
 
 
-def _say(fitted: HeadFit) -> None:
-    if fitted.ridge is None:
-        log.warning(
-            "head: the frozen model's states say nothing about %d pairs on held-out folds (loss %.3f, chance %.3f):"
-            " it starts at zero",
-            fitted.pairs,
-            fitted.loss,
-            CHANCE,
+def say_fit(head: Mapping[str, Any]) -> None:
+    """One line on the terminal about a head that was fitted.
+
+    Args:
+        head: ``HeadFit.facts``.
+    """
+    if head["prompts"] == 1:
+        warn("head: all pairs are of one prompt, so that none can be held out; it starts at zero")
+    elif head["ridge"] is None:
+        warn(
+            f"head: what the frozen model knows says nothing of held-out pairs (of {head['pairs']} in {FOLDS} folds:"
+            f" loss {head['loss']:.3f}, chance {CHANCE:.3f}); it starts at zero"
         )
-        return
-    log.info(
-        "head: fitted to %d pairs on the frozen model, ridge %g; on held-out folds accuracy %.3f, loss %.3f",
-        fitted.pairs,
-        fitted.ridge,
-        fitted.accuracy,
-        fitted.loss,
-    )
+    else:
+        print(
+            f"head: fitted to {head['pairs']} pairs on the frozen model, ridge {head['ridge']:g};"
+            f" on held-out folds accuracy {head['accuracy']:.3f}, loss {head['loss']:.3f}",
+            file=sys.stderr,
+        )
 
 
 def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit:
@@ -141,6 +147,7 @@ def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit
     better_P, worse_P = (np.array([getattr(pair, side) for pair in contests]) for side in ("better", "worse"))
     x_PD = (state_ND[better_P] - state_ND[worse_P]) / scale_D
     strength_P, weight_P = (np.array([getattr(pair, name) for pair in contests]) for name in ("strength", "weight"))
+    prompts = len({pair.prompt for pair in contests})
     fold_P = _folds([pair.prompt for pair in contests], seed)
     losses: list[float] = []
     accuracies: list[float] = []
@@ -154,12 +161,12 @@ def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit
         accuracies.append(float(np.average(_agreement(margin_P, strength_P), weights=weight_P)))
     best = int(np.argmin(losses))
     if losses[best] >= CHANCE:
-        return HeadFit(np.zeros(state_ND.shape[1]), len(contests), None, losses[best], accuracies[best])
+        return HeadFit(np.zeros(state_ND.shape[1]), len(contests), prompts, None, losses[best], accuracies[best])
     w_D = _fitted(x_PD, strength_P, weight_P, RIDGES[best]) / scale_D
     mean_D = np.where(np.isinf(scale_D), 0.0, state_ND.mean(0))
     if (square := float(mean_D @ mean_D)) > 0:
         w_D = w_D - (w_D @ mean_D) / square * mean_D
-    return HeadFit(w_D, len(contests), RIDGES[best], losses[best], accuracies[best])
+    return HeadFit(w_D, len(contests), prompts, RIDGES[best], losses[best], accuracies[best])
 
 
 def _fitted(x_PD: Array, strength_P: Array, weight_P: Array, ridge: float) -> Array:

@@ -255,6 +255,7 @@ def _require_both_labels(rows: Sequence[RenderedLabelled], source: str) -> None:
                 f"no response is labelled {name}",
                 where=source,
                 expected="good and bad responses, so there is a contrast",
+                fix="add the others; good ones alone are demonstrations, for trueup sft (prompt, completion)",
             )
 
 

@@ -1,8 +1,8 @@
 """What a finished run learned from, rebuilt from its directory: examples, steps, the loss of each, its checkpoints.
 
 ``trueup why`` asks it which examples moved an answer; ``trueup trace`` which share of a step's gradient a pair had.
-Rankings, ratings and labels (``objective.kind=plackett-luce``, ``ratings``, ``kto``) and online methods are refused:
-what is followed is a judgment on a pair, or a demonstration.
+Rankings, ratings and labels (``objective.kind=plackett-luce``, ``ratings``, ``kto``), several heads and online methods
+are refused: what is followed is a judgment on a pair, or a demonstration.
 
 Shapes: B examples of a micro-batch, E all examples.
 """
@@ -77,7 +77,7 @@ def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -
         places: Where inputs lie now, by setting (``data``, ``model.name``, ...), if not where run.json says.
 
     Raises:
-        UsageError: Another kind of run.
+        UsageError: Another kind of run, or several heads.
         DataError, ModelError: An input is not there, or is not what the run was trained on.
     """
     kind, settings = settings_of(path)
@@ -86,6 +86,13 @@ def open_lessons(path: str | Path, *, places: Mapping[str, str] | None = None) -
     if isinstance(settings, Reward) and not isinstance(settings.objective, BradleyTerry):
         what = "ratings" if settings.objective.kind == "ratings" else "whole rankings"
         raise UsageError(f"it learned from {what}", where=str(path), expected="a reward model of pairs")
+    if isinstance(settings, Reward) and settings.heads > 1:
+        raise UsageError(
+            f"it has {settings.heads} heads, each of which learned from a bootstrap of its own",
+            where=str(path),
+            expected="a reward model of pairs with one head",
+            fix="train one without heads on the same data and ask that",
+        )
     run = Run.follow(path)
     config = _placed(settings, places or {})
     _require_same(run, config)

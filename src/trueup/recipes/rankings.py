@@ -58,6 +58,9 @@ class RankingLoss:
         """Columns of the data that are not learned from."""
         return list(loaded.report.unused_columns)
 
+    def require_enough(self, examples: Sequence[RenderedRanking], source: str) -> None:
+        """One ranking is enough."""
+
     def __call__(self, model: RewardModel, examples: Sequence[RenderedRanking]) -> tuple[torch.Tensor, list[SeenPair]]:
         """Losses [B] with gradients, and the rewards of every pair that the rankings hold."""
         raw_N = raw_rewards(model, Rows.of(self.sequences(examples), model.device))

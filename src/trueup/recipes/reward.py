@@ -34,7 +34,7 @@ from trueup.ledger import Run
 from trueup.losses import preference as losses
 from trueup.models.heads import HeadCard, Pooling, RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
-from trueup.recipes.head_start import FITTED, Contest, HeadStart, start_head
+from trueup.recipes.head_start import FITTED, Contest, HeadStart, say_fit, start_head
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
 from trueup.recipes.probes import reward_probe
@@ -143,6 +143,9 @@ class RewardLoss(Protocol[Judged]):
     def unused(self, loaded: Loaded[Any]) -> list[str]:
         """Columns of the data that are not learned from."""
 
+    def require_enough(self, examples: Sequence[Judged], source: str) -> None:
+        """Refuse data from which a part of the model would learn nothing."""
+
     def __call__(self, model: RewardModel, examples: Sequence[Judged]) -> tuple[torch.Tensor, list[SeenPair]]:
         """Losses [B] with gradients, and the rewards of every pair that the examples hold."""
 
@@ -175,9 +178,12 @@ def _train(
     names = [f"head-{number}" for number in range(config.heads)] if config.heads > 1 else ()
     model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=names, pooling=config.pooling)
     data = prepare(config, run, model, files, render, length)
+    loss.require_enough(data.examples, config.data)
     head = {} if run.saved_step() is not None else head_facts(config, model, data.examples, loss)
     place(model, config.model.engine)
     stepper, budget = Stepper(model.trainable(), config.optim, len(data.plan)), model.trunk.budget(config.batch)
+    if head and run.writes:
+        say_fit(head["head"])
     say_unused(run, "reward (margin 0)" if "margin" in unused else "reward", unused)
     run.note(**data.facts, **head)
 
@@ -251,6 +257,10 @@ class Bootstrap:
         """Weights [B, H] of pairs with these keys."""
         return torch.tensor([[self._count(head, key) for head in range(self.heads)] for key in keys])
 
+    def idle(self, keys: Sequence[str]) -> list[int]:
+        """Heads for which none of these pairs was drawn."""
+        return [head for head in range(self.heads) if not any(self._count(head, key) for key in keys)]
+
     def _count(self, head: int, key: str) -> int:
         return int(np.random.default_rng(derive(self.seed, "bootstrap", head, key)).poisson(1.0))
 
@@ -282,6 +292,24 @@ class PairLoss:
                 fix="set margin=0, or take pairs of ratings (trueup curate)",
             )
         return [*loaded.report.unused_columns, *(["margin"] if measured and not self.margin else [])]
+
+    def require_enough(self, examples: Sequence[RenderedPair], source: str) -> None:
+        """Refuse few pairs of which a head's bootstrap has none.
+
+        Raises:
+            DataError: Such a head would learn nothing.
+        """
+        if self.bootstrap is None:
+            return
+        idle = self.bootstrap.idle([pair.key for pair in examples])
+        if idle:
+            raise DataError(
+                f"no pair was drawn for {', '.join(f'head-{head}' for head in idle)} of {self.bootstrap.heads} heads"
+                f" ({len(examples)} pairs)",
+                where=source,
+                expected="a pair for each head, as ten pairs or more almost always give",
+                fix="take more pairs, leave heads out, or set another seed",
+            )
 
     def __call__(self, model: RewardModel, examples: Sequence[RenderedPair]) -> tuple[torch.Tensor, list[SeenPair]]:
         """Losses [B] with gradients, and the rewards of every pair."""

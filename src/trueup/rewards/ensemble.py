@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trueup.config import Batch, Model
 from trueup.rewards.part import Part
@@ -32,7 +32,13 @@ class Ensemble(Part):
     combine: str = Field(default="mean", pattern="^(mean|min|mean_minus_sd)$")
     """``mean``, ``min`` (the worst), or ``mean_minus_sd``: mean - k * standard deviation of the members."""
     k: float = Field(default=1.0, ge=0)
-    """How much disagreement costs under ``mean_minus_sd``."""
+    """How much disagreement costs; only ``mean_minus_sd`` has it."""
+
+    @model_validator(mode="after")
+    def _k_is_used(self) -> Ensemble:
+        if self.k != 1.0 and self.combine != "mean_minus_sd":
+            raise ValueError(f"k: combine={self.combine} does not use it; leave it out, or set combine=mean_minus_sd")
+        return self
 
     @property
     def own_name(self) -> str:

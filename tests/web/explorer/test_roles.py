@@ -110,6 +110,14 @@ def test_the_table_of_roles_and_routes(explorer, role, by, closed):
     assert out == ({401} if counted == "nobody" else {403} if counted == "viewer" else set())
 
 
+def test_a_viewer_who_acts_is_sent_to_the_address_of_a_lead(explorer):
+    with client_of(explorer.closed, "viewer", "bearer") as client:
+        reply = client.post(f"{API}/control", json={"run": "bad", "action": "stop"})
+        assert reply.status_code == 403
+        assert reply.json()["expected"] == "lead"
+        assert "the first address" in reply.json()["fix"]
+
+
 def test_what_a_viewer_is_told_offers_no_action(explorer):
     for role, may in (("viewer", False), ("lead", True)):
         with client_of(explorer.closed, role, "session") as client:

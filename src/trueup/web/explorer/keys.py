@@ -17,7 +17,7 @@ from pydantic import Field
 
 from trueup.feedback.store.accounts import Principal
 from trueup.web.shell.access import LEADS, READERS, Body, Reply, permitted
-from trueup.web.shell.problems import NotSignedIn, Refused
+from trueup.web.shell.problems import Forbidden, NotSignedIn, Refused
 
 Role: TypeAlias = Literal["viewer", "lead"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -26,6 +26,9 @@ COOKIE = "trueup_explorer_"
 """Begins the names of its cookies: browsers send cookies of all ports of a computer to each of them."""
 MOST_TOKEN = 200
 OPEN_AGAIN = "open the address that trueup explore told when it started, with all that stands behind #"
+OPEN_AS_LEAD = (
+    "open the first address that trueup explore told when it started, which is a lead's; the other only looks"
+)
 
 router = APIRouter()
 
@@ -89,6 +92,8 @@ def _allow(request: Request, roles: tuple[str, ...], scope: str) -> Principal:
     try:
         return permitted(request.state.principal or keys.anybody(), roles, scope)
     except Refused as error:
+        if isinstance(error, Forbidden):
+            raise Forbidden(error.what, where=error.where, expected="lead", fix=OPEN_AS_LEAD) from None
         raise type(error)(error.what, where=error.where, expected=error.expected, fix=OPEN_AGAIN) from None
 
 
