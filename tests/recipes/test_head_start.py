@@ -87,7 +87,9 @@ def first_loss(out):
 def test_a_run_starts_from_the_fitted_head(material, tmp_path, caplog):
     changes = {"epochs": 1, "optim__learning_rate": 1e-6, "centre": 0.0}
     with caplog.at_level("INFO", logger="trueup.recipes"):
-        out = execute("reward", config_of("reward", material, head_start="fit", **changes), tmp_path / "fit", quiet=True)
+        out = execute(
+            "reward", config_of("reward", material, head_start="fit", **changes), tmp_path / "fit", quiet=True
+        )
     facts = read_run(out)["facts"]["head"]
     assert facts["pairs"] == read_run(out)["facts"]["render"]["kept"]
     assert facts["ridge"] is not None

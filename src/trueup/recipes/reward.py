@@ -94,7 +94,9 @@ class Reward(Offline):
     @model_validator(mode="after")
     def _margins_are_of_pairs(self) -> Reward:
         if self.heads > 1 and self.head_start != "random":
-            raise ValueError(f"head_start: {self.head_start} starts all {self.heads} heads alike; leave one of both out")
+            raise ValueError(
+                f"head_start: {self.head_start} starts all {self.heads} heads alike; leave one of both out"
+            )
         if self.heads > 1 and not isinstance(self.objective, BradleyTerry):
             raise ValueError("heads: only pairs are bootstrapped; leave it out, or set objective.kind=bradley-terry")
         if self.margin and not isinstance(self.objective, BradleyTerry):
@@ -222,7 +224,9 @@ def head_facts(
         return {}
     known = examples[:FITTED]
     budget = 2 * model.trunk.budget(config.batch)
-    return start_head(model, config.head_start, loss.sequences(known), loss.contests(known), budget=budget, seed=config.seed)
+    return start_head(
+        model, config.head_start, loss.sequences(known), loss.contests(known), budget=budget, seed=config.seed
+    )
 
 
 CALIBRATED = 2000
