@@ -162,7 +162,7 @@ class Mirror:
         self._cursor = self._followed.news(None).cursor
         self._steps: dict[int, dict[str, float]] = {}
         self._newest = [-1, -1]
-        self._seconds, self._written, self._said = 0.0, -1, set[tuple[str, int]]()
+        self._seconds, self._written = 0.0, -1
         origin, resumes = self._cursor.origin, self._cursor.resumes
         known = self._state if self._state is not None and self._state.origin == origin else None
         if known is None:
@@ -221,19 +221,21 @@ class Mirror:
         assert self._sink is not None
         assert self._state is not None
         whole = sorted(step for step in self._steps if step < below)
+        if not whole:
+            return
+        self._followed.refresh()
+        opened = alerts(self._followed.metrics, record["config"])
         for step in whole:
             values = self._steps.pop(step)
             self._seconds += max(0.0, values.get("timing/seconds", 0.0))
             self._written = step
             if step >= self._first:
                 self._sink.step(step, values, self._seconds)
-        if not whole or self._written < self._first:
+                for alert in opened:
+                    if alert.step == step:
+                        self._sink.alert(alert)
+        if self._written < self._first:
             return
-        self._followed.refresh()
-        for alert in alerts(self._followed.metrics, record["config"]):
-            if self._first <= alert.step <= self._written and (alert.rule, alert.step) not in self._said:
-                self._said.add((alert.rule, alert.step))
-                self._sink.alert(alert)
         self._sink.flush()
         self._save(replace(self._state, next=self._written + 1))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Any, ClassVar, TypeVar
 
 from trueup.commands.mirrors.sink import MOST_TEXT, Head
@@ -66,7 +67,11 @@ class MlFlow:
 
     def place(self) -> str:
         """The command or address that shows it."""
-        return f"mlflow ui --backend-store-uri {_store(self._head)}" if self._head.remote is None else self._head.remote
+        return (
+            f"mlflow ui --backend-store-uri {quote(_store(self._head))}"
+            if self._head.remote is None
+            else self._head.remote
+        )
 
     @staticmethod
     def forget(head: Head, key: str) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -87,7 +88,7 @@ class TensorBoard:
 
     def place(self) -> str:
         """The command that shows it."""
-        return f"tensorboard --logdir {self._folder}"
+        return f"tensorboard --logdir {quote(str(self._folder))}"
 
     @staticmethod
     def forget(head: Head, key: str) -> None:

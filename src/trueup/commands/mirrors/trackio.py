@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from trueup.commands.mirrors.sink import Head
@@ -21,10 +22,10 @@ class Trackio:
     goes_on: ClassVar[bool] = True
 
     def __init__(self, head: Head, first: int, key: str, *, new: bool) -> None:
-        trackio = _trackio(head)
+        self._trackio = _trackio(head)
         self._folder, self._project, self._remote = head.folder, head.project, head.remote
         address = {} if head.remote is None else _address(head.remote)
-        self._run = trackio.init(
+        self._run = self._trackio.init(
             project=head.project,
             name=key,
             config={"kind": head.kind, **head.settings},
@@ -48,13 +49,13 @@ class Trackio:
 
     def close(self, status: str, facts: Mapping[str, Any]) -> None:
         """All is handed over."""
-        self._run.finish()
+        self._trackio.finish()
 
     def place(self) -> str:
         """The command or address that shows it."""
         if self._remote is not None:
             return self._remote
-        return f"TRACKIO_DIR={self._folder} trackio show --project {self._project!r}"
+        return f"TRACKIO_DIR={quote(str(self._folder))} trackio show --project {quote(self._project)}"
 
     @staticmethod
     def forget(head: Head, key: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from trueup.commands.mirrors.sink import MOST_TEXT, Head
@@ -64,7 +65,9 @@ class WeightsAndBiases:
 
     def place(self) -> str:
         """The address, or the command that would send it."""
-        return f"wandb sync {self._folder}/wandb/offline-run-*" if self._remote is None else str(self._run.url)
+        return (
+            f"wandb sync {quote(str(self._folder))}/wandb/offline-run-*" if self._remote is None else str(self._run.url)
+        )
 
     @staticmethod
     def forget(head: Head, key: str) -> None:
