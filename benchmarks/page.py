@@ -17,6 +17,8 @@ from benchmarks.erring_judges import table as erring_table
 from benchmarks.organisms import table as organism_table
 from benchmarks.reading import CLEAR
 from benchmarks.reading import table as reading_table
+from benchmarks.rollout_simulation import conclusions, gaps, published_table
+from benchmarks.rollout_simulation import table as servers_table
 from benchmarks.sandbox import LEARNED, WORDS, goals, language_table, table
 from benchmarks.weak_reward import table as weak_table
 
@@ -39,6 +41,7 @@ def main() -> None:
         _aggregation(),
         _organisms(),
         _erring(),
+        _servers(),
         _explorer(),
     ]
     Path("docs/results.md").write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
@@ -245,6 +248,29 @@ def _erring() -> str:
             "`python -m benchmarks.erring_judges`: one round of critique by resampling and SFT in the sandbox, all defaults, one seed, with the "
             "rules wrong in a known share of verdicts. Audited by the truth on the same prompts; shares in percent with 95 % intervals.",
             erring_table(found),
+        ]
+    )
+
+
+def _servers() -> str:
+    found = _load("rollout_simulation")
+    if not found:
+        return ""
+    setup = found["setup"]
+    return "\n\n".join(
+        [
+            "## A trainer and rollout servers",
+            f"`python -m benchmarks.rollout_simulation`: a simulation, nothing of it was run on GPUs. Assumed: steps of {setup['batch']} answers of "
+            f"{setup['tokens']:,.0f} tokens on average (lognormal, sd of the logarithm {setup['spread']:g}, longest {setup['longest']:,.0f}), servers of up to "
+            f"{setup['rate']:,.0f} tokens/s (half of that with {setup['half']:g} answers in work), {setup['train']:g} s for an update, {setup['transfer']:g} s until all servers "
+            "have new weights. *Bound* is the staleness that is allowed: 0 takes turns, which is what [`rollout`](rollouts.md) does; from 1 on servers draw while the trainer learns.",
+            servers_table(found),
+            conclusions(found),
+            f"Published splits of H20 GPUs ([verl's fully asynchronous trainer]({found['source']}), 512 prompts of 16 answers a step), in seconds a step. Of the published figures "
+            "the simulation gets the update and transfer of the split, and the generation of the run that takes turns. It says what follows for generation on the fewer GPUs of the split: as long as before where a few "
+            "long answers took the time (*long tail*), longer in proportion where all did (*even lengths*). Updates of the split and of its steps are means of different times, so a step may be below its update.",
+            published_table(found),
+            gaps(found),
         ]
     )
 

@@ -65,8 +65,9 @@ def measure(data: Path, out: Path, model: dict[str, Any], epochs: float, seed: i
             "validation": str(ranked[1]),
             **common,
             "objective": {"kind": "plackett-luce"},
+            "head_start": "fit",
             "epochs": epochs,
-            "optim": {"learning_rate": 2e-5, "warmup": 0.1},
+            "optim": {"learning_rate": 1e-5, "warmup": 0.1},
         },
     ]
     runs = run(out, stages)

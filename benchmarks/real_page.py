@@ -94,7 +94,9 @@ def _preferences() -> str:
 
 KINDS = {
     "frozen": "*frozen*: a head alone, fitted to the chat model's last states.",
+    "frozen mean": "*frozen mean*: the same on the mean state of the answer.",
     "full": "*full*: a reward model from the chat model, all weights, one epoch from the fitted head (`head_start=fit`).",
+    "mean": "*mean*: *full* with a head on the mean state (`pooling=mean`).",
     "drawn": "*drawn*: the same from a drawn head, at 2e-5.",
     "from-sft": "*from-sft*: the same from its SFT on 998 instructions.",
     "lora": "*lora*: adapters only.",

@@ -32,11 +32,11 @@ from trueup.data.read import read_pairs
 from trueup.data.write import write_pairs
 from trueup.engine.device import tuned_process
 from trueup.engine.rendering import renderer_of
-from trueup.engine.score import last_states
+from trueup.engine.score import all_states
 from trueup.evaluation.baselines import bag_of_words, length_only, outcomes
 from trueup.evaluation.implicit import open_implicit
 from trueup.evaluation.intervals import SHARE, Floats, mean_interval, paired_difference
-from trueup.models.heads import open_reward_model
+from trueup.models.heads import Pooling, open_reward_model
 from trueup.recipes.head_start import fit_head
 from trueup.recipes.reward import PairLoss
 from trueup.rewards.protocol import Reward
@@ -50,6 +50,8 @@ FOLDS = 5
 RIDGES = (1.0, 10.0, 100.0)
 """Ridges of the bag of words; the best on the held-out pairs stands, which favours it."""
 BATCH: dict[str, Any] = {"size": 16, "max_length": 384, "max_prompt_length": 256, "max_truncated": 0.5}
+FROZEN: dict[str, Pooling] = {"frozen": "last", "frozen mean": "mean"}
+"""Heads alone: on the last token's state, and on the mean state of the answer."""
 PARTS = (8, 4, 2)
 """The learning curve takes 1/8, 1/4 and 1/2 of a fold's training pairs."""
 PUBLISHED = (0.63, 0.70)
@@ -106,13 +108,13 @@ def sft_stage(data: Path, model: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int, part: int = 1) -> dict[str, Any]:
     """One training on one fold."""
-    rates = {"full": 1e-5, "drawn": 2e-5, "from-sft": 1e-5, "lora": 2e-4, "dpo": 5e-6}
+    rates = {"full": 1e-5, "mean": 1e-5, "drawn": 2e-5, "from-sft": 1e-5, "lora": 2e-4, "dpo": 5e-6}
     start = {"name": "@sft" if kind in ("from-sft", "dpo") else model, **settings}
     if kind == "lora":
         start["lora"] = {"rank": 16, "alpha": 32}
     own = {"objective": {"kind": "dpo", "beta": 0.1}} if kind == "dpo" else {}
     if kind not in ("dpo", "drawn"):
-        own = {"head_start": "fit"}
+        own = {"head_start": "fit"} | ({"pooling": "mean"} if kind == "mean" else {})
     return own | {
         "name": f"{kind}-{fold.number}" + (f"-{part}" if part > 1 else ""),
         "kind": "dpo" if kind == "dpo" else "reward",
@@ -129,25 +131,26 @@ def stage(kind: str, fold: Fold, settings: dict[str, Any], model: str, seed: int
 
 def frozen(
     every: Sequence[Fold], pairs: Sequence[PreferencePair], settings: dict[str, Any], model: str, seed: int
-) -> Iterator[tuple[int, list[float]]]:
+) -> Iterator[tuple[str, list[float]]]:
     """A head alone, fitted to each fold's training pairs on the frozen model: what it orders right, fold by fold.
 
     A pair of which nothing is left within the limits counts as a tie.
     """
-    with tuned_process():
-        config = Model(name=model, **settings)
-        batch = EpochBatch(**BATCH)
-        reader = open_reward_model(config, new_head=True, seed=seed)
-        rendered, _ = renderer_of(reader, config, batch).render_pairs(pairs)
-        sides = PairLoss(0.0, 0.0).sequences(rendered)
-        state_ND = last_states(reader, sides, budget=2 * reader.trunk.budget(batch)).double().numpy()
-    contests = dict(zip([p.key for p in rendered], PairLoss(0.0, 0.0).contests(rendered), strict=True))
-    for fold in every:
-        known = [contests[pair.key] for pair in fold.train if pair.key in contests]
-        weight_D = fit_head(state_ND, known, seed).weight_D
-        held = [contests.get(pair.key) for pair in fold.held]
-        gaps = [0.0 if c is None else float((state_ND[c.better] - state_ND[c.worse]) @ weight_D) for c in held]
-        yield fold.number, list(outcomes(gaps))
+    config = Model(name=model, **settings)
+    batch = EpochBatch(**BATCH)
+    for kind, pooling in FROZEN.items():
+        with tuned_process():
+            reader = open_reward_model(config, new_head=True, seed=seed, pooling=pooling)
+            rendered, _ = renderer_of(reader, config, batch).render_pairs(pairs)
+            sides = PairLoss(0.0, 0.0).sequences(rendered)
+            state_ND = all_states(reader, sides, budget=2 * reader.trunk.budget(batch)).double().numpy()
+        contests = dict(zip([p.key for p in rendered], PairLoss(0.0, 0.0).contests(rendered), strict=True))
+        for fold in every:
+            known = [contests[pair.key] for pair in fold.train if pair.key in contests]
+            weight_D = fit_head(state_ND, known, seed).weight_D
+            held = [contests.get(pair.key) for pair in fold.held]
+            gaps = [0.0 if c is None else float((state_ND[c.better] - state_ND[c.worse]) @ weight_D) for c in held]
+            yield f"{kind}-{fold.number}", list(outcomes(gaps))
 
 
 def reward_right(reward: Reward, held: Sequence[PreferencePair]) -> list[float]:
@@ -231,9 +234,9 @@ def measure(data: Path, out: Path, *, model: str, settings: dict[str, Any], plan
     first = sft_stage(data, {"name": model, **settings}, seed)
     for kind, count in plan.items():
         if kind == "frozen":
-            if any(f"frozen-{fold.number}" not in right for fold in every):
-                for number, values in frozen(every, pairs, settings, model, seed):
-                    right.put(f"frozen-{number}", values)
+            if any(f"{name}-{fold.number}" not in right for name in FROZEN for fold in every):
+                for name, values in frozen(every, pairs, settings, model, seed):
+                    right.put(name, values)
             continue
         kind, _, part = kind.partition("/")
         for fold in every[:count]:
@@ -300,7 +303,18 @@ def curve(right: Right) -> dict[str, Any] | None:
     }
 
 
-PLAN = {"frozen": 5, "full": 5, "dpo": 1, "lora": 2, "from-sft": 2, "full/2": 2, "full/4": 2, "full/8": 2, "drawn": 4}
+PLAN = {
+    "frozen": 5,
+    "mean": 5,
+    "full": 2,
+    "dpo": 1,
+    "lora": 2,
+    "from-sft": 2,
+    "full/2": 2,
+    "full/4": 2,
+    "full/8": 2,
+    "drawn": 4,
+}
 """On how many of the five folds each is trained; the same folds first, so that all compare on the same pairs."""
 SMALL = {"frozen": 5, "full/8": 1, "lora/8": 1}
 

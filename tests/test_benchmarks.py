@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import explorer_scale, page, peers, sandbox, speed_page
+from benchmarks import explorer_scale, page, peers, rollout_simulation, sandbox, speed_page
 from benchmarks.explorer_runs import SMALL, make_runs, metric_names
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,47 @@ def test_the_results_page_states_the_goals_of_the_stored_figures(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page._sandbox() in text
+
+
+def test_servers_are_simulated_as_can_be_reckoned():
+    even = rollout_simulation.Setup(
+        servers=1,
+        batch=8,
+        tokens=100.0,
+        spread=1e-9,
+        longest=1e9,
+        rate=50.0,
+        half=0.0,
+        slots=64,
+        train=20.0,
+        transfer=3.0,
+    )
+    generate = 8 * 100 / 50
+    turns = rollout_simulation.simulate(even)
+    assert turns["seconds"] == pytest.approx(generate + 20 + 3)
+    assert turns["staleness_max"] == 0
+    both = rollout_simulation.simulate(replace(even, staleness=1, steps=40))
+    assert both["seconds"] == pytest.approx(max(generate + 3, 20), rel=0.1)  # servers stand still for the transfer
+    assert 0 < both["staleness_max"] <= 1
+    assert rollout_simulation.simulate(replace(even, servers=4))["seconds"] == pytest.approx(generate / 4 + 23)
+
+
+@pytest.mark.parametrize("bound", [0, 1, 3])
+def test_no_simulated_answer_is_older_than_the_bound(bound):
+    setup = rollout_simulation.Setup(servers=4, staleness=bound, batch=32, train=4.0, transfer=0.5, steps=20)
+    found = rollout_simulation.simulate(setup)
+    assert found["staleness_max"] <= bound
+    assert 0 <= found["trainer_idle"] < 1
+    assert 0 <= found["servers_idle"] < 1
+    assert found == rollout_simulation.simulate(setup)
+
+
+def test_the_last_doubling_of_servers_that_pays():
+    rows = [
+        {"servers": servers, "staleness_bound": 0, "seconds": seconds}
+        for servers, seconds in ((1, 100.0), (2, 60.0), (4, 50.0), (8, 47.0), (16, 46.0))
+    ]
+    assert rollout_simulation.last_that_pays(rows, 0) == 4
 
 
 def test_targets_of_the_explorer_are_reached_missed_or_not_measured():

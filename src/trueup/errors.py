@@ -104,7 +104,7 @@ class Interrupted(TrueupError):
 
 
 class Paused(Interrupted):
-    """An alert or a person paused the run, as its settings let them; the state was saved."""
+    """An alert or a person paused the run, or what it needs from elsewhere is gone; the state was saved."""
 
     exit_code = 3
 

@@ -98,6 +98,30 @@ METRICS: dict[str, Metric] = {
     "ratio_clamped": _m(
         "Share of tokens whose log-ratio was held at 20 nats; above 0 is a runaway", "exact", "share", "down"
     ),
+    # rollouts that servers drew
+    "mismatch": _m(
+        "|log-prob by the trainer - log-prob by the server that drew the token|, before the update",
+        "token mean",
+        "nats",
+        "down",
+    ),
+    "mismatch_p95": _m("The same difference that 95 % of the tokens stay below", "exact", "nats", "down"),
+    "mismatch_kl": _m("KL(server's distribution || trainer's)", "k3, token mean", "nats", "down"),
+    "mismatch_outside": _m(
+        "Share of tokens whose ratio trainer / server is outside [0.9, 1.1]", "token mean", "share", "down"
+    ),
+    "importance_ess": _m(
+        "Effective sample size of the ratios w = trainer / server, over their number; 1 when they are all equal",
+        "(sum w)^2 / (n sum w^2) over tokens",
+        "share",
+        "up",
+    ),
+    "staleness": _m("Policy versions by which rollouts are older than the policy", "mean", "versions", "down"),
+    "staleness_max": _m("The same of the oldest rollout", "max over rollouts", "versions", "down"),
+    "regenerated": _m(
+        "Rollouts that were too stale, or of unknown weights, and were drawn again", "count", "rollouts", "down"
+    ),
+    "servers": _m("Rollout servers that are not left out", "count", "servers", "none"),
     "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
     # several answers to a prompt

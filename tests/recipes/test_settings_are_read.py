@@ -11,6 +11,7 @@ import pytest
 from tests.recipes.test_recipes import ONLINE, config_of
 from trueup.config import Settings
 from trueup.config.errors import blocks_in
+from trueup.engine.servers.settings import ServerRollouts
 from trueup.recipes.objectives import Objective
 from trueup.recipes.registry import execute
 from trueup.recipes.table import RECIPES
@@ -65,6 +66,8 @@ NOT_REACHED = {"Optim.on_nonfinite"}
 """Read where a gradient is not finite: ``tests/engine/test_step.py`` has both of its meanings."""
 WITH_OTHER_DATA = {"reward": {"Ratings.columns"}}
 """Read where there are ratings, which these files have not: ``tests/recipes/test_ratings.py``."""
+WITH_SERVERS = {f"ServerRollouts.{name}" for name in ServerRollouts.model_fields}
+"""Read where servers draw the rollouts: ``tests/recipes/test_server_rollouts.py`` has all of them."""
 FROM_SCRATCH = {"Model.tiny", "Tiny.context", "Tiny.heads", "Tiny.hidden", "Tiny.layers", "Tiny.vocabulary"}
 """Read where a model is made; these runs start from one that is there. Theirs is the way of sft, which reads them."""
 OPENED = {"Model.trust_remote_code"}
@@ -122,6 +125,7 @@ def never_read(kind, material, folder) -> list[str]:
 def test_every_setting_is_read(kind, material, tmp_path):
     unread = set(never_read(kind, material, tmp_path))
     unread -= READ_BY_DPO if kind == "online-dpo" else set()
+    unread -= WITH_SERVERS if kind in ONLINE else set()
     assert unread - (OPENED if kind == "sft" else FROM_SCRATCH) == NOT_REACHED | WITH_OTHER_DATA.get(kind, set())
 
 

@@ -221,7 +221,7 @@ def test_an_answer_of_another_form_stops_the_run(reply):
 def test_the_key_comes_from_the_environment_and_stays_there(monkeypatch):
     monkeypatch.setenv("TRUEUP_JUDGE_KEY", "s3cret")
     judge = EndpointJudge.at("http://server/v1#model=m")
-    assert judge.client.headers["authorization"] == "Bearer s3cret"
+    assert judge.endpoint.client.headers["authorization"] == "Bearer s3cret"
     assert "s3cret" not in f"{judge.name} {judge.fingerprint} {judge.cost} {judge.asked}"
 
 

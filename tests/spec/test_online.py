@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trueup.errors import ConfigError
+from trueup.errors import ConfigError, ShapeError
 from trueup.losses import advantage as torch_advantage
 from trueup.losses import policy as torch_policy
 from trueup.spec import advantage, policy
@@ -244,3 +244,16 @@ def test_an_answer_without_tokens_costs_nothing_and_padding_cannot_poison() -> N
     np.testing.assert_allclose(loss.detach().numpy(), [0.0, -2.0])
     np.testing.assert_allclose(grad[mask].numpy(), [-1.0, -1.0])
     assert (grad[~mask] == 0).all()
+
+
+def test_importance_weights_are_ratios_up_to_their_cap() -> None:
+    old, drawn = np.log([[0.2, 0.5, 0.1, 0.3]]), np.log([[0.2, 0.25, 0.01, 0.6]])
+    np.testing.assert_allclose(policy.truncated_importance(old, drawn, 3.0), [[1.0, 2.0, 3.0, 0.5]])
+    np.testing.assert_allclose(
+        torch_policy.truncated_importance(torch.from_numpy(old), torch.from_numpy(drawn), 3.0).numpy(),
+        policy.truncated_importance(old, drawn, 3.0),
+    )
+    extreme = policy.truncated_importance(np.zeros((1, 1)), np.full((1, 1), -800.0), 2.0)
+    assert extreme[0, 0] == 2.0
+    with pytest.raises(ShapeError):
+        policy.truncated_importance(old, drawn[:, :2], 2.0)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from trueup.config import Sampling
 from trueup.data.answers import answer_text
 from trueup.data.batch import Ids
 from trueup.data.fit import Window
 from trueup.data.render import Renderer
-from trueup.engine.generate import generate
+from trueup.engine.generate import Generation
+from trueup.engine.sampler import LocalSampler, Sampler
 from trueup.models.policy import Policy, Reference
 from trueup.types import Completion, Prompt, StopReason
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a policy was fed and what it answered, prompt by prompt."""
+
+    heads: list[Ids]
+    completions: list[Completion]
+    generations: list[Generation]
+    """The same with the sampler's own log-probs, and the version of the policy that it had."""
 
 
 def ask(
@@ -23,14 +35,21 @@ def ask(
         The ids that the policy was fed, and what it answered. An answer ends at the end token of the chat template,
         the tokenizer's EOS, or any other that the model's generation settings name.
     """
+    answers = draw_answers(LocalSampler(policy), policy, renderer, prompts, sampling, seed=seed)
+    return answers.heads, answers.completions
+
+
+def draw_answers(
+    sampler: Sampler, policy: Policy, renderer: Renderer, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int
+) -> Answers:
+    """``ask`` by a sampler, which may have the policy's weights on another machine."""
     heads = [renderer.render_prompt(prompt) for prompt in prompts]
-    stop_ids = {*renderer.stop_ids, *policy.end_ids}
+    drawn = sampler.draw(heads, sampling, stop_ids={*renderer.stop_ids, *policy.end_ids}, seed=seed)
     completions = []
-    drawn = generate(policy, heads, sampling, stop_ids=stop_ids, seed=seed)
     for prompt, head, completion in zip(prompts, heads, drawn, strict=True):
         text = answer_text(renderer, prompt, head, completion.ids, ended=completion.stop is StopReason.EOS)
         completions.append(Completion(text, completion.ids, completion.stop))
-    return heads, completions
+    return Answers(heads, completions, drawn)
 
 
 def policy_window(policy: Policy, renderer: Renderer, sampling: Sampling, *, fix: str) -> Window:

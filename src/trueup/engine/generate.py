@@ -40,6 +40,8 @@ class Generation:
     ids: Ids
     logps: torch.Tensor
     stop: StopReason
+    version: int | None = None
+    """Version of the policy that drew it, where another machine did; None: the policy as it is here."""
 
 
 @torch.no_grad()

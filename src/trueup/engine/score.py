@@ -185,16 +185,31 @@ def sequence_logps(
     return [by_index[i] for i in range(len(sequences))]
 
 
+def read_states(model: RewardModel, rows: Rows) -> torch.Tensor:
+    """What the head of a reward model reads [B, D]: the state at the last token, or the mean state of the answer.
+
+    The mean is over the states that the answer's tokens are predicted from and the one at its last token, so that an
+    answer without its end is another one. It is taken in float32 or wider.
+    """
+    hidden_SD, source_N, last_B = states(model.trunk, rows)
+    last_BD = hidden_SD[last_B]
+    if model.pooling == "last":
+        return last_BD
+    length_B = torch.tensor([len(ids) for ids in rows.completions], device=last_BD.device)
+    row_N = torch.repeat_interleave(torch.arange(len(rows), device=last_BD.device), length_B)
+    wide = last_BD.dtype if last_BD.dtype is torch.float64 else torch.float32
+    sum_BD = last_BD.to(wide).index_add(0, row_N, hidden_SD[source_N].to(wide))
+    return sum_BD / (length_B + 1)[:, None]
+
+
 def raw_rewards(model: RewardModel, rows: Rows) -> torch.Tensor:
-    """Raw rewards [B], read at the last token of each row; gradients flow unless the caller forbids them."""
-    hidden_SD, _, last_B = states(model.trunk, rows)
-    return model.read(hidden_SD[last_B])
+    """Raw rewards [B] of the answers of each row; gradients flow unless the caller forbids them."""
+    return model.read(read_states(model, rows))
 
 
 def raw_outputs(model: RewardModel, rows: Rows) -> torch.Tensor:
-    """Raw outputs [B, H] of all heads at the last token of each row; gradients flow unless the caller forbids them."""
-    hidden_SD, _, last_B = states(model.trunk, rows)
-    return model.outputs(hidden_SD[last_B])
+    """Raw outputs [B, H] of all heads for the answers of each row; gradients flow unless the caller forbids them."""
+    return model.outputs(read_states(model, rows))
 
 
 @torch.no_grad()
@@ -217,13 +232,13 @@ def outputs(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget:
 
 
 @torch.no_grad()
-def last_states(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384) -> torch.Tensor:
-    """The trunk's states [B, D] at the last tokens, float32 on the CPU, in the order given: what the head reads."""
+def all_states(model: RewardModel, sequences: Sequence[tuple[Ids, Ids]], *, budget: int = 16384) -> torch.Tensor:
+    """What the head reads of each sequence [B, D], float32 on the CPU, in the order given."""
     own: list[tuple[int, torch.Tensor]] = []
     micros = share(range(len(sequences)), lambda i: len(sequences[i][0]) + len(sequences[i][1]), budget)
     for group in micros:
-        hidden_SD, _, last_B = states(model.trunk, Rows.of([sequences[i] for i in group], model.device))
-        own += zip(group, hidden_SD[last_B].float().cpu(), strict=True)
+        read_BD = read_states(model, Rows.of([sequences[i] for i in group], model.device))
+        own += zip(group, read_BD.float().cpu(), strict=True)
     by_index = dict(micros.gather(own))
     return torch.stack([by_index[i] for i in range(len(sequences))])
 

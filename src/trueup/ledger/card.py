@@ -112,12 +112,21 @@ def model_card(folder: Path, record: Mapping[str, Any], base: Base, kind: ModelK
         "## Limits\n",
         _limits(record, kind, measured),
         "## Use\n",
-        _block(how_to_open(rated_columns(record), reward=kind.reward, adapter=kind.adapter, chats=kind.chats), "python")
-        + "\n",
+        _block(_use(record, kind), "python") + "\n",
         "## Licence\n",
         _licence(base),
     ]
     return "\n".join(parts)
+
+
+def _use(record: Mapping[str, Any], kind: ModelKind) -> str:
+    pooled = _pooled(record, kind)
+    return how_to_open(rated_columns(record), reward=kind.reward, adapter=kind.adapter, chats=kind.chats, pooled=pooled)
+
+
+def _pooled(record: Mapping[str, Any], kind: ModelKind) -> bool:
+    """Whether the head reads a mean of states, which trueup alone does."""
+    return kind.reward and record["config"].get("pooling") == "mean"
 
 
 def stages_of(front: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -153,7 +162,7 @@ def _front(
     front: dict[str, Any] = {}
     if base.hub is not None:
         front |= {"base_model": base.hub, "base_model_relation": "adapter" if kind.adapter else "finetune"}
-    front["library_name"] = "peft" if kind.adapter else "transformers"
+    front["library_name"] = "trueup" if _pooled(record, kind) else "peft" if kind.adapter else "transformers"
     front["pipeline_tag"] = "text-classification" if kind.reward else "text-generation"
     front |= {"license": "unknown"} | dict(base.licence)
     named = [str(row["name"]).removeprefix("hf:") for row in _files(record) if str(row["name"]).startswith("hf:")]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 
-def how_to_open(columns: Sequence[str], *, reward: bool, adapter: bool, chats: bool) -> str:
+def how_to_open(columns: Sequence[str], *, reward: bool, adapter: bool, chats: bool, pooled: bool = False) -> str:
     """Lines of Python.
 
     Args:
@@ -14,7 +14,10 @@ def how_to_open(columns: Sequence[str], *, reward: bool, adapter: bool, chats: b
         reward: Whether it is a reward model, not a language model.
         adapter: Whether it is the adapter alone.
         chats: Whether it was trained on chats.
+        pooled: Whether the head of a reward model reads a mean of states.
     """
+    if pooled:
+        return _POOLED
     if adapter:
         auto = "AutoPeftModelForSequenceClassification" if reward else "AutoPeftModelForCausalLM"
         more = f", num_labels={max(1, len(columns))}" if reward else ""
@@ -39,6 +42,12 @@ name = "."  # this folder, or its name on the hub
 tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForSequenceClassification.from_pretrained(name)
 {}
 print(model(**ids).logits)  # """
+_POOLED = """import trueup
+
+# The head reads the mean of an answer's states. Hugging Face's class opens this folder too, reads the last token, and
+# gives other numbers.
+reward = trueup.open_reward(".")  # this folder, or its name on the hub
+print(reward.score(["Hello!"], ["Hello, how can I help?"]))"""
 _RAW = "the raw reward; trueup.open_reward(name).score(...) centres and scales it"
 _RATINGS = """in standard deviations from the mean of each of model.config.id2label
 # in the units of the data, mean + std * logit by trueup_reward.json: trueup.open_reward({}).score(...)"""

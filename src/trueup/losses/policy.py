@@ -109,6 +109,21 @@ def sequence_ratio(new_logps_BT: torch.Tensor, old_logps_BT: torch.Tensor, mask_
     return mean_B.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
 
+def truncated_importance(old_logps_BT: torch.Tensor, sampler_logps_BT: torch.Tensor, cap: float) -> torch.Tensor:
+    """Truncated importance weights [B, T] of tokens that another sampler drew: min(pi_old / mu, cap).
+
+    They multiply a token's loss and carry no gradient; the ratio that is clipped stays that of the new policy to the
+    old one (Yao et al. 2025, On the Rollout-Training Mismatch in Modern RL Systems).
+
+    Args:
+        old_logps_BT: Log-probs by the policy as it was before the update, pi_old.
+        sampler_logps_BT: Log-probs of the distribution that the tokens were drawn from, mu.
+        cap: Largest weight.
+    """
+    require_same(old_logps_BT=old_logps_BT, sampler_logps_BT=sampler_logps_BT)
+    return _ratio(old_logps_BT, sampler_logps_BT).clamp(max=cap)
+
+
 def answer_weights(mask_BT: torch.Tensor, normalise: str, limit: int) -> torch.Tensor:
     """What each token counts [B, T], so that a step's loss is the sum of weight times token loss; 0 in the padding.
 

@@ -102,6 +102,7 @@ def open_adapter_members(
     for name, card, label in zip(names, cards, labels, strict=True):
         one = copy.copy(first)  # the same model and trunk
         one.source, one.mean, one.std, one.rendering, one.heads = name, card.mean, card.std, card.rendering, card.heads
+        one.pooling = card.pooling
         one.head = output_of(card, label, name)
         one.tokenizer = load_tokenizer(name, trust_remote_code=config.trust_remote_code)
         require_embedded(model, one.tokenizer, name)

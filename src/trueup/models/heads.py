@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -33,6 +33,8 @@ from trueup.models.trunk import Trunk, accepted
 log = logging.getLogger("trueup.models")
 
 SCALE_FILE = REWARD_SCALE
+Pooling: TypeAlias = Literal["last", "mean"]
+"""Which state of an answer the head reads: at its last token, or the mean over its tokens."""
 
 
 class HeadCard(Settings):
@@ -58,6 +60,8 @@ class RewardCard(Settings):
     directories that were written before this was kept."""
     heads: tuple[HeadCard, ...] = ()
     """Of a model of ratings its outputs, in order; ``mean`` and ``std`` above then play no part."""
+    pooling: Pooling = "last"
+    """Which state the head reads. ``mean`` is read by trueup alone."""
 
 
 class ValueHead(nn.Module):
@@ -77,7 +81,8 @@ class ValueHead(nn.Module):
 
 @dataclass(eq=False)
 class RewardModel:
-    """A sequence classifier with one output, read at the last real token; of ratings with one for each column.
+    """A sequence classifier with one output, read at the last real token or by the mean of the answer's states; of
+    ratings with one for each column.
 
     ``mean`` and ``std`` are those of raw rewards on reference responses, so that ``score`` is centred
     and in units that do not depend on the training run (Stiennon et al. 2020, Ziegler et al. 2019). A model of ratings
@@ -96,6 +101,7 @@ class RewardModel:
     """The kernels that are wanted (``model.kernels``)."""
     heads: tuple[HeadCard, ...] = ()
     head: int = 0
+    pooling: Pooling = "last"
     trunk: Trunk = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,14 +118,15 @@ class RewardModel:
         """Longest sequence the positions allow, or None if the config does not say."""
         return self.trunk.context
 
-    def outputs(self, last_BD: torch.Tensor) -> torch.Tensor:
-        """Raw outputs [B, H] of all heads, from the trunk's states at each last token."""
-        wide_BD = last_BD if last_BD.dtype is torch.float64 else last_BD.float()
+    def outputs(self, state_BD: torch.Tensor) -> torch.Tensor:
+        """Raw outputs [B, H] of all heads, from the state of each answer that they read."""
+        wide_BD = state_BD if state_BD.dtype is torch.float64 else state_BD.float()
         return self.model.score(wide_BD)  # type: ignore[no-any-return]
 
-    def read(self, last_BD: torch.Tensor) -> torch.Tensor:
-        """Raw rewards [B] of the trunk's states at each last token (the EOS of a finished response)."""
-        return self.outputs(last_BD)[:, self.head]
+    def read(self, state_BD: torch.Tensor) -> torch.Tensor:
+        """Raw rewards [B] of the states that the head reads: at the last token (the EOS of a finished response), or
+        their mean (``pooling``)."""
+        return self.outputs(state_BD)[:, self.head]
 
     def scale(self, raw_B: torch.Tensor) -> torch.Tensor:
         """Centred, scaled rewards; of a model of ratings the ratings."""
@@ -134,7 +141,8 @@ class RewardModel:
     def export(self, path: Path, rendering: Rendering | None = None) -> None:
         """Write a directory that ``AutoModelForSequenceClassification`` opens, plus the scale and the rendering.
 
-        It gives the numbers of ``read`` there, in padded batches too: padding is a token that no row ends with.
+        It gives the numbers of ``read`` there, in padded batches too: padding is a token that no row ends with. With
+        ``pooling="mean"`` it does not: Hugging Face's class reads the last token.
 
         Args:
             path: The directory.
@@ -154,8 +162,10 @@ class RewardModel:
         self._write_card(path, rendering)
 
     def _write_card(self, path: Path, rendering: Rendering | None) -> None:
-        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering, heads=self.heads)
-        write_json(path / SCALE_FILE, card.model_dump(mode="json", exclude=None if self.heads else {"heads"}))
+        card = RewardCard(mean=self.mean, std=self.std, rendering=rendering, heads=self.heads, pooling=self.pooling)
+        usual = {"heads"} if not self.heads else set()
+        usual |= {"pooling"} if self.pooling == "last" else set()
+        write_json(path / SCALE_FILE, card.model_dump(mode="json", exclude=usual))
 
     @torch.no_grad()
     def _require_read_at_the_end(self) -> None:
@@ -187,7 +197,13 @@ def _changed(config: Any, changes: dict[str, int]) -> Iterator[None]:
 
 
 def open_reward_model(
-    config: Model, *, new_head: bool, seed: int = 0, columns: Sequence[str] = (), label: str | None = None
+    config: Model,
+    *,
+    new_head: bool,
+    seed: int = 0,
+    columns: Sequence[str] = (),
+    label: str | None = None,
+    pooling: Pooling = "last",
 ) -> RewardModel:
     """Open a reward model.
 
@@ -199,6 +215,7 @@ def open_reward_model(
         seed: Seeds a new head and new adapters.
         columns: Of a new model of ratings the columns that it learns, each by an output of its own.
         label: Of a model of ratings the column whose output is the score; only one with several needs it.
+        pooling: Which state a new head reads. One that was trained says itself which.
 
     Raises:
         ModelError: It is not there, not whole, or no reward model; or it has several outputs and ``label`` is none.
@@ -213,7 +230,8 @@ def open_reward_model(
             where=config.name,
             expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
         )
-    new = RewardCard(mean=0.0, std=1.0, heads=tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns))
+    outputs = tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns)
+    new = RewardCard(mean=0.0, std=1.0, heads=outputs, pooling=pooling)
     card = new if new_head else card_of(folder)
     names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
@@ -240,6 +258,7 @@ def open_reward_model(
         only=config.kernels,
         heads=card.heads,
         head=0 if new_head else output_of(card, label, config.name),
+        pooling=card.pooling,
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()

@@ -20,7 +20,7 @@ import torch
 from scipy.optimize import minimize
 
 from trueup.config.seeds import derive
-from trueup.engine.score import last_states
+from trueup.engine.score import all_states
 from trueup.models.heads import RewardModel
 
 log = logging.getLogger("trueup.recipes")
@@ -95,7 +95,7 @@ def start_head(
     head = model.model.score
     weight_D, facts = np.zeros(head.in_features), {}
     if how == "fit":
-        fitted = fit_head(last_states(model, responses, budget=budget).double().numpy(), contests, seed)
+        fitted = fit_head(all_states(model, responses, budget=budget).double().numpy(), contests, seed)
         weight_D, facts = fitted.weight_D, {"head": fitted.facts()}
         _say(fitted)
     with torch.no_grad():

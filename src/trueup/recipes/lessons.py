@@ -126,7 +126,7 @@ def _require_same(run: Run, config: Kind) -> None:
 
 def _of_reward(run: Run, config: Reward) -> Lessons:
     files = Files(read_pairs(config.data, **config.read.options()), None)
-    model = open_reward_model(config.model, new_head=True, seed=config.seed)
+    model = open_reward_model(config.model, new_head=True, seed=config.seed, pooling=config.pooling)
     data = prepare(config, run, model, files, Renderer.render_pairs, pair_length)
     loss = PairLoss(config.centre, config.margin)
     head_facts(config, model, data.examples, loss)

@@ -115,6 +115,8 @@ def _improve(
         ):
             old_BC, advantage_BC = part.of(rollout.logps_BC), part.of(advantages_BC)
             surrogate_BC = losses.ppo_clip(part.logps_BC, old_BC, advantage_BC, config.clip_range) * part.mask_BC
+            if rollout.importance_BC is not None:
+                surrogate_BC = surrogate_BC * part.of(rollout.importance_BC)
             value_BC = part.mask_BC * losses.clipped_value(
                 part.values_BC, part.of(rollout.values_BC), part.of(returns_BC), config.value_clip_range
             )

@@ -31,7 +31,7 @@ from trueup.engine.step import Stepper
 from trueup.errors import DataError
 from trueup.ledger import Run
 from trueup.ledger.progress import warn
-from trueup.models.heads import HeadCard, RewardModel, open_reward_model
+from trueup.models.heads import HeadCard, Pooling, RewardModel, open_reward_model
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, finish, fit, prepare, read
 from trueup.recipes.probes import rating_probe
@@ -69,14 +69,14 @@ class Ratings(Settings):
         return value
 
 
-def train_ratings(config: Offline, columns: Sequence[str], run: Run) -> None:
+def train_ratings(config: Offline, columns: Sequence[str], run: Run, pooling: Pooling = "last") -> None:
     """Train one output for each of ``columns`` and write ``final/``, a sequence classifier with these labels.
 
     Raises:
         DataError: A column is not there, holds no ratings, or holds the same one everywhere.
     """
     files = read(config, partial(read_rated, ratings=columns))
-    model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=columns)
+    model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=columns, pooling=pooling)
     data = prepare(config, run, model, files, Renderer.render_rated, rated_length)
     model.heads = scales(data.examples, columns, config.data)
     _say_unmeasured(files.held_out, columns)

@@ -32,7 +32,7 @@ from trueup.engine.step import Stepper
 from trueup.errors import DataError
 from trueup.ledger import Run
 from trueup.losses import preference as losses
-from trueup.models.heads import HeadCard, RewardModel, open_reward_model
+from trueup.models.heads import HeadCard, Pooling, RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
 from trueup.recipes.head_start import FITTED, Contest, HeadStart, start_head
 from trueup.recipes.labels import say_unused
@@ -80,6 +80,9 @@ class Reward(Offline):
     centre: float = Field(default=CENTRE, ge=0)
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
     of twice their mean. Ratings say themselves where zero is, and do not use it."""
+    pooling: Pooling = "last"
+    """Which state of an answer the head reads: ``last``, at its last token; or ``mean``, over its tokens, which tells
+    more from few pairs and which no other tool reads: ``final/`` is then for trueup alone."""
     head_start: HeadStart = "random"
     """How the score head starts: ``random``; ``zero``; or ``fit``, a linear head fitted to the training pairs on the
     frozen model, which costs a forward pass over them and is the better start of few pairs (Kumar et al. 2022)."""
@@ -112,7 +115,7 @@ class Reward(Offline):
 def train(config: Reward, run: Run) -> None:
     """Train and write ``final/``, which Hugging Face opens as a sequence classifier."""
     if isinstance(config.objective, Ratings):
-        train_ratings(config, config.objective.columns, run)
+        train_ratings(config, config.objective.columns, run, config.pooling)
     elif isinstance(config.objective, PlackettLuce):
         _train(config, run, read_rankings, Renderer.render_rankings, ranking_length, RankingLoss(config.centre))
     else:
@@ -170,7 +173,7 @@ def _train(
     files = read(config, reader)
     unused = loss.unused(files.training)
     names = [f"head-{number}" for number in range(config.heads)] if config.heads > 1 else ()
-    model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=names)
+    model = open_reward_model(config.model, new_head=True, seed=config.seed, columns=names, pooling=config.pooling)
     data = prepare(config, run, model, files, render, length)
     head = {} if run.saved_step() is not None else head_facts(config, model, data.examples, loss)
     place(model, config.model.engine)

@@ -9,8 +9,6 @@ without log-probs answers with the word alone: probability 1 or 0. The key is re
 from __future__ import annotations
 
 import json
-import os
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +21,7 @@ from pydantic import Field
 
 from trueup.config import build
 from trueup.config.text import parse_assignments
+from trueup.engine.endpoint import Endpoint
 from trueup.errors import ConfigError, RunError
 from trueup.rewards.judge import BROKEN, DECIDE, KEPT, LETTERS, THINK, WHICH, Asking, asked_for, think, which
 from trueup.types import Prompt, content_id
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 KEYS = ("TRUEUP_JUDGE_KEY", "OPENAI_API_KEY")
 WORDS = ("YES", "NO")
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Answers of a server that is busy or ill for the moment."""
 LIKELIEST = 20
 """Tokens whose log-probs are asked for; servers give no more."""
 
@@ -90,19 +87,22 @@ class EndpointJudge:
         client: httpx.Client | None = None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        import httpx
-
-        self.address = address.rstrip("/")
         self.asked = asked
-        self.name = f"{self.address}#model={asked.model}"
+        self.name = f"{address.rstrip('/')}#model={asked.model}"
         self.reasons = asked.reasons
         reasoning = (asked.reasons, THINK, DECIDE) if asked.reasons else ()
         self.fingerprint = content_id(self.name, WHICH, BROKEN, KEPT, WORDS, *reasoning)
         self.cost = Cost()
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.client = client or httpx.Client(timeout=asked.timeout, headers=headers)
-        self.wait = wait
+        self.endpoint = Endpoint(
+            address,
+            name=self.name,
+            keys=KEYS,
+            timeout=asked.timeout,
+            attempts=asked.attempts,
+            test_client=client,
+            wait=wait,
+            not_found="see that the address ends in /v1 and the server has the model",
+        )
 
     @classmethod
     def at(cls, source: str) -> EndpointJudge:
@@ -175,42 +175,16 @@ class EndpointJudge:
 
     def _read(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Said]) -> Said:
         """What ``read`` makes of the server's choice."""
-        answer, retries = self._post(body)
-        self.cost.add(answer.get("usage") or {}, retries)
+        answer, retries = self.endpoint.post("/chat/completions", body)
         try:
+            self.cost.add(answer.get("usage") or {}, retries)
             return read(answer["choices"][0])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise RunError(
                 f"an answer of another form: {json.dumps(answer)[:200]}",
                 where=self.name,
                 expected="a chat completion of OpenAI's protocol",
             ) from error
-
-    def _post(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-        """The answer, and how many attempts failed before it."""
-        import httpx
-
-        problem = ""
-        for attempt in range(self.asked.attempts):
-            pause = min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0)  # many askers do not come back together
-            try:
-                reply = self.client.post(f"{self.address}/chat/completions", json=body)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                if reply.status_code == 200:
-                    return dict(reply.json()), attempt
-                problem = f"status {reply.status_code}: {reply.text[:200]}"
-                if reply.status_code not in AGAIN:
-                    raise RunError(f"the server refuses: {problem}", where=self.name, fix=_fix(reply.status_code))
-                pause = max(pause, _seconds(reply.headers.get("retry-after")))
-            if attempt + 1 < self.asked.attempts:
-                self.wait(pause)
-        raise RunError(
-            f"no answer in {self.asked.attempts} attempts; the last one: {problem}",
-            where=self.name,
-            fix="see that the server runs; the same command goes on with what is done",
-        )
 
 
 def probability(choice: Mapping[str, Any], words: tuple[str, str]) -> float | None:
@@ -229,13 +203,3 @@ def _logp(entries: Sequence[Mapping[str, Any]], word: str) -> float | None:
     """Log-prob of a word by the likeliest of its spellings: with a space before it or without."""
     logps = [float(entry["logprob"]) for entry in entries if str(entry["token"]).strip() == word]
     return max(logps) if logps else None
-
-
-def _seconds(header: str | None) -> float:
-    return min(60.0, float(header)) if header and header.replace(".", "", 1).isdigit() else 0.0
-
-
-def _fix(status: int) -> str:
-    if status in (401, 403):
-        return f"set {KEYS[0]} to the server's key"
-    return "see that the address ends in /v1 and the server has the model" if status == 404 else "see what it says"

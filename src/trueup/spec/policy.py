@@ -133,6 +133,12 @@ def sequence_ratio(new_logps_BT: Array, old_logps_BT: Array, mask_BT: Mask) -> A
     )
 
 
+def truncated_importance(old_logps_BT: Array, sampler_logps_BT: Array, cap: float) -> Array:
+    """Truncated importance weights [B, T] of tokens that another sampler drew: min(pi_old / mu, cap)."""
+    require_same(old_logps_BT=old_logps_BT, sampler_logps_BT=sampler_logps_BT)
+    return np.minimum(_ratio(old_logps_BT, sampler_logps_BT), cap)
+
+
 def answer_weights(mask_BT: Mask, normalise: str, limit: int) -> Array:
     """Weights [B, T] whose sum with token losses is the mean over answers of token means (``answer``), the mean over
     tokens (``token``), or the mean over answers of token sums (``sum``), divided by ``limit`` (``constant``)."""

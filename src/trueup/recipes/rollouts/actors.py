@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from trueup.config import Batch, Model, Reading, Sampling
 from trueup.data.batch import EpochPlan
@@ -15,6 +16,9 @@ from trueup.data.render import Renderer
 from trueup.engine.ask import policy_window, reference_window
 from trueup.engine.placement import check_export, export, place_both
 from trueup.engine.rendering import check_reference, renderer_of, rendering_of
+from trueup.engine.sampler import LocalSampler, Sampler
+from trueup.engine.servers.sampler import ServerSampler
+from trueup.engine.servers.settings import ServerRollouts
 from trueup.ledger import Run
 from trueup.ledger.progress import warn
 from trueup.models.policy import Policy, Reference, open_policy, open_reference
@@ -23,7 +27,7 @@ from trueup.rewards.mixture import Mixture
 from trueup.rewards.part import Part
 from trueup.rewards.protocol import Reward, check_prompts, windows_of
 from trueup.rewards.registry import open_reward
-from trueup.types import Prompt, prompt_text
+from trueup.types import Prompt, content_id, prompt_text
 
 log = logging.getLogger("trueup.recipes")
 
@@ -36,6 +40,8 @@ class Actors:
     reference: Reference
     renderer: Renderer
     reward: Reward
+    sampler: Sampler
+    """Draws the policy's answers, here or on servers."""
 
     def export(self, run: Run, prompts: Sequence[Prompt]) -> None:
         """Write the policy to ``final/``, a directory that Hugging Face opens, with the rendering of its prompts."""
@@ -76,7 +82,7 @@ def open_actors(
     run.pin("reward", scorer.fingerprint)
     if isinstance(scorer, Mixture):
         run.carry("reward", scorer)
-    return Actors(policy, reference_model, renderer, scorer)
+    return Actors(policy, reference_model, renderer, scorer, LocalSampler(policy))
 
 
 def usable_prompts(
@@ -110,6 +116,29 @@ def usable_prompts(
             warn(remark)
     run.note(read=loaded.report.to_dict(), fit=fit.to_dict())
     return prompts
+
+
+def with_servers(run: Run, actors: Actors, settings: ServerRollouts, prompts: Sequence[Prompt]) -> Actors:
+    """The same with a sampler that draws at servers, once ``sync`` gave them the policy.
+
+    The weights lie in ``weights/`` of the run, or in a folder of the run's own name under ``rollout.weights``.
+
+    Raises:
+        DataError: Fewer than two tokens in every prompt, so that weights cannot be recognised by them.
+        RunError: The folder cannot be written.
+    """
+    rendering = rendering_of(actors.renderer, prompts)
+    texts = [actors.renderer.render_prompt(prompt) for prompt in prompts[:LOOKED_AT]]
+    folder = run.path / "weights"
+    if settings.weights is not None:
+        folder = Path(settings.weights) / f"{run.path.name}-{content_id(str(run.path.absolute()))[:8]}"
+    policy = actors.policy
+    sampler = ServerSampler(policy, settings, texts, folder, lambda path: policy.export(path, rendering))
+    return replace(actors, sampler=sampler)
+
+
+LOOKED_AT = 64
+"""Prompts among which the texts are chosen by which a server's weights are recognised."""
 
 
 class PromptPlan:

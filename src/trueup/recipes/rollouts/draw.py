@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from trueup.config import Sampling
 from trueup.data.batch import Ids, Rows
-from trueup.engine.ask import ask
+from trueup.engine.ask import ask, draw_answers
 from trueup.engine.processes import share
 from trueup.engine.score import score, sequence_logps
 from trueup.ledger import Run
@@ -53,6 +54,12 @@ class Rollout:
     """What each part of the reward gave, where it has parts."""
     dropped: int = 0
     """Answers that were drawn and are not here."""
+    policy_versions: tuple[int, ...] = ()
+    """Version of the policy that drew each: the steps that it had taken."""
+    server_logps_BC: torch.Tensor | None = None
+    """Log-probs by the servers that drew the tokens; None where the policy here did."""
+    importance_BC: torch.Tensor | None = None
+    """What each token's loss is multiplied by, where the rollouts of servers are weighed."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -96,19 +103,22 @@ def draw_rollout(
         value_head: Also the value of the state before each token.
     """
     policy, temperature = actors.policy, sampling.temperature
-    prompt_ids, drawn = ask(policy, actors.renderer, prompts, sampling, seed=seed)
+    answers = draw_answers(actors.sampler, policy, actors.renderer, prompts, sampling, seed=seed)
+    prompt_ids, drawn = answers.heads, answers.completions
     judged = scored(actors.reward, prompts, drawn, learn=True)
     completions = [drawn[i] for i in judged.kept]
     sequences = tuple((prompt_ids[i], drawn[i].ids) for i in judged.kept)
     logps_BC, values_BC, entropy_sum = _policy_pass(actors, sequences, temperature, budget, value_head)
     reference = sequence_logps(actors.reference, sequences, temperature=temperature, budget=2 * budget)
     lengths_B = torch.tensor([len(c.ids) for c in completions])
+    generations = [answers.generations[i] for i in judged.kept]
+    elsewhere = any(generation.version is not None for generation in generations)
     penalties = [length_penalty * len(c.ids) + (0.0 if c.ended else missing_eos_penalty) for c in completions]
     return Rollout(
         sequences,
         tuple(completions),
         logps_BC,
-        torch.nn.utils.rnn.pad_sequence(reference, batch_first=True).float(),
+        pad_sequence(reference, batch_first=True).float(),
         values_BC,
         torch.arange(logps_BC.shape[1])[None, :] < lengths_B[:, None],
         judged.score_K,
@@ -118,6 +128,8 @@ def draw_rollout(
         judged.kept,
         judged.parts,
         len(drawn) - len(judged.kept),
+        tuple(actors.sampler.version if one.version is None else one.version for one in generations),
+        pad_sequence([one.logps for one in generations], batch_first=True).float() if elsewhere else None,
     )
 
 

@@ -203,6 +203,8 @@ def improve(
             old_BC = part.of(rollout.logps_BC)
             tensors = (part.logps_BC, old_BC, part.of(advantages_BC), part.mask_BC)
             loss_BC = surrogate.loss(*tensors)
+            if rollout.importance_BC is not None:
+                loss_BC = loss_BC * part.of(rollout.importance_BC)
             total_BC = loss_BC + _penalties(config, part, rollout, step.beta)
             stepper.accumulate(total_BC, count=1.0, weight=part.of(weights_BC))
             with torch.no_grad():

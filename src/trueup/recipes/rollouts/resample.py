@@ -65,6 +65,9 @@ def choose_groups(rollout: Rollout, answers: int, groups: Sequence[int]) -> Roll
         rollout.cut,
         tuple(number[place // answers] * answers + place % answers for place in places),
         dropped=len(groups) * answers - len(rows),
+        policy_versions=tuple(rollout.policy_versions[row] for row in rows) if rollout.policy_versions else (),
+        server_logps_BC=None if rollout.server_logps_BC is None else rollout.server_logps_BC[rows],
+        importance_BC=None if rollout.importance_BC is None else rollout.importance_BC[rows],
     )
 
 
@@ -90,4 +93,7 @@ def join(parts: Sequence[Rollout]) -> Rollout:
         sum(part.cut for part in parts),
         tuple(begin + place for begin, part in zip(begins, parts, strict=True) for place in part.kept),
         dropped=sum(part.dropped for part in parts),
+        policy_versions=tuple(version for part in parts for version in part.policy_versions),
+        server_logps_BC=None if parts[0].server_logps_BC is None else wide("server_logps_BC"),
+        importance_BC=None if parts[0].importance_BC is None else wide("importance_BC"),
     )

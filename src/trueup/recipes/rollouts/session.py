@@ -6,8 +6,9 @@ A method gives ``fit`` one function: prompts in, what it learned from its answer
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -17,13 +18,24 @@ from trueup.engine.control import obey
 from trueup.engine.loop import Loop
 from trueup.engine.processes import rank
 from trueup.engine.resume import resume_from_checkpoint, saver
+from trueup.engine.sampler import Sampler
+from trueup.engine.servers.pool import ServersGone
 from trueup.engine.step import Stepper
+from trueup.errors import Paused
 from trueup.ledger import Run
 from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
-from trueup.recipes.rollouts.actors import Actors, PromptPlan, open_actors, prompt_plan, usable_prompts
+from trueup.recipes.rollouts.actors import (
+    Actors,
+    PromptPlan,
+    open_actors,
+    prompt_plan,
+    usable_prompts,
+    with_servers,
+)
 from trueup.recipes.rollouts.draw import Rollout, describe, draw_rollout, log_probes
 from trueup.recipes.rollouts.ends import end_metrics, no_end_pays
+from trueup.recipes.rollouts.mismatch import check_mismatch, importance_weights, mismatch_metrics
 from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
 from trueup.recipes.rollouts.on_alert import AlertWatch
 from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
@@ -70,6 +82,8 @@ def open_session(config: RolloutSettings, run: Run, *, asked: int, purpose: str)
         seed=config.seed,
     )
     prompts = usable_prompts(run, actors, config.data, read=config.read, batch=config.batch, sampling=config.sampling)
+    if config.rollout is not None:
+        actors = with_servers(run, actors, config.rollout, prompts)
     plan = prompt_plan(prompts, asked, config.steps, seed=config.seed, purpose=f"{purpose} prompts")
     return Session(actors, prompts, plan, actors.policy.trunk.budget(config.batch))
 
@@ -82,8 +96,8 @@ def draw(
     seed: int,
     value_head: ValueHead | None = None,
 ) -> Rollout:
-    """``draw_rollout`` by the settings of the method."""
-    return draw_rollout(
+    """``draw_rollout`` by the settings of the method; what servers drew is compared with the policy, and weighed."""
+    rollout = draw_rollout(
         session.actors,
         prompts,
         config.sampling,
@@ -93,6 +107,18 @@ def draw(
         length_penalty=config.length_penalty,
         value_head=value_head,
     )
+    if config.rollout is None:
+        return rollout
+    check_mismatch(
+        rollout,
+        session.policy,
+        limit=config.rollout.max_mismatch,
+        temperature=config.sampling.temperature,
+        budget=session.budget,
+    )
+    if config.rollout.tis_cap is None:
+        return rollout
+    return replace(rollout, importance_BC=importance_weights(rollout, config.rollout.tis_cap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,32 +166,55 @@ def fit(
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
     watch = AlertWatch(run, config.on_alert)
-    said = False
-    # A run that ended before its last step has its last checkpoint there, and is not gone on with.
-    for step, prompts in () if "ended" in state else loop:
-        beta = state.get("beta")
-        rollout, learned = learn(Step(step, prompts, beta or 0.0))
-        measured = describe(rollout, beta) | end_metrics(rollout)
-        row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
-        run.log(step, row)
-        said = said or _say_no_end(run, step, rollout)
-        watch.look(step, row)
-        if kl is not None and controller is not None and beta is not None:
-            state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
-        asked = obey(run, step, loop, allowed=config.control)
-        ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
-        if step % config.probe_every == 0 or step + 1 == config.steps or ends:
-            probes = session.prompts[: config.probes]
-            seed = derive(config.seed, "probes")
-            log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
-        if config.resets_after(step + 1):
-            session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
-            state["reference"] = [step + 1, session.actors.reference.fingerprint]
-        loop.time(step, tokens=float(rollout.mask_BC.sum()))
-        if ends:
-            state["ended"] = step
-            loop.end()
+    said, sampler = False, session.actors.sampler
+    with closing(sampler):
+        # A run that ended before its last step has its last checkpoint there, and is not gone on with.
+        for step, prompts in () if "ended" in state else loop:
+            beta = state.get("beta")
+            with _resumable(run, sampler, step, save):
+                sampler.sync(step)
+                rollout, learned = learn(Step(step, prompts, beta or 0.0))
+            measured = _measured(rollout, beta, sampler)
+            row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
+            run.log(step, row)
+            said = said or _say_no_end(run, step, rollout)
+            watch.look(step, row)
+            if kl is not None and controller is not None and beta is not None:
+                state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
+            asked = obey(run, step, loop, allowed=config.control)
+            ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
+            if step % config.probe_every == 0 or step + 1 == config.steps or ends:
+                probes = session.prompts[: config.probes]
+                seed = derive(config.seed, "probes")
+                log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
+            if config.resets_after(step + 1):
+                session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
+                state["reference"] = [step + 1, session.actors.reference.fingerprint]
+            loop.time(step, tokens=float(rollout.mask_BC.sum()))
+            if ends:
+                state["ended"] = step
+                loop.end()
     session.actors.export(run, session.prompts)
+
+
+def _measured(rollout: Rollout, beta: float | None, sampler: Sampler) -> dict[str, float]:
+    """All that is measured of the rollouts themselves."""
+    elsewhere = mismatch_metrics(rollout, sampler.version) | sampler.facts()
+    return describe(rollout, beta) | end_metrics(rollout) | elsewhere
+
+
+@contextmanager
+def _resumable(run: Run, sampler: Sampler, step: int, save: Callable[[int], None]) -> Iterator[None]:
+    """Save and pause where no rollout server is left. A step that has drawn may have taught the reward something, so it
+    is taken again from the last checkpoint."""
+    try:
+        yield
+    except ServersGone as error:
+        last = "as it was last saved"
+        if sampler.drawn == 0 and step > run.first_step:
+            save(step)
+            last = f"after step {step}, and everything is saved"
+        raise Paused(f"paused {last}: {error.what}", where=error.where, fix=error.fix) from error
 
 
 def _kl_stop(config: RolloutSettings, run: Run, step: int, kl: float) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings, one_name
 from trueup.config.log import Log
+from trueup.engine.servers.settings import ServerRollouts
 from trueup.rewards.mixture import RewardSetting
 from trueup.spec.kl import AdaptiveController, FixedController
 
@@ -75,6 +76,8 @@ class RolloutSettings(Settings):
     """Rollouts per step, and how they are cut into micro-batches."""
     sampling: Sampling = Sampling()
     """How completions are drawn; only temperature and length may differ from plain sampling."""
+    rollout: ServerRollouts | None = None
+    """Servers that draw the rollouts, as ``{servers: [http://host:8000]}``. None: the trainer draws them itself."""
     steps: int = Field(default=100, ge=1)
     """Rollout-and-update cycles."""
     missing_eos_penalty: float = Field(default=1.0, ge=0)
@@ -121,6 +124,10 @@ class RolloutSettings(Settings):
             )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 is greedy: nothing is explored; use a value near 1")
+        if self.rollout is not None and self.rollout.tis_cap is not None and "kl" not in type(self).model_fields:
+            raise ValueError(
+                "rollout.tis_cap weighs the tokens of a policy gradient, and this method has none; leave it out"
+            )
         if self.on_alert == "raise_kl" and "kl" not in type(self).model_fields:
             raise ValueError("on_alert is raise_kl, but this method has no KL penalty; use warn, pause or stop")
         return self
