@@ -20,12 +20,8 @@ import torch
 from scipy.optimize import minimize
 
 from trueup.config.seeds import derive
-<<<<<<< HEAD
-from trueup.engine.score import last_states
-from trueup.ledger.progress import warn
-=======
 from trueup.engine.score import all_states
->>>>>>> main
+from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
 
 Array = npt.NDArray[np.float64]
