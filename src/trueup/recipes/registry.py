@@ -111,17 +111,15 @@ def execute(
 
     with tuned_process(), joined(), terminable(), ExitStack() as stack:
         if rank() == 0:
-            log = getattr(config, "log", None) if probe is None else None
-            mirrors = stack.enter_context(_mirrors(Path(out), log, quiet=quiet))
+            mirrors = stack.enter_context(_mirrors(config, Path(out), quiet=quiet, probes=probe is not None))
             if fresh and (aside := move_aside(Path(out))) is not None:
                 print(f"{out}: the run that was here is now {aside}", file=sys.stderr)
-            values, inputs = config.model_dump(mode="json"), identify(kind, config)
             run = stack.enter_context(
                 Run.start(
                     out,
                     kind=kind,
-                    config=values,
-                    inputs=inputs,
+                    config=config.model_dump(mode="json"),
+                    inputs=identify(kind, config),
                     defaults=default_values(type(config)),
                     resume=resume,
                     quiet=quiet,
@@ -140,9 +138,10 @@ def execute(
     return Path(out)
 
 
-def _mirrors(out: Path, log: Any, *, quiet: bool) -> Mirrors:
-    """The mirrors that the settings ask for; a recipe of your own need not have such settings."""
-    asked = log if isinstance(log, Log) else Log()
+def _mirrors(config: Settings, out: Path, *, quiet: bool, probes: bool) -> Mirrors:
+    """The mirrors that the settings ask for, none for a probe; a recipe of your own need not have such settings."""
+    log = getattr(config, "log", None)
+    asked = log if isinstance(log, Log) and not probes else Log()
     return Mirrors(out, asked.targets(), asked.project, quiet=quiet)
 
 
