@@ -28,6 +28,7 @@ REQUIRED = {
     ("explore",): ["nowhere"],
     ("rollouts",): ["nowhere"],
     ("watch",): ["nowhere"],
+    ("mirror",): ["nowhere", "--to", "tensorboard"],
     ("quickstart",): ["--smoke", "--out", "/dev/null/nowhere"],
     ("serve",): ["--host", "999.1.1.1"],
     ("constitution", "audit"): ["nowhere"],

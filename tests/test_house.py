@@ -51,7 +51,8 @@ WITHIN = {
 TORCH_FREE = ("types errors metrics config ledger spec sandbox feedback collectors reports web course").split()
 LIGHT_COMMANDS = (
     "app compare constitution curate data demo doctor evaluate exploit explore export feedback frontier hacking live "
-    "options plan quickstart report restart resume rollouts run sample score serve sweep trace training version watch"
+    "mirror mirrors.follow mirrors.sink options plan quickstart report restart resume rollouts run sample score serve "
+    "sweep trace training version watch"
 ).split()
 """Commands that load no torch, at least until they run."""
 

@@ -22,6 +22,7 @@ from trueup.commands.explore import explore
 from trueup.commands.export import export
 from trueup.commands.frontier import frontier
 from trueup.commands.hacking import hacking
+from trueup.commands.mirror import mirror
 from trueup.commands.options import Commands
 from trueup.commands.plan import plan
 from trueup.commands.quickstart import quickstart
@@ -71,6 +72,7 @@ AFTER_TRAINING: tuple[Callable[..., None], ...] = (
     explore,
     rollouts,
     watch,
+    mirror,
     export,
     plan,
     doctor,

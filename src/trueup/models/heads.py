@@ -224,15 +224,9 @@ def open_reward_model(
     _refuse_tiny(config.name)
     trust = config.trust_remote_code
     folder = located(config.name, trust_remote_code=trust)
-    if not new_head and not folder.is_reward_model:
-        raise ModelError(
-            f"this is no reward model: no {SCALE_FILE} here, and no score head",
-            where=config.name,
-            expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
-        )
-    outputs = tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns)
-    new = RewardCard(mean=0.0, std=1.0, heads=outputs, pooling=pooling)
-    card = new if new_head else card_of(folder)
+    if not new_head:
+        _require_trained(folder, config.name)
+    card = _new_card(columns, pooling) if new_head else card_of(folder)
     names = [head.name for head in card.heads]
     tokenizer = load_tokenizer(config.name, trust_remote_code=trust)
     model = load_classifier(config.name, trust_remote_code=trust, new_head=new_head, outputs=max(1, len(names)))
@@ -240,9 +234,7 @@ def open_reward_model(
     model.eval()
     require_embedded(model, tokenizer, config.name)
     if new_head:
-        _draw_head(model.score, seed)  # which `load_classifier` has seen to
-        if config.lora is not None:
-            adapt_classifier(model, model.score, config.lora, seed)
+        _start_new(model, config, seed)
     device = resolve_device(config.device)
     model.to(device)
     compute = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
@@ -262,9 +254,33 @@ def open_reward_model(
     )
     if config.gradient_checkpointing:
         opened.trunk.checkpoint_blocks()
-    if not new_head:
-        opened.trunk.freeze()
-    return opened
+    return opened if new_head else _frozen(opened)
+
+
+def _frozen(model: RewardModel) -> RewardModel:
+    model.trunk.freeze()
+    return model
+
+
+def _start_new(model: Any, config: Model, seed: int) -> None:
+    """Draw the head, which `load_classifier` has seen to, and give the backbone its adapters."""
+    _draw_head(model.score, seed)
+    if config.lora is not None:
+        adapt_classifier(model, model.score, config.lora, seed)
+
+
+def _require_trained(folder: Folder, name: str) -> None:
+    if not folder.is_reward_model:
+        raise ModelError(
+            f"this is no reward model: no {SCALE_FILE} here, and no score head",
+            where=name,
+            expected="a reward model trained by `trueup reward`, or a one-output sequence classifier",
+        )
+
+
+def _new_card(columns: Sequence[str], pooling: Pooling) -> RewardCard:
+    heads = tuple(HeadCard(name=name, mean=0.0, std=1.0) for name in columns)
+    return RewardCard(mean=0.0, std=1.0, heads=heads, pooling=pooling)
 
 
 def _refuse_tiny(name: str) -> None:

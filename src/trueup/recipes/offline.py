@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import Field, field_validator
 
 from trueup.config import EpochBatch, HeldOutReading, Model, Optim, Settings, one_name
+from trueup.config.log import Log
 from trueup.data.batch import EpochPlan
 from trueup.data.markers import refuse_own
 from trueup.data.read import Loaded
@@ -80,6 +81,8 @@ class Offline(Settings):
     """Steps between checkpoints."""
     control: bool = False
     """Whether whoever has the token of ``trueup explore --control`` may pause and stop this run from the page."""
+    log: Log = Log()
+    """Copies of the numbers for TensorBoard and others."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Names every random draw of the run."""
 

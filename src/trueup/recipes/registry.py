@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from trueup.config import Settings, build, code, default_values
+from trueup.config.log import Log
 from trueup.config.text import Located, parse_assignments, read_yaml
 from trueup.data.listing import data_hash
 from trueup.errors import ConfigError, RunError, nearest
 from trueup.ledger import Run, move_aside, read_run
+from trueup.ledger.mirrors import Mirrors
 from trueup.models.files import identity
 from trueup.recipes.table import recipe_of
 from trueup.rewards.registry import identify as reward_identity
@@ -109,21 +111,22 @@ def execute(
 
     with tuned_process(), joined(), terminable(), ExitStack() as stack:
         if rank() == 0:
+            mirrors = stack.enter_context(_mirrors(config, Path(out), quiet=quiet, probes=probe is not None))
             if fresh and (aside := move_aside(Path(out))) is not None:
                 print(f"{out}: the run that was here is now {aside}", file=sys.stderr)
-            values, inputs = config.model_dump(mode="json"), identify(kind, config)
             run = stack.enter_context(
                 Run.start(
                     out,
                     kind=kind,
-                    config=values,
-                    inputs=inputs,
+                    config=config.model_dump(mode="json"),
+                    inputs=identify(kind, config),
                     defaults=default_values(type(config)),
                     resume=resume,
                     quiet=quiet,
                     probe=probe,
                 )
             )
+            mirrors.start()
             if start_from is not None:
                 checkpoint.select(run.path, start_from)
             barrier()
@@ -133,6 +136,13 @@ def execute(
         run.accept_damage = accept_damage
         recipe_of(kind).train()(config, run)
     return Path(out)
+
+
+def _mirrors(config: Settings, out: Path, *, quiet: bool, probes: bool) -> Mirrors:
+    """The mirrors that the settings ask for, none for a probe; a recipe of your own need not have such settings."""
+    log = getattr(config, "log", None)
+    asked = log if isinstance(log, Log) and not probes else Log()
+    return Mirrors(out, asked.targets(), asked.project, quiet=quiet)
 
 
 def settings_of(run: str | Path) -> tuple[str, Settings]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from trueup.config import Batch, Model, Optim, Reading, Sampling, Settings, one_name
+from trueup.config.log import Log
 from trueup.engine.servers.settings import ServerRollouts
 from trueup.rewards.mixture import RewardSetting
 from trueup.spec.kl import AdaptiveController, FixedController
@@ -90,6 +91,8 @@ class RolloutSettings(Settings):
     leave, so that the same command goes on; end the run with the model as it is; or double the KL's coefficient."""
     control: bool = False
     """Whether whoever has the token of ``trueup explore --control`` may pause and stop this run from the page."""
+    log: Log = Log()
+    """Copies of the numbers for TensorBoard and others."""
     reset_reference_every: int | None = Field(default=None, ge=1)
     """Steps after which the policy as it then is becomes the reference, again and again: KL is then measured from where
     the policy lately was, and may grow without bound from where it started. None: the reference stays."""
