@@ -43,10 +43,12 @@ def explore(
     votes: AskedVotes = 2,
     control: Annotated[
         bool,
-        typer.Option("--control", help="Whoever has the first told address may pause and stop runs that allow it."),
+        typer.Option(
+            "--control", help="The address that is printed first lets its bearer pause and stop runs that allow it."
+        ),
     ] = False,
     token: Annotated[
-        bool, typer.Option("--token", help="Reading takes a token too: an address for viewers is told.")
+        bool, typer.Option("--token", help="Reading takes a token too: an address for viewers is printed.")
     ] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; this computer's own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8401,
@@ -55,7 +57,7 @@ def explore(
 
     Example: `trueup explore runs`, while a run in it trains; `trueup explore --tour`, to learn what to look at;
     `trueup explore runs --snapshot runs.html`, to hand it on; `trueup explore runs --control --token`, to pause and
-    stop runs that were started with `--set control=true`, and to let in only those who have a told address
+    stop runs that were started with `--set control=true`, and to let in only whom you give a printed address
     """
     from trueup.errors import UsageError
     from trueup.web.explorer.app import serve_explorer
