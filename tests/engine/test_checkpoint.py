@@ -246,7 +246,7 @@ def test_a_state_with_right_hashes_and_wrong_content_is_an_error_of_ours(half, m
 def test_checkpoints_that_vanished_are_not_a_new_run(half):
     run, straight = half
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(CheckpointError, match="step 4 of this run was saved"):
+    with pytest.raises(CheckpointError, match="4 steps of this run were saved"):
         Weights().train(run)
     assert (run / "metrics.jsonl").read_bytes() == straight
 

@@ -56,7 +56,7 @@ def test_a_paused_run_is_saved_and_goes_on_to_the_same_bytes(kind, material, tmp
         asks_at(monkeypatch, 1, "pause")
     else:
         asks_before(monkeypatch, 1, "pause", offline)
-    with pytest.raises(Paused, match=r"after step 2 of \d+, and everything is saved: ada asked for it"):
+    with pytest.raises(Paused, match=r"after step 1 \(2 of \d+ are done\), everything is saved: ada asked for it"):
         execute(kind, config, tmp_path / "r", quiet=True)
     out = tmp_path / "r"
     [event] = events(out, "control")
