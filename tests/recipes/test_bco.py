@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.recipes.test_kto import cut_off_after
 from tests.recipes.test_recipes import config_of
 from trueup.commands.app import app
 from trueup.errors import ConfigError, UsageError
@@ -97,17 +98,7 @@ def test_micro_batches_do_not_change_the_shift(material, tmp_path):
 def test_a_run_that_is_cut_off_goes_on_with_its_shift(material, tmp_path, monkeypatch):
     config = config_of("kto", material, epochs=3, batch__size=6, save_every=1, **BCO)
     straight = execute("kto", config, tmp_path / "straight", quiet=True)
-    learn = kto.learn
-
-    def cut_off(config, policy, logps, stepper, rows, max_length, shift):
-        if stepper.updates == 3:
-            raise KeyboardInterrupt
-        return learn(config, policy, logps, stepper, rows, max_length, shift)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kto, "learn", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            execute("kto", config, tmp_path / "r", quiet=True)
+    cut_off_after(3, config, tmp_path / "r", monkeypatch)
     out = execute("kto", config, tmp_path / "r", quiet=True)
     for name in ("metrics.jsonl", "pairs.jsonl", "eval.jsonl"):
         assert (out / name).read_bytes() == (straight / name).read_bytes()

@@ -96,22 +96,29 @@ def test_every_step_writes_the_reward_of_each_of_its_responses(material, tmp_pat
             assert not here or metrics[name] == pytest.approx(sum(here) / len(here))
 
 
-def test_a_run_that_is_cut_off_takes_the_reference_from_its_cache(material, tmp_path, monkeypatch):
-    from trueup.recipes import kto, reference
+def cut_off_after(updates, config, out, monkeypatch):
+    """Start a run and cut it off when it has taken so many updates."""
+    from trueup.recipes import kto
 
-    config = config_of("kto", material, epochs=2, batch__size=6, save_every=1)
-    straight = execute("kto", config, tmp_path / "straight", quiet=True)
     learn = kto.learn
 
     def cut_off(config, policy, logps, stepper, rows, max_length, shift):
-        if stepper.updates == 2:
+        if stepper.updates == updates:
             raise KeyboardInterrupt
         return learn(config, policy, logps, stepper, rows, max_length, shift)
 
     with monkeypatch.context() as patch:
         patch.setattr(kto, "learn", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            execute("kto", config, tmp_path / "r", quiet=True)
+            execute("kto", config, out, quiet=True)
+
+
+def test_a_run_that_is_cut_off_takes_the_reference_from_its_cache(material, tmp_path, monkeypatch):
+    from trueup.recipes import reference
+
+    config = config_of("kto", material, epochs=2, batch__size=6, save_every=1)
+    straight = execute("kto", config, tmp_path / "straight", quiet=True)
+    cut_off_after(2, config, tmp_path / "r", monkeypatch)
     monkeypatch.setattr(reference, "sequence_logps", None)  # whatever asks the reference again fails
     out = execute("kto", config, tmp_path / "r", quiet=True)
     for name in ("metrics.jsonl", "pairs.jsonl", "eval.jsonl"):

@@ -16,9 +16,10 @@ from trueup.config import Model
 from trueup.errors import ConfigError, DataError, ModelError, UsageError
 from trueup.ledger import metric_rows, read_lines
 from trueup.models.heads import RewardModel
+from trueup.recipes.bootstrap import Bootstrap
 from trueup.recipes.lessons import open_lessons
 from trueup.recipes.registry import execute
-from trueup.recipes.reward import Bootstrap, PairLoss
+from trueup.recipes.reward import PairLoss
 from trueup.rewards.members import AdapterReward, OutputReward, open_members
 from trueup.rewards.mixture import Mixture, as_parts
 from trueup.rewards.model import ModelReward

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trueup.errors import ShapeError
+from trueup.spec.preference import bradley_terry
+from trueup.spec.shapes import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,9 @@ def agreement(
     margin_B = np.asarray(chosen, dtype=np.float64) - np.asarray(rejected, dtype=np.float64)
     label_B = np.ones_like(margin_B) if strength is None else np.asarray(strength, dtype=np.float64)
     weight_B = np.ones_like(margin_B) if weight is None else np.asarray(weight, dtype=np.float64)
-    right_B = np.where(margin_B > 0, 1.0, np.where(margin_B < 0, 0.0, 0.5))
+    right_B = ordered_right(margin_B)
     confidence_B = 1.0 / (1.0 + np.exp(-np.abs(margin_B)))
-    favourite_B = label_B * right_B + (1.0 - label_B) * (1.0 - right_B)
+    favourite_B = favourite_right(margin_B, label_B)
     index_B = np.minimum(((confidence_B - 0.5) * 2 * bins).astype(int), bins - 1)
     clusters = range(len(right_B)) if prompts is None else prompts
     total, error = weight_B.sum(), 0.0
@@ -76,7 +78,7 @@ def agreement(
         inside = index_B == index
         if inside.any():
             error += abs(float(weight_B[inside] @ (favourite_B - confidence_B)[inside]))
-    loss_B = label_B * np.logaddexp(0.0, -margin_B) + (1.0 - label_B) * np.logaddexp(0.0, margin_B)
+    loss_B = bradley_terry(margin_B, np.zeros_like(margin_B), label_B)
     return PairAgreement(
         accuracy=float(weight_B @ right_B / total),
         strict_accuracy=float(weight_B @ (margin_B > 0) / total),
@@ -89,6 +91,18 @@ def agreement(
             "heldout_margin": ratio_interval(weight_B * margin_B, weight_B, clusters),
         },
     )
+
+
+def ordered_right(margin_B: Array) -> Array:
+    """1 where chosen is rewarded more [B], 1/2 on a tie, 0 elsewhere."""
+    return np.where(margin_B > 0, 1.0, np.where(margin_B < 0, 0.0, 0.5))
+
+
+def favourite_right(margin_B: Array, strength_B: Array) -> Array:
+    """Probability that the side with the larger reward is the better one [B], by the pairs' strength; ties half."""
+    right_B = ordered_right(margin_B)
+    probability_B: Array = strength_B * right_B + (1.0 - strength_B) * (1.0 - right_B)
+    return probability_B
 
 
 NORMAL = 1.959963984540054

@@ -1,8 +1,8 @@
 """How the score head of a new reward model starts: drawn, at zero, or fitted to what the backbone already knows.
 
 A head that is drawn starts with rewards that say nothing, and the first steps of training bend the backbone to make up
-for it. A head that is first fitted to the frozen backbone starts from what is known already, and fine-tuning then
-improves on it ("linear probing, then fine-tuning", Kumar et al. 2022, arXiv 2202.10054).
+for it. A head that is first fitted to the frozen backbone starts from what is known already ("linear probing, then
+fine-tuning", Kumar et al. 2022, arXiv 2202.10054).
 
 Shapes: N responses, P pairs, D width.
 """
@@ -23,8 +23,10 @@ from trueup.config.seeds import derive
 from trueup.engine.score import all_states
 from trueup.ledger.progress import warn
 from trueup.models.heads import RewardModel
+from trueup.recipes.agreement import favourite_right
+from trueup.spec.preference import bradley_terry, bradley_terry_grad
+from trueup.spec.shapes import Array
 
-Array = npt.NDArray[np.float64]
 HeadStart: TypeAlias = Literal["random", "zero", "fit"]
 
 FITTED = 2000
@@ -134,7 +136,7 @@ def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit
     The mean reward of the responses is zero: the head is orthogonal to the mean state.
 
     Args:
-        state_ND: States at the last tokens.
+        state_ND: What the head reads of each response.
         contests: At least one pair.
         seed: Seeds which prompts are held out together.
     """
@@ -153,8 +155,8 @@ def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit
             known = fold_P != fold
             w_D = _fitted(x_PD[known], strength_P[known], weight_P[known], ridge)
             margin_P[~known] = x_PD[~known] @ w_D
-        losses.append(float(np.average(_cross_entropy(margin_P, strength_P), weights=weight_P)))
-        accuracies.append(float(np.average(_agreement(margin_P, strength_P), weights=weight_P)))
+        losses.append(float(np.average(_loss(margin_P, strength_P), weights=weight_P)))
+        accuracies.append(float(np.average(favourite_right(margin_P, strength_P), weights=weight_P)))
     best = int(np.argmin(losses))
     if losses[best] >= CHANCE:
         return HeadFit(np.zeros(state_ND.shape[1]), len(contests), prompts, None, losses[best], accuracies[best])
@@ -168,8 +170,8 @@ def fit_head(state_ND: Array, contests: Sequence[Contest], seed: int) -> HeadFit
 def _fitted(x_PD: Array, strength_P: Array, weight_P: Array, ridge: float) -> Array:
     def objective(w_D: Array) -> tuple[float, Array]:
         margin_P = x_PD @ w_D
-        slope_P = weight_P * (_sigmoid(margin_P) - strength_P)
-        loss = float(weight_P @ _cross_entropy(margin_P, strength_P) + 0.5 * ridge * w_D @ w_D)
+        slope_P = weight_P * bradley_terry_grad(margin_P, np.zeros_like(margin_P), strength_P)[0]
+        loss = float(weight_P @ _loss(margin_P, strength_P) + 0.5 * ridge * w_D @ w_D)
         return loss, x_PD.T @ slope_P + ridge * w_D
 
     start_D = np.zeros(x_PD.shape[1])
@@ -184,15 +186,5 @@ def _folds(prompts: Sequence[Hashable], seed: int) -> npt.NDArray[np.int64]:
     return np.array([order[numbers[prompt]] % FOLDS for prompt in prompts])
 
 
-def _cross_entropy(margin_P: Array, strength_P: Array) -> Array:
-    return strength_P * np.logaddexp(0, -margin_P) + (1 - strength_P) * np.logaddexp(0, margin_P)
-
-
-def _agreement(margin_P: Array, strength_P: Array) -> Array:
-    right_P = np.where(margin_P > 0, 1.0, np.where(margin_P < 0, 0.0, 0.5))
-    agreement_P: Array = strength_P * right_P + (1 - strength_P) * (1 - right_P)
-    return agreement_P
-
-
-def _sigmoid(margin_P: Array) -> Array:
-    return np.asarray(np.exp(-np.logaddexp(0, -margin_P)), dtype=np.float64)
+def _loss(margin_P: Array, strength_P: Array) -> Array:
+    return bradley_terry(margin_P, np.zeros_like(margin_P), strength_P)

@@ -14,15 +14,12 @@ Shapes: B pairs or rankings, K responses of the longest ranking, N responses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from trueup.config import EpochBatch, Optim, Settings
-from trueup.config.seeds import derive
 from trueup.data.batch import Ids, Rows
 from trueup.data.read import Loaded, read_pairs
 from trueup.data.render import RenderedPair, Renderer, RenderReport, pair_length, ranking_length
@@ -34,6 +31,7 @@ from trueup.ledger import Run
 from trueup.losses import preference as losses
 from trueup.models.heads import HeadCard, Pooling, RewardModel, open_reward_model
 from trueup.recipes.agreement import Named, PairAgreement, SeenPair, agreement, in_order, label, pair_metrics
+from trueup.recipes.bootstrap import Bootstrap
 from trueup.recipes.head_start import FITTED, Contest, HeadStart, say_fit, start_head
 from trueup.recipes.labels import say_unused
 from trueup.recipes.offline import HeldOut, Learned, Offline, Prompted, finish, fit, prepare, read
@@ -81,21 +79,20 @@ class Reward(Offline):
     """Weight of the squared sum of the two rewards, which keeps them near zero (Eisenstein et al. 2023); of a ranking,
     of twice their mean. Ratings say themselves where zero is, and do not use it."""
     pooling: Pooling = "last"
-    """Which state of an answer the head reads: ``last``, at its last token; or ``mean``, over its tokens, which tells
-    more from few pairs and which no other tool reads: ``final/`` is then for trueup alone."""
+    """Which state of an answer the head reads: ``last``, at its last token; or ``mean``, over its tokens, which no
+    other tool reads: ``final/`` is then for trueup alone."""
     head_start: HeadStart = "random"
     """How the score head starts: ``random``; ``zero``; or ``fit``, a linear head fitted to the training pairs on the
-    frozen model, which costs a forward pass over them and is the better start of few pairs (Kumar et al. 2022)."""
+    frozen model, which costs a forward pass over them (Kumar et al. 2022)."""
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """By how much the rewards should be apart for each unit of the column ``margin`` (Touvron et al. 2023); 0 does not
     use that column."""
-
     heads: int = Field(default=1, ge=1)
     """Outputs on one backbone, each trained on a bootstrap of the pairs: members of an ensemble
     (``final#label=head-0``)."""
 
     @model_validator(mode="after")
-    def _margins_are_of_pairs(self) -> Reward:
+    def _settings_fit_the_objective(self) -> Reward:
         if self.heads > 1 and self.head_start != "random":
             raise ValueError(
                 f"head_start: {self.head_start} starts all {self.heads} heads alike; leave one of both out"
@@ -242,29 +239,6 @@ CALIBRATED = 2000
 """So many of the first examples decide mean and scale of the rewards."""
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """How often each pair counts for each head: Poisson with mean 1, which is drawing with replacement from much data.
-
-    The draw is named by seed, head and the pair's content: order, batches, resuming and processes do not change it
-    (Oza and Russell 2001).
-    """
-
-    seed: int
-    heads: int
-
-    def weights(self, keys: Sequence[str]) -> torch.Tensor:
-        """Weights [B, H] of pairs with these keys."""
-        return torch.tensor([[self._count(head, key) for head in range(self.heads)] for key in keys])
-
-    def idle(self, keys: Sequence[str]) -> list[int]:
-        """Heads for which none of these pairs was drawn."""
-        return [head for head in range(self.heads) if not any(self._count(head, key) for key in keys)]
-
-    def _count(self, head: int, key: str) -> int:
-        return int(np.random.default_rng(derive(self.seed, "bootstrap", head, key)).poisson(1.0))
-
-
 class PairLoss:
     """Bradley-Terry on pairs; see ``Reward`` for ``centre`` and ``margin``.
 
@@ -319,15 +293,25 @@ class PairLoss:
             return self._of_heads(raw_outputs(model, rows), examples, self.bootstrap)
         raw_N = raw_rewards(model, rows)
         chosen_B, rejected_B = raw_N[: len(examples)], raw_N[len(examples) :]
-        strength_B, margin_B = (
-            torch.tensor(column, device=model.device)
-            for column in zip(*((p.strength, self.margin * (p.margin or 0.0)) for p in examples), strict=True)
-        )
-        losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B, margin_B if self.margin else None)
-        if self.centre:
-            losses_B = losses_B + self.centre * (chosen_B + rejected_B) ** 2
+        losses_B = self._losses(chosen_B, rejected_B, *self._labels(examples, model.device))
         both = zip(examples, chosen_B.tolist(), rejected_B.tolist(), strict=True)
         return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]
+
+    def _labels(
+        self, examples: Sequence[RenderedPair], device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Strengths [B] and, where they are used, margins [B]."""
+        strength_B = torch.tensor([pair.strength for pair in examples], device=device)
+        if not self.margin:
+            return strength_B, None
+        return strength_B, torch.tensor([self.margin * (pair.margin or 0.0) for pair in examples], device=device)
+
+    def _losses(
+        self, chosen_B: torch.Tensor, rejected_B: torch.Tensor, strength_B: torch.Tensor, margin_B: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Bradley-Terry with the term that keeps rewards near zero [B]."""
+        losses_B = losses.bradley_terry(chosen_B, rejected_B, strength_B, margin_B)
+        return losses_B + self.centre * (chosen_B + rejected_B) ** 2 if self.centre else losses_B
 
     def _of_heads(
         self, raw_NH: torch.Tensor, examples: Sequence[RenderedPair], bootstrap: Bootstrap
@@ -335,12 +319,9 @@ class PairLoss:
         """Losses [B], by the heads' own weights of each pair, and the heads' mean rewards."""
         chosen_BH, rejected_BH = raw_NH[: len(examples)], raw_NH[len(examples) :]
         weight_BH = bootstrap.weights([pair.key for pair in examples]).to(raw_NH)
-        columns = []
-        for chosen_B, rejected_B in zip(chosen_BH.unbind(1), rejected_BH.unbind(1), strict=True):
-            strength_B = torch.tensor([pair.strength for pair in examples], device=raw_NH.device)
-            margin_B = torch.tensor([self.margin * (pair.margin or 0.0) for pair in examples], device=raw_NH.device)
-            loss_B = losses.bradley_terry(chosen_B, rejected_B, strength_B, margin_B if self.margin else None)
-            columns.append(loss_B + self.centre * (chosen_B + rejected_B) ** 2)
+        labels = self._labels(examples, raw_NH.device)
+        heads = zip(chosen_BH.unbind(1), rejected_BH.unbind(1), strict=True)
+        columns = [self._losses(chosen_B, rejected_B, *labels) for chosen_B, rejected_B in heads]
         losses_B = (weight_BH * torch.stack(columns, 1)).mean(1)
         both = zip(examples, chosen_BH.mean(1).tolist(), rejected_BH.mean(1).tolist(), strict=True)
         return losses_B, [SeenPair(p.pair_id, p.key, chosen, rejected, weight=p.weight) for p, chosen, rejected in both]

@@ -84,13 +84,7 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
         figure.locator("summary").press("Enter")
         figure.get_by_text("Step 20: people 0 % [0 %, 56 %], 3 votes.").wait_for()
         assert figure.locator("canvas").count() == 1
-        for name, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
-            page.emulate_media(color_scheme=scheme)
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            if os.environ.get("TRUEUP_SHOTS"):
-                page.wait_for_timeout(500)
-                page.screenshot(path=f"{os.environ['TRUEUP_SHOTS']}/people-{name}.png", full_page=True)
+        shots(page, "people")
         visit.page.reload()
         figure.wait_for()
     finally:

@@ -23,6 +23,13 @@ INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_
 """Folders of a run in which nothing of other runs lies."""
 
 
+def folders_of(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """``root`` and the folders below it in which runs and their evaluations may lie, with the names of their files."""
+    for place, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if f not in INSIDE and not f.endswith(".tmp"))
+        yield Path(place), files
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What one evaluation measured: models by name with where they lay, a point of each, and the curve of best-of-n."""
@@ -84,10 +91,9 @@ class Plane:
 
     def _places(self, file: str) -> Iterator[Path]:
         """Folders that hold a file of this name and no run."""
-        for place, folders, files in os.walk(self._root):
-            folders[:] = sorted(f for f in folders if f not in INSIDE and not f.endswith(".tmp"))
+        for place, files in folders_of(self._root):
             if file in files and "run.json" not in files:
-                yield Path(place)
+                yield place
 
     def _called(self, place: Path) -> str:
         return place.relative_to(self._root).as_posix() if place != self._root else place.name

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import News
-from trueup.commands.live.plane import INSIDE, Plane
+from trueup.commands.live.plane import Plane, folders_of
 from trueup.commands.live.pool import WRITTEN, Pool, Reading
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import penalty
@@ -227,10 +227,8 @@ def asker(role: str) -> str:
 def find_runs(root: Path) -> dict[str, Path]:
     """Runs below a folder by name: the path from there, in text that can be shown."""
     runs = {}
-    for place, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in INSIDE and not f.endswith(".tmp"))
+    for folder, files in folders_of(root):
         if "run.json" in files:
-            folder = Path(place)
             name = folder.name or str(folder) if folder == root else folder.relative_to(root).as_posix()
             if folder == root and not name:
                 name = str(folder.resolve().name)

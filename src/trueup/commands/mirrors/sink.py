@@ -35,6 +35,11 @@ class Head:
     started: float
     """Seconds since 1970."""
 
+    @property
+    def config(self) -> dict[str, Scalar]:
+        """The settings with the kind, for tools that take one table."""
+        return {"kind": self.kind, **self.settings}
+
     def key(self, attempt: int) -> str:
         """A name for the run that no other has; it takes a new one when it is written anew."""
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)[:80]

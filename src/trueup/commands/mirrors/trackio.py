@@ -28,7 +28,7 @@ class Trackio:
         self._run = self._trackio.init(
             project=head.project,
             name=key,
-            config={"kind": head.kind, **head.settings},
+            config=head.config,
             resume="never" if new else "allow",
             embed=False,
             auto_log_gpu=False,

@@ -31,7 +31,7 @@ class WeightsAndBiases:
             id=key,
             name=head.name,
             dir=str(head.folder),
-            config={"kind": head.kind, **head.settings},
+            config=head.config,
             reinit="finish_previous",
             mode="offline" if head.remote is None else "online",
             settings=wandb.Settings(
