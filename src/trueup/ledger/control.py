@@ -45,7 +45,7 @@ def is_allowed(record: Mapping[str, Any]) -> bool:
     return record["config"].get("control") is True
 
 
-def request(folder: Path, action: str, by: str) -> Request:
+def request(folder: Path, action: Action, by: str) -> Request:
     """Ask the process that trains a run to pause or to stop it after its running step.
 
     Args:
@@ -55,11 +55,9 @@ def request(folder: Path, action: str, by: str) -> Request:
 
     Raises:
         NotAllowed: The settings of the run do not allow it.
-        UsageError: There is no such action, or the run has ended.
+        UsageError: The run has ended.
         RunError: No process here trains the run, or something was asked already; or the disk refuses.
     """
-    if action not in ACTIONS:
-        raise UsageError(f"there is no action {action!r}", where="action", expected=" or ".join(ACTIONS))
     record, where = read_run(folder), str(folder)
     if not is_allowed(record):
         raise NotAllowed(
