@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -72,7 +73,7 @@ def request(folder: Path, action: Action, by: str) -> Request:
         raise RunError(
             "no process here trains this run: it was killed, or it trains on another computer and is copied here",
             where=where,
-            fix="ask where it trains: trueup explore there",
+            fix=f"where it was killed: trueup resume {shlex.quote(where)}; else ask where it trains: trueup explore there",
         )
     waiting = pending(folder)
     if waiting is not None:
