@@ -14,6 +14,7 @@ from trueup.commands.api.exporting import export_model as export_model
 from trueup.commands.api.hacking import RunHacking as RunHacking
 from trueup.commands.api.hacking import hacking as hacking
 from trueup.commands.api.judging import judge as judge
+from trueup.commands.api.mirroring import mirror as mirror
 from trueup.commands.api.models import LanguageModel as LanguageModel
 from trueup.commands.api.models import Scorer as Scorer
 from trueup.commands.api.models import open_policy as open_policy
