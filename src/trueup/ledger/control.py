@@ -73,7 +73,7 @@ def request(folder: Path, action: Action, by: str) -> Request:
         raise RunError(
             "no process here trains this run: it was killed, or it trains on another computer and is copied here",
             where=where,
-            fix=f"where it was killed: trueup resume {shlex.quote(where)}; else ask where it trains: trueup explore there",
+            fix=f"go on: trueup resume {shlex.quote(where)}; or, if it trains elsewhere, ask there: trueup explore",
         )
     waiting = pending(folder)
     if waiting is not None:
