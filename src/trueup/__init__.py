@@ -20,6 +20,7 @@ _HOMES = {
     "trueup.commands.api.comparing": ("RunComparison", "compare", "frontier", "sweep"),
     "trueup.commands.api.constitutional": ("ConstitutionalRounds", "constitution"),
     "trueup.commands.api.judging": ("judge",),
+    "trueup.commands.api.sandboxed": ("write_sandbox",),
     "trueup.commands.api.scores": ("Scores", "leaning", "score"),
     "trueup.commands.frontier_pages": ("Frontier",),
     "trueup.commands.sweep_run": ("Sweep",),

@@ -23,6 +23,7 @@ from trueup.commands.api.runs import Columns as Columns
 from trueup.commands.api.runs import Run as Run
 from trueup.commands.api.runs import recipes as recipes
 from trueup.commands.api.runs import train as train
+from trueup.commands.api.sandboxed import write_sandbox as write_sandbox
 from trueup.commands.api.scores import Scores as Scores
 from trueup.commands.api.scores import leaning as leaning
 from trueup.commands.api.scores import score as score
