@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from trueup.ledger import write_atomic, write_file
 from trueup.reports.figures import Figure
 
-
 _NUMBER = re.compile(r"\s*(?:[-+−±<>≥≤~]\s*)?(?:\.?\d|inf\b|nan\b)", re.IGNORECASE)
 _GAPS = ("", "-", "–", "—")
 
