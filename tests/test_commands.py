@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from trueup import write_sandbox
+from trueup.commands.app import app
+from trueup.errors import UsageError
 from trueup.recipes.table import RECIPES
 from trueup.reports.verdict import SMOKE
 
@@ -66,6 +70,23 @@ def test_a_second_quickstart_trains_nothing(quickstart):
     out, _ = quickstart
     again = trueup("quickstart", "--smoke", "--quiet", "--out", out)
     assert again.stdout.count("unchanged, skipped") == 4
+
+
+@pytest.mark.slow
+def test_the_sandbox_is_written_as_the_quickstart_has_it_and_over_nothing_else(quickstart, tmp_path):
+    data = quickstart[0] / "data"
+    before = (data / "world.json").read_bytes()
+    files = write_sandbox(data, smoke=True, quiet=True)  # the same seed and size, so that it is there
+    assert (data / "world.json").read_bytes() == before
+    assert {name: str(path) for name, path in files.items()} == json.loads(before)["files"]
+    assert all(path.exists() for path in files.values())
+    shown = CliRunner().invoke(app, ["data", "sandbox", "--smoke", "--out", str(data)], catch_exceptions=False).output
+    assert f"held out pairs: {files['held_out_pairs']}" in shown
+    with pytest.raises(UsageError, match="another world is here"):
+        write_sandbox(data, seed=1, smoke=True, quiet=True)
+    (tmp_path / "feedback").mkdir()
+    with pytest.raises(UsageError, match="holds no world"):
+        write_sandbox(tmp_path, smoke=True, quiet=True)
 
 
 @pytest.mark.slow

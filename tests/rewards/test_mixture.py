@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.recipes.conftest import _kernels, material  # noqa: F401
+from trueup.commands.api.material import reward_part
 from trueup.errors import ConfigError, NonFiniteError, RunError
 from trueup.rewards.mixture import Mixture, as_parts, attempt
 from trueup.rewards.protocol import check_prompts, cut_by, prompt_for, readers, scored, windows_of
@@ -179,6 +180,17 @@ def test_an_ensemble_of_one_member_twice_is_refused(material, tmp_path, way):  #
     with pytest.raises(ConfigError, match=r"members.*leave one out") as error:
         mixture({"kind": "ensemble", "members": [f"{SCORERS}:never", one, other]})
     assert ("is named twice" if one == other else "are the same reward") in str(error.value)
+
+
+def test_members_may_be_paths_and_functions_in_python(tmp_path):
+    def ends_well(prompts, completions):
+        return [float(completion.ended) for completion in completions]
+
+    part = reward_part({"kind": "ensemble", "members": [tmp_path / "final", ends_well, "a:b"], "k": 1})
+    assert part["members"][0] == str(tmp_path / "final")
+    assert part["members"][2] == "a:b"
+    scored = open_reward([reward_part({"kind": "ensemble", "members": [ends_well, f"{SCORERS}:brevity"]})])
+    assert scored.score(["Why?"], ANSWERS[:1]).tolist() == pytest.approx([(1 - 3 / 8) / 2])
 
 
 def test_heads_of_one_model_are_not_one_member_twice():
