@@ -174,8 +174,7 @@ def fit(
     state: dict[str, Any] = {} if controller is None else {"beta": controller.beta}
     state |= resume_from_checkpoint(run, stepper)
     if "reference" in state:
-        made, fingerprint = state["reference"]
-        session.actors = reopen_reference(run, session.actors, config.model, made, fingerprint)
+        session.actors = reopen_reference(run, session.actors, config.model, *state["reference"])
     run.note(steps=config.steps)
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
