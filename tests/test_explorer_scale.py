@@ -102,7 +102,14 @@ def test_paging_loses_and_doubles_nothing(folder):
             assert len(rows) == len(set(rows)) == samples.page(5)["total"] == 4
     for key in {row[1] for row in expected(folder)}:
         own = [row for row in expected(folder) if row[1] == key]
-        assert sorted((row["step"], key, row["turn"], row["text"]) for row in samples.history(key)) == own
+        for limit in (1, 5, 100):
+            pages = [samples.history(key, offset=at, limit=limit) for at in range(0, len(own), limit)]
+            assert {page["total"] for page in pages} == {len(own)}
+            rows = [row for page in pages for row in page["rows"]]
+            assert [(row["step"], key, row["turn"], row["text"]) for row in rows] == own
+            assert [row["before"]["step"] for row in rows if row["step"]] == [row[0] - 1 for row in own if row[0]]
+            assert {(row["start"]["step"], row["start"]["turn"] - row["turn"]) for row in rows if row["step"]} == {(0, 0)}
+        assert samples.history(key, offset=len(own))["rows"] == []
 
 
 @pytest.mark.parametrize(
