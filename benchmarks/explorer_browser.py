@@ -11,39 +11,35 @@ import numpy as np
 
 PAUSE = 0.06
 """Seconds after a request, so that the server's limit of 20 a second is not what is measured."""
-CURVES = """() => new Promise((done) => {
-  const look = () => {
-    if (document.querySelector(".hero canvas")) done(performance.now() / 1000);
-    else requestAnimationFrame(look);
-  };
+PATIENCE = 60
+"""Seconds after which a page that does not show what was asked for ends the benchmark."""
+UNTIL = f"""globalThis.until = (began, shown) => new Promise((done, fail) => {{
+  const look = () => requestAnimationFrame(() => {{
+    const taken = (performance.now() - began) / 1000;
+    if (shown()) requestAnimationFrame(() => done(taken));
+    else if (taken > {PATIENCE}) fail(new Error(`not shown within {PATIENCE} s; the page says: ${{document.body.innerText}}`));
+    else look();
+  }});
   look();
-})"""
+}});"""
+CURVES = """() => until(0, () => document.querySelector(".hero canvas"))"""
 PAINT = """() => performance.getEntriesByName("first-contentful-paint")[0].startTime / 1000"""
-ZOOM = """([first, last]) => new Promise((done) => {
+ZOOM = """([first, last]) => {
   const [from, to] = document.querySelectorAll("form.zoom input");
   [from.value, to.value] = [first, last];
   const slider = document.querySelector(".cursor-row input[type=range]");
   const began = performance.now();
   from.form.requestSubmit();
-  const look = () => requestAnimationFrame(() => {
-    if (Number(slider.min) === first) requestAnimationFrame(() => done((performance.now() - began) / 1000));
-    else look();
-  });
-  look();
-})"""
-SCRUB = """(place) => new Promise((done) => {
+  return until(began, () => Number(slider.min) === first);
+}"""
+SCRUB = """(place) => {
   const slider = document.querySelector(".scrub input[type=range]");
   const began = performance.now();
   slider.value = place;
   slider.dispatchEvent(new Event("input"));
   const step = /Step (\\d+)/.exec(document.querySelector(".step-name").textContent)[1];
-  const look = () => requestAnimationFrame(() => {
-    const shown = document.querySelector(".sample .links a")?.textContent === `Step ${step}`;
-    if (shown) done((performance.now() - began) / 1000);
-    else look();
-  });
-  look();
-})"""
+  return until(began, () => document.querySelector(".sample .links a")?.textContent === `Step ${step}`);
+}"""
 ANSWERS = """() => document.querySelector(".sample") && document.querySelector(".scrub input[type=range]").max > 0"""
 
 
@@ -53,7 +49,11 @@ def spread(values: list[float]) -> list[float]:
 
 
 def in_browser(address: str, times: int) -> dict[str, Any] | None:
-    """The same in a headless Chromium; None where there is none."""
+    """The same in a headless Chromium; None where there is none.
+
+    Raises:
+        playwright.sync_api.Error: The page did not show what was asked for; the message holds what it says instead.
+    """
     program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -65,7 +65,8 @@ def in_browser(address: str, times: int) -> dict[str, Any] | None:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(1e3 * PATIENCE)
+        page.add_init_script(UNTIL)
         page.goto(f"{address}/#run=run-00")
         figures: dict[str, Any] = {"curves drawn": page.evaluate(CURVES), "first paint": page.evaluate(PAINT)}
         last = int(page.evaluate("() => document.querySelector('.cursor-row input[type=range]').max"))
