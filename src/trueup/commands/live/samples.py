@@ -91,8 +91,7 @@ class Samples:
         return {"step": step, "previous": before, "start": start, "total": len(places), "offset": offset, "rows": rows}
 
     def history(self, prompt: str, *, offset: int = 0, limit: int = 20) -> dict[str, Any]:
-        """The answers to one prompt along the run, oldest first, each with the one to that prompt before it and with the
-        first one.
+        """The answers to one prompt along the run, oldest first, each with the one before it and the first one.
 
         Raises:
             UsageError: The run has no such prompt.
