@@ -120,11 +120,9 @@ class Columns:
             "names": self.names,
             "groups": [[len(group.steps), listed] for group, listed in zip(groups, names, strict=True)],
         }
-        body = [
-            column.tobytes()
-            for group, listed in zip(groups, names, strict=True)
-            for column in (group.steps, *(self._values[name] for name in listed))
-        ]
+        body: list[bytes] = []
+        for group, listed in zip(groups, names, strict=True):
+            body += [group.steps.tobytes(), *(self._values[name].tobytes() for name in listed)]
         return head, b"".join(body)
 
     @classmethod
@@ -140,10 +138,11 @@ class Columns:
         values: dict[str, array[float]] = {}
         at = 0
         for count, names in head["groups"]:
-            together = _Together(set(names), array("q"))
-            for column in (together.steps, *(values.setdefault(name, array("d")) for name in names)):
-                column.frombytes(body[at : at + 8 * count])
+            together = _Together(set(names), array("q", body[at : at + 8 * count]))
+            for name in names:
                 at += 8 * count
+                values[name] = array("d", body[at : at + 8 * count])
+            at += 8 * count
             columns._together |= dict.fromkeys(names, together)
         if at != len(body):
             raise ValueError(f"{len(body)} bytes of numbers, expected {at}")
