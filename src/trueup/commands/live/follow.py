@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,10 @@ class Followed:
     def _take(self, generation: tuple[str, int]) -> None:
         """Begin with what the index holds, if there is one that holds."""
         stored = load(self.folder, self._files, generation)
-        if stored is not None:
-            self.metrics, self.timing = (Columns.unpack(*packed) for packed in stored.columns)
+        if stored is None:
+            return
+        with suppress(ValueError, KeyError, TypeError):  # another version packed them
+            self.metrics, self.timing = [Columns.unpack(*packed) for packed in stored.columns]
             self.left_out, self._offsets = stored.left_out, stored.offsets
 
     def _keep(self, stamps: tuple[tuple[int, ...], tuple[int, ...]]) -> None:

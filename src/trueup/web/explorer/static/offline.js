@@ -38,7 +38,7 @@
 
   const inOrder = (run) => Object.entries(known(data.samples, run, "run")).sort(([a], [b]) => a - b).flatMap(([, rows]) => rows);
 
-  function history(run, query) {
+  function along(run, query) {
     const rows = inOrder(run).filter((row) => row.prompt.startsWith(query.get("prompt")));
     const [offset, limit] = [Number(query.get("offset") ?? 0), Number(query.get("limit") ?? 20)];
     const last = new Map();
@@ -76,7 +76,7 @@
     series,
     probes: (run) => known(data.probes, run, "run"),
     samples: answers,
-    history,
+    history: along,
     search,
     differences: (run, query) => differences(query.getAll("run")),
   };

@@ -182,21 +182,11 @@ export class Book {
     else attempt(() => this.renew());
   }
 
-  /** Puts the place into the address, unless another view is shown by now. */
+  /** Puts the place into the address, unless that names another view by now. */
   write() {
-    if (this.element.isConnected) go({ ...here(), ...this.moved }, { quiet: true });
+    const place = here();
+    if (place.run === this.run.name && place.view === "samples" && this.element.isConnected) go({ ...place, ...this.moved }, { quiet: true });
     this.moved = {};
-  }
-
-  label() {
-    const place = this.index();
-    const row = this.probes[place];
-    this.slider.value = String(place);
-    const text = row ? `Step ${row.step}, probe ${place + 1} of ${this.probes.length}` : "";
-    this.slider.setAttribute("aria-valuetext", text);
-    this.status.textContent = text;
-    this.chart.point(row ? row.step : null);
-    return row;
   }
 
   /** Draws the place that the address names by now. */
