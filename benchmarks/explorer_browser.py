@@ -52,33 +52,41 @@ def in_browser(address: str, times: int) -> dict[str, Any] | None:
     """The same in a headless Chromium; None where there is none.
 
     Raises:
-        playwright.sync_api.Error: The page did not show what was asked for; the message holds what it says instead.
+        SystemExit: The page did not show what was asked for; the message holds what it says instead.
     """
     program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError:
         return None
     if program is None:
         return None
-    draw = random.Random(1)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(1e3 * PATIENCE)
         page.add_init_script(UNTIL)
-        page.goto(f"{address}/#run=run-00")
-        figures: dict[str, Any] = {"curves drawn": page.evaluate(CURVES), "first paint": page.evaluate(PAINT)}
-        last = int(page.evaluate("() => document.querySelector('.cursor-row input[type=range]').max"))
-        zooms = [(first, first + last // 3) for first in (draw.randrange(1, last // 2) for _ in range(times))]
-        figures["zoom"] = _several(page, ZOOM, [list(ends) for ends in dict.fromkeys(zooms)])
-        page.goto(f"{address}/#run=run-00&view=samples")
-        page.wait_for_function(ANSWERS)
-        places = int(page.evaluate("() => document.querySelector('.scrub input[type=range]').max"))
-        chosen = [draw.randrange(places) for _ in range(times)]
-        steps = [place for n, place in enumerate(chosen) if n == 0 or place != chosen[n - 1]]
-        figures["scrub"] = _several(page, SCRUB, steps)
-        browser.close()
+        try:
+            return _timed(page, address, times)
+        except Error as error:
+            raise SystemExit(f"the page at {address}: {error.message}") from error
+        finally:
+            browser.close()
+
+
+def _timed(page: Any, address: str, times: int) -> dict[str, Any]:
+    draw = random.Random(1)
+    page.goto(f"{address}/#run=run-00")
+    figures: dict[str, Any] = {"curves drawn": page.evaluate(CURVES), "first paint": page.evaluate(PAINT)}
+    last = int(page.evaluate("() => document.querySelector('.cursor-row input[type=range]').max"))
+    zooms = [(first, first + last // 3) for first in (draw.randrange(1, last // 2) for _ in range(times))]
+    figures["zoom"] = _several(page, ZOOM, [list(ends) for ends in dict.fromkeys(zooms)])
+    page.goto(f"{address}/#run=run-00&view=samples")
+    page.wait_for_function(ANSWERS)
+    places = int(page.evaluate("() => document.querySelector('.scrub input[type=range]').max"))
+    chosen = [draw.randrange(places) for _ in range(times)]
+    steps = [place for n, place in enumerate(chosen) if n == 0 or place != chosen[n - 1]]
+    figures["scrub"] = _several(page, SCRUB, steps)
     return figures
 
 
