@@ -169,7 +169,8 @@ def test_targets_of_the_explorer_are_reached_missed_or_not_measured():
     assert explorer_scale.conclusion(figures) == "Reached: first paint, zoom, scrub, memory."
     assert "| server: zoom | 20 / 30 | 20 / 30 |" in explorer_scale.table(figures)
     slow = one | {"browser": browser | {"scrub": [0.1, 0.21]}, "memory": 301.0}
-    assert explorer_scale.conclusion({"cold": slow, "warm": one}) == "Reached: first paint, zoom. Missed: scrub, memory."
+    said = explorer_scale.conclusion({"cold": slow, "warm": one})
+    assert said == "Reached: first paint, zoom. Missed: scrub, memory."
     unseen = one | {"browser": None}
     said = explorer_scale.conclusion({"cold": unseen, "warm": unseen})
     assert said == "Reached: memory. Not measured, because there was no Chromium: first paint, zoom, scrub."
