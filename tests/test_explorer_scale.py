@@ -272,6 +272,15 @@ def test_half_an_index_is_none(folder, cut):
         assert index_of(folder).read_bytes() != spoiled
 
 
+def test_no_single_damaged_byte_of_an_index_is_believed(folder):
+    fresh(folder)
+    data = index_of(folder).read_bytes()
+    for at in range(0, len(data), 37):
+        index_of(folder).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert load(index_of(folder), folder / "samples.jsonl").parts == ()
+    assert shown(fresh(folder)) == expected(folder)
+
+
 def test_two_that_build_at_once_agree(folder):
     index, results = index_of(folder), []
 
