@@ -110,7 +110,10 @@ def _server(place: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         yield address, process
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # it is still in the middle of an answer
+            process.kill()
 
 
 def _peak_megabytes(pid: int) -> float:
