@@ -17,7 +17,7 @@ UNTIL = f"""globalThis.until = (began, shown) => new Promise((done, fail) => {{
   const look = () => requestAnimationFrame(() => {{
     const taken = (performance.now() - began) / 1000;
     if (shown()) requestAnimationFrame(() => done(taken));
-    else if (taken > {PATIENCE}) fail(new Error(`not shown in {PATIENCE} s, but: ${{document.body.innerText.slice(0, 600)}}`));
+    else if (taken > {PATIENCE}) fail(new Error(`not shown in {PATIENCE} s: ${{document.body.innerText.slice(-600)}}`));
     else look();
   }});
   look();

@@ -125,7 +125,8 @@ function alertList(run, done) {
   const line = (alert) => h("li", {},
     h("a", { href: address({ ...here(), view: "samples", step: String(alert.step), prompt: "", text: "" }) }, `Step ${alert.step}`),
     alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message, question(run, alert, state.asks, done));
-  const first = run.alerts.length <= ALERTS ? run.alerts : [...run.alerts.filter(({ until }) => until !== null).slice(-ALERTS), ...run.alerts.filter(({ until }) => until === null)];
+  const newest = new Set(run.alerts.filter(({ until }) => until !== null).slice(-ALERTS));
+  const first = run.alerts.filter((alert) => alert.until === null || newest.has(alert));
   const others = run.alerts.filter((alert) => !first.includes(alert));
   const rest = others.length > 0 && h("details", {}, h("summary", {}, `${plural(others.length, "earlier alert")}`));
   if (rest) rest.addEventListener("toggle", () => rest.append(h("ul", { class: "reasons" }, others.map(line))), { once: true });
