@@ -189,6 +189,17 @@ export class Book {
     this.moved = {};
   }
 
+  label() {
+    const place = this.index();
+    const row = this.probes[place];
+    this.slider.value = String(place);
+    const text = row ? `Step ${row.step}, probe ${place + 1} of ${this.probes.length}` : "";
+    this.slider.setAttribute("aria-valuetext", text);
+    this.status.textContent = text;
+    this.chart.point(row ? row.step : null);
+    return row;
+  }
+
   /** Draws the place that the address names by now. */
   draw() {
     this.moved = {};
