@@ -6,7 +6,12 @@ what they say. Every run differs from the others in its seed.
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +62,19 @@ def metric_names(count: int) -> list[str]:
 
 
 def make_runs(folder: Path, scale: Scale) -> None:
-    """Write all runs below ``folder``."""
-    for number in range(scale.runs):
-        _make_run(folder / f"run-{number:02d}", number, scale)
+    """Write all runs below ``folder``, as many at once as there are cores, and say how far that is.
+
+    A run that is there is kept, so that making them can be stopped and gone on with.
+    """
+    missing = [number for number in range(scale.runs) if not (folder / f"run-{number:02d}").exists()]
+    began = time.perf_counter()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        written = [pool.submit(_make_run, folder / f"run-{number:02d}", number, scale) for number in missing]
+        for count, future in enumerate(as_completed(written), 1):
+            future.result()
+            seconds = time.perf_counter() - began
+            left = seconds / count * (len(missing) - count)
+            print(f"run {count} of {len(missing)} written, {seconds:.0f} s; about {left:.0f} s left", file=sys.stderr)
 
 
 def _make_run(folder: Path, number: int, scale: Scale) -> None:
@@ -69,15 +84,19 @@ def _make_run(folder: Path, number: int, scale: Scale) -> None:
     probes = scale.probes if number == 0 else 0
     every = max(scale.steps // probes, 1) if probes else 0
     answers = _Answers(scale)
-    with Run.start(folder, kind="ppo", config=config, inputs={"data": "0" * 8}, quiet=True) as run:
+    drawn = draw.normal(size=(scale.steps, len(names)))
+    begun = folder.with_name(f"{folder.name}.tmp")  # of which an end in the middle leaves nothing that counts as a run
+    shutil.rmtree(begun, ignore_errors=True)
+    with Run.start(begun, kind="ppo", config=config, inputs={"data": "0" * 8}, quiet=True) as run:
         for step in range(scale.steps):
-            values = draw.normal(size=len(names)).tolist()
+            values = drawn[step].tolist()
             values[:3] = [step / scale.steps + 0.1 * values[0], step / scale.steps, 4.0 + 0.2 * values[2]]
             run.log(step, dict(zip(names, values, strict=True)))
             run.time(step, 2.0 + 0.1 * abs(values[0]), tokens=1_000.0)
             if every and step % every == 0:
                 for row in answers.at(step):
                     run.sample(step, **row)
+    begun.rename(folder)
 
 
 class _Answers:

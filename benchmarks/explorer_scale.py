@@ -35,6 +35,7 @@ from benchmarks.explorer_runs import FREQUENT, NEEDLE, SMALL, Scale, make_runs
 RESULTS = Path("benchmarks/results/explorer_scale.json")
 TARGETS = {"first paint": 1.0, "zoom": 0.2, "scrub": 0.2, "memory": 300.0}
 """Seconds, and megabytes."""
+_VERDICTS = {True: "Reached", False: "Missed", None: "Not measured, because there was no Chromium"}
 COMPARED = 10
 """Runs that are compared at once: as many as the page takes."""
 SEARCHES = {"rare": NEEDLE, "frequent": FREQUENT, "in most answers": "the", "in none": "quartz"}
@@ -50,6 +51,7 @@ def main() -> None:
     scale = SMALL if args.small else Scale()
     figures = measure(scale, args.folder, times=5 if args.small else args.times)
     print(table(figures))
+    print(conclusion(figures))
     if not args.small:
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
@@ -58,11 +60,13 @@ def measure(scale: Scale, folder: Path | None, times: int) -> dict[str, Any]:
     """All figures. Seconds are [median, 95th percentile] where something was done several times."""
     place = folder or Path(tempfile.mkdtemp(prefix="trueup-explorer-"))
     try:
-        if not any(place.glob("*/run.json")):
-            make_runs(place, scale)
-        index = place / "run-00" / "cache"
-        shutil.rmtree(index, ignore_errors=True)
+        _say(f"{scale.runs} runs of {scale.steps:,} steps in {place}")
+        make_runs(place, scale)
+        for run in range(scale.runs):
+            shutil.rmtree(place / f"run-{run:02d}" / "cache", ignore_errors=True)
+        _say("a server without indexes")
         cold = _visit(place, scale, times)
+        _say("a server with the indexes that it left")
         warm = _visit(place, scale, times)
         machine = {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()}
         size = {name: getattr(scale, name) for name in ("runs", "steps", "metrics", "samples", "prompts")}
@@ -78,10 +82,19 @@ def _visit(place: Path, scale: Scale, times: int) -> dict[str, Any]:
     with _server(place) as (address, process):
         figures: dict[str, Any] = {"start": time.perf_counter() - began}
         with httpx.Client(base_url=f"{address}/api/v1", timeout=600) as client:
+            _say(f"it listens after {figures['start']:.1f} s; the page in a browser")
             figures["browser"] = in_browser(address, times)
+            for name, value in (figures["browser"] or {}).items():
+                _say(f"  {name}: {_shown(value)} ms")
+            _say("the server's answers")
             figures["http"] = _over_http(client, scale, times)
         figures["memory"] = _peak_megabytes(process.pid)
+        _say(f"its memory was {figures['memory']:.0f} MB at most")
     return figures
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -97,7 +110,10 @@ def _server(place: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         yield address, process
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # it is still in the middle of an answer
+            process.kill()
 
 
 def _peak_megabytes(pid: int) -> float:
@@ -114,12 +130,11 @@ def _over_http(client: httpx.Client, scale: Scale, times: int) -> dict[str, Any]
         return reply.json()
 
     run = "run-00"
-    figures = {
-        "list of runs": _seconds(lambda: get("/runs")),
-        "a run": _seconds(lambda: [get("/run", run="run-01"), get("/series", run="run-01")]),
-        "the run with samples": _seconds(lambda: [get("/run", run=run), get("/series", run=run)]),
-        "its probes": _seconds(lambda: get("/probes", run=run)),
-    }
+    figures = _Told()
+    figures["list of runs"] = _seconds(lambda: get("/runs"))
+    figures["a run"] = _seconds(lambda: [get("/run", run="run-01"), get("/series", run="run-01")])
+    figures["the run with samples"] = _seconds(lambda: [get("/run", run=run), get("/series", run=run)])
+    figures["its probes"] = _seconds(lambda: get("/probes", run=run))
     steps = [row["step"] for row in get("/probes", run=run)["probes"]]
     if sum(row["answers"] for row in get("/probes", run=run)["probes"]) != scale.samples:
         raise SystemExit("the server does not have all samples")
@@ -143,7 +158,15 @@ def _over_http(client: httpx.Client, scale: Scale, times: int) -> dict[str, Any]
     figures["compare, again"] = _several(lambda: [get("/series", run=name) for name in compared], 5, 2 * len(compared))
     time.sleep(scale.runs * PAUSE)
     figures["every run once"] = _seconds(lambda: [get("/run", run=f"run-{n:02d}") for n in range(scale.runs)])
-    return figures
+    return dict(figures)
+
+
+class _Told(dict[str, float | list[float]]):
+    """Figures that are said when they are known."""
+
+    def __setitem__(self, name: str, value: float | list[float]) -> None:
+        super().__setitem__(name, value)
+        _say(f"  {name}: {_shown(value)} ms")
 
 
 def _seconds(what: Callable[[], object]) -> float:
@@ -170,7 +193,7 @@ def _shown(value: Any) -> str:
 def table(figures: dict[str, Any]) -> str:
     """Milliseconds of everything, cold and warm, as Markdown."""
     cold, warm = figures["cold"], figures["warm"]
-    lines = ["| milliseconds (median / p95) | without index | with index |", "|---|---:|---:|"]
+    lines = ["| milliseconds (median / p95) | without indexes | with indexes |", "|---|---:|---:|"]
     lines.append(f"| start of the server | {_shown(cold['start'])} | {_shown(warm['start'])} |")
     for kind, head in (("browser", "page: "), ("http", "server: ")):
         for name in cold[kind] or ():
@@ -193,14 +216,14 @@ def reached(figures: dict[str, Any]) -> dict[str, bool | None]:
 
 
 def conclusion(figures: dict[str, Any]) -> str:
-    """Which targets are missed, in a sentence."""
+    """Which targets are reached and which are missed, in a sentence each."""
     verdicts = reached(figures)
     parts = [
         f"{opening}: {', '.join(names)}."
-        for opening, verdict in (("Missed", False), ("Not measured, because there was no Chromium", None))
+        for verdict, opening in _VERDICTS.items()
         if (names := [name for name, is_reached in verdicts.items() if is_reached is verdict])
     ]
-    return " ".join(parts) or "All reached."
+    return " ".join(parts)
 
 
 if __name__ == "__main__":

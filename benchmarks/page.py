@@ -284,8 +284,8 @@ def _explorer() -> str:
         [
             "## The explorer on many long runs",
             f"`python -m benchmarks.explorer_scale`: {size['runs']} runs of {size['steps']:,} steps and {size['metrics']} metrics; one of them "
-            f"has {size['samples']:,} answers, {size['prompts']} a probe, with their tokens. A server is started without the index beside "
-            "`samples.jsonl`, which it makes, and another one with it. *Page*: in a headless Chromium on the same cores, from the click to the "
+            f"has {size['samples']:,} answers, {size['prompts']} a probe, with their tokens. A server is started without the indexes "
+            "beside the streams of the runs, which it makes, and another one with them. *Page*: in a headless Chromium on the same cores, from the click to the "
             "frame that shows the result; *server*: the answer over HTTP.",
             explorer_scale.table(found),
             f"Sought: curves drawn within {explorer_scale.TARGETS['first paint']:g} s, zoom and scrub within "

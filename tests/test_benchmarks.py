@@ -166,12 +166,14 @@ def test_targets_of_the_explorer_are_reached_missed_or_not_measured():
     browser = {"curves drawn": 0.5, "first paint": 0.2, "zoom": [0.1, 0.15], "scrub": [0.1, 0.19]}
     one = {"start": 1.0, "browser": browser, "http": {"zoom": [0.02, 0.03], "list of runs": 0.01}, "memory": 180.0}
     figures = {"cold": one, "warm": one}
-    assert explorer_scale.conclusion(figures) == "All reached."
+    assert explorer_scale.conclusion(figures) == "Reached: first paint, zoom, scrub, memory."
     assert "| server: zoom | 20 / 30 | 20 / 30 |" in explorer_scale.table(figures)
     slow = one | {"browser": browser | {"scrub": [0.1, 0.21]}, "memory": 301.0}
-    assert explorer_scale.conclusion({"cold": slow, "warm": one}) == "Missed: scrub, memory."
+    said = explorer_scale.conclusion({"cold": slow, "warm": one})
+    assert said == "Reached: first paint, zoom. Missed: scrub, memory."
     unseen = one | {"browser": None}
-    assert explorer_scale.conclusion({"cold": unseen, "warm": unseen}).startswith("Not measured, because there was no")
+    said = explorer_scale.conclusion({"cold": unseen, "warm": unseen})
+    assert said == "Reached: memory. Not measured, because there was no Chromium: first paint, zoom, scrub."
 
 
 @pytest.mark.slow

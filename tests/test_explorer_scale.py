@@ -41,7 +41,7 @@ def write(run, steps):
 def small_parts(monkeypatch):
     monkeypatch.setattr(sample_index, "PART", 500)
     monkeypatch.setattr(sample_reader, "PART", 500)
-    monkeypatch.setattr(sample_reader, "_said", threading.Event())
+    monkeypatch.setattr(sample_index, "_said", threading.Event())
 
 
 @pytest.fixture
@@ -102,7 +102,16 @@ def test_paging_loses_and_doubles_nothing(folder):
             assert len(rows) == len(set(rows)) == samples.page(5)["total"] == 4
     for key in {row[1] for row in expected(folder)}:
         own = [row for row in expected(folder) if row[1] == key]
-        assert sorted((row["step"], key, row["turn"], row["text"]) for row in samples.history(key)) == own
+        for limit in (1, 5, 100):
+            pages = [samples.history(key, offset=at, limit=limit) for at in range(0, len(own), limit)]
+            assert {page["total"] for page in pages} == {len(own)}
+            rows = [row for page in pages for row in page["rows"]]
+            assert [(row["step"], key, row["turn"], row["text"]) for row in rows] == own
+            assert [row["before"]["step"] for row in rows if row["step"]] == [row[0] - 1 for row in own if row[0]]
+            assert {(row["start"]["step"], row["start"]["turn"] - row["turn"]) for row in rows if row["step"]} == {
+                (0, 0)
+            }
+        assert samples.history(key, offset=len(own))["rows"] == []
 
 
 @pytest.mark.parametrize(
@@ -256,11 +265,20 @@ def test_what_followed_a_cut_alone_is_read_anew(folder, monkeypatch):
 def test_half_an_index_is_none(folder, cut):
     fresh(folder)
     data = index_of(folder).read_bytes()
-    for spoiled in (data[:cut], data[:-3] + b"\x00\x01\x02", data.replace(b'"format": 1', b'"format": 9')):
+    for spoiled in (data[:cut], data[:-3] + b"\x00\x01\x02", data.replace(b'"format": 2', b'"format": 9')):
         index_of(folder).write_bytes(spoiled)
         assert load(index_of(folder), folder / "samples.jsonl").parts == ()
         assert shown(fresh(folder)) == expected(folder)
         assert index_of(folder).read_bytes() != spoiled
+
+
+def test_no_single_damaged_byte_of_an_index_is_believed(folder):
+    fresh(folder)
+    data = index_of(folder).read_bytes()
+    for at in range(0, len(data), 37):
+        index_of(folder).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert load(index_of(folder), folder / "samples.jsonl").parts == ()
+    assert shown(fresh(folder)) == expected(folder)
 
 
 def test_two_that_build_at_once_agree(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,10 +48,8 @@ def rollouts(
     if against is not None and search is not None:
         raise UsageError("a search marks no changes", where="--against", fix="leave it out, or use --prompt")
     if prompt is not None:
-        rows = samples.history(prompt)
-        if against is not None:
-            rows = _beside(rows, against)
-        rows = rows[-limit:]
+        total = samples.history(prompt, limit=0)["total"]
+        rows = samples.history(prompt, offset=max(total - limit, 0), limit=limit)["rows"]
     elif search is not None:
         rows = samples.search(search, limit=limit)["rows"]
     else:
@@ -64,18 +61,6 @@ def rollouts(
             _show(row, None if against is None else row.get(against))
     if samples.left_out:
         typer.echo(f"warning: {samples.left_out} damaged lines are left out", err=True)
-
-
-def _beside(rows: Sequence[dict[str, Any]], against: str) -> list[dict[str, Any]]:
-    """Answers to one prompt, each with the one before it or the first one."""
-    seen: dict[tuple[str, int], dict[str, Any]] = {}
-    beside = []
-    for row in rows:
-        key = row["prompt"], row["turn"]
-        beside.append(row | ({against: seen[key]} if key in seen else {}))
-        if key not in seen or against == "before":
-            seen[key] = row
-    return beside
 
 
 def _show(row: dict[str, Any], earlier: dict[str, Any] | None) -> None:

@@ -11,7 +11,7 @@
                events.jsonl     start, resume, interrupt, alarms
                control.json     what somebody asks of it while it trains, see ``control``
                checkpoints/     see ``engine.checkpoint``
-               cache/           what can be made again: log-probs of the reference, where samples stand for the explorer
+               cache/           what can be made again: log-probs of the reference, the explorer's indexes
 
 ``files`` writes whole files and locks a directory, ``streams`` appends lines and knows how many of them are safe,
 ``record`` is run.json and the rules of starting and resuming, ``run`` is a run that is being written. ``columns`` holds

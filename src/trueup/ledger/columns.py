@@ -109,6 +109,46 @@ class Columns:
         self._shapes[names] = groups
         return groups
 
+    def pack(self) -> tuple[dict[str, Any], bytes]:
+        """All of it, as what JSON takes and the bytes of the numbers, for ``unpack``."""
+        groups = list({id(group): group for group in self._together.values()}.values())
+        names = [[name for name in self._values if name in group.names] for group in groups]
+        head = {
+            "first": self.first_step,
+            "last": self.last_step,
+            "rows": self.rows,
+            "names": self.names,
+            "groups": [[len(group.steps), listed] for group, listed in zip(groups, names, strict=True)],
+        }
+        body: list[bytes] = []
+        for group, listed in zip(groups, names, strict=True):
+            body += [group.steps.tobytes(), *(self._values[name].tobytes() for name in listed)]
+        return head, b"".join(body)
+
+    @classmethod
+    def unpack(cls, head: Mapping[str, Any], body: bytes) -> Columns:
+        """Back from what ``pack`` gave.
+
+        Raises:
+            ValueError: The bytes are not as many as the head says.
+            KeyError: The head lacks something.
+        """
+        columns = cls()
+        columns.first_step, columns.last_step, columns.rows = head["first"], head["last"], head["rows"]
+        values: dict[str, array[float]] = {}
+        at = 0
+        for count, names in head["groups"]:
+            together = _Together(set(names), array("q", body[at : at + 8 * count]))
+            for name in names:
+                at += 8 * count
+                values[name] = array("d", body[at : at + 8 * count])
+            at += 8 * count
+            columns._together |= dict.fromkeys(names, together)
+        if at != len(body):
+            raise ValueError(f"{len(body)} bytes of numbers, expected {at}")
+        columns._values = {name: values[name] for name in head["names"]}
+        return columns
+
     @property
     def names(self) -> list[str]:
         """Metrics that have a value, in the order in which they came."""

@@ -113,15 +113,14 @@ def append(folder, stream, *rows):
 class Served:
     """The explorer on a folder, on a port of its own; ``stop`` and ``begin`` are a restart on the same port."""
 
-    def __init__(self, root, port=0, source=Runs, tokens=None, **acts):
+    def __init__(self, root, port=0, source=Runs, tokens=None, limits=None, **acts):
         self.root, self.port, self.source, self.tokens, self.acts = root, port, source, tokens, acts
+        self.limits = limits or Limits(rate=1000, burst=1000)
         self.begin()
 
     def begin(self):
         """Start, or start again."""
-        app = create_app(
-            self.source(self.root), means, tokens=self.tokens, limits=Limits(rate=1000, burst=1000), **self.acts
-        )
+        app = create_app(self.source(self.root), means, tokens=self.tokens, limits=self.limits, **self.acts)
         config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=5)
         self.server = Server(config, lambda _: None, app.state.closing)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

@@ -247,6 +247,12 @@ def test_samples_stand_beside_those_of_the_probe_before(tmp_path, serve):
     life = client.get("/history", params={"run": "a", "prompt": page["rows"][0]["prompt"]}).json()["rows"]
     assert [one["step"] for one in life] == list(range(0, 40, 5))
     assert {one["question"] for one in life} == {"Hello!"}
+    assert ["before" in one for one in life] == [False] + 7 * [True]
+    asked = {"run": "a", "prompt": page["rows"][0]["prompt"], "offset": 6, "limit": 5}
+    end = client.get("/history", params=asked).json()
+    assert (end["total"], end["offset"], end["rows"]) == (8, 6, life[6:])
+    assert [(one["before"]["step"], one["start"]["step"]) for one in end["rows"]] == [(25, 0), (30, 0)]
+    assert client.get("/history", params={**asked, "limit": 101}).status_code == 422
     hits = client.get("/search", params={"run": "a", "text": "ANSWER 15"}).json()
     assert hits["total"] == 3
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trueup.commands.live.cursor import STREAMS, Cursor, Generations
+from trueup.commands.live.number_index import LEAST, Numbers, load, store
+from trueup.commands.live.sample_index import stamp_of
 from trueup.ledger import iterate_lines, parse_line
 from trueup.ledger.columns import Columns, as_json, number_of
 
@@ -35,6 +38,10 @@ class Followed:
         self.folder = folder
         self._lock = threading.Lock()
         self._generations = Generations(folder)
+        self._files = [folder / f"{stream}.jsonl" for stream in STREAMS]
+        self._parsed = 0
+        """Bytes that were parsed since the index was read or written."""
+        self._writer: threading.Thread | None = None
         self._start(("0" * 8, 0))
 
     def _start(self, generation: tuple[str, int]) -> None:
@@ -48,6 +55,9 @@ class Followed:
             generation = self._generations.read()
             if generation != self._generation or any(not self._fits(n, at) for n, at in enumerate(self._offsets)):
                 self._start(generation)
+            if self._offsets == (0, 0):
+                self._take(generation)
+            stamps = (stamp_of(self._files[0]), stamp_of(self._files[1]))
             offsets = []
             for number, columns in enumerate((self.metrics, self.timing)):
                 at = self._offsets[number]
@@ -56,8 +66,29 @@ class Followed:
                     if row is None or not columns.append(row):
                         self.left_out += 1
                 offsets.append(at)
+            self._parsed += sum(offsets) - sum(self._offsets)
             self._offsets = (offsets[0], offsets[1])
+            self._keep(stamps)
             return Cursor(*self._generation, self._offsets)
+
+    def _take(self, generation: tuple[str, int]) -> None:
+        """Begin with what the index holds, if there is one that holds."""
+        stored = load(self.folder, self._files, generation)
+        if stored is None:
+            return
+        with suppress(ValueError, KeyError, TypeError):  # another version packed them
+            self.metrics, self.timing = [Columns.unpack(*packed) for packed in stored.columns]
+            self.left_out, self._offsets = stored.left_out, stored.offsets
+
+    def _keep(self, stamps: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        """Write the index where much was parsed since the last time; whoever looks at the run does not wait for it."""
+        if self._parsed < LEAST or (self._writer is not None and self._writer.is_alive()):
+            return
+        self._parsed = 0
+        columns = (self.metrics.pack(), self.timing.pack())
+        numbers = Numbers(self._generation, columns, self._offsets, stamps, self.left_out)
+        self._writer = threading.Thread(target=store, args=(self.folder, self._files, numbers), daemon=True)
+        self._writer.start()
 
     def news(self, cursor: Cursor | None) -> News:
         """Rows after a cursor, at most ``MOST_ROWS`` of each stream, straight from the files.
@@ -83,15 +114,12 @@ class Followed:
     def _reaches(self, cursor: Cursor) -> bool:
         return all(self._fits(number, at) for number, at in enumerate(cursor.offsets))
 
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{STREAMS[number]}.jsonl"
-
     def _fits(self, number: int, offset: int) -> bool:
         """Whether a line of the stream ends at ``offset``."""
         if offset == 0:
             return True
         try:
-            with open(self._file(number), "rb") as handle:
+            with open(self._files[number], "rb") as handle:
                 handle.seek(offset - 1)
                 return handle.read(1) == b"\n"
         except OSError:
@@ -99,7 +127,7 @@ class Followed:
 
     def _rows(self, number: int, offset: int) -> Iterator[tuple[dict[str, Any] | None, int]]:
         """(row or None for a damaged line, its bytes) from ``offset`` on; a torn last line is waited for."""
-        for _, line in iterate_lines(self._file(number), offset=offset):
+        for _, line in iterate_lines(self._files[number], offset=offset):
             try:
                 row = parse_line(line) if line.strip() else None
             except ValueError:

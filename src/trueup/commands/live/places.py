@@ -26,6 +26,7 @@ _KEY = re.compile(r"[0-9a-f]{1,12}")
 class Place:
     """Where one sample stands in the file, and what lists are made from."""
 
+    step: int
     offset: int
     size: int
     prompt: str
@@ -75,36 +76,18 @@ class Places:
         """What changes when anything of a step's records does."""
         return hashlib.sha256(self.records_N[self.rows(step)].tobytes()).digest()
 
-    def steps_of(self, prompt: str) -> list[int]:
-        """Steps that have an answer to a prompt, whose key begins so."""
+    def of(self, step: int) -> list[Place]:
+        """The answers of a step, in the order of the file."""
+        return _places(self.records_N[self.rows(step)])
+
+    def answers_to(self, prompt: str) -> list[Place]:
+        """The answers to a prompt, whose key begins so: by step, those of one step in the order of the file."""
         if not _KEY.fullmatch(prompt):
             return []
         bits = 4 * (12 - len(prompt))
-        mine_N = self.records_N["prompt"] >> np.uint64(bits) == np.uint64(int(prompt, 16))
-        listed: list[int] = np.unique(self.records_N["step"][mine_N]).tolist()
-        return listed
-
-    def of(self, step: int) -> list[Place]:
-        """The answers of a step, in the order of the file."""
-        records_N = self.records_N[self.rows(step)]
-        columns = (records_N[name].tolist() for name in ("offset", "size", "prompt", "score", "log_ratio", "known"))
-        turns: Counter[int] = Counter()
-        places = []
-        for offset, size, prompt, score, ratio, known, words in zip(*columns, records_N["words"].tolist(), strict=True):
-            places.append(
-                Place(
-                    offset=offset,
-                    size=size,
-                    prompt=f"{prompt:012x}",
-                    turn=turns[prompt],
-                    score=score if known & SCORED else None,
-                    log_ratio=ratio if known & COMPARED else None,
-                    labelled=bool(known & LABELLED),
-                    length=words,
-                )
-            )
-            turns[prompt] += 1
-        return places
+        is_asked_N = self.records_N["prompt"] >> np.uint64(bits) == np.uint64(int(prompt, 16))
+        records_N = self.records_N[is_asked_N]
+        return _places(records_N[np.argsort(records_N["step"], kind="stable")])
 
     def summary(self, step: int) -> dict[str, Any]:
         """Of a step: answers, mean, p10, median and p90 of their scores, mean log-ratio, margin and words."""
@@ -123,6 +106,31 @@ class Places:
             "margin": float(np.mean(margins)) if margins else None,
             "words": float(np.mean(records_N["words"])),
         }
+
+
+def _places(records_N: Records) -> list[Place]:
+    """Records in the order given, all answers to a prompt at a step among them."""
+    names = ("step", "offset", "size", "prompt", "score", "log_ratio", "known", "words")
+    turns: Counter[tuple[int, int]] = Counter()
+    places = []
+    for step, offset, size, prompt, score, ratio, known, words in zip(
+        *(records_N[name].tolist() for name in names), strict=True
+    ):
+        places.append(
+            Place(
+                step=step,
+                offset=offset,
+                size=size,
+                prompt=f"{prompt:012x}",
+                turn=turns[step, prompt],
+                score=score if known & SCORED else None,
+                log_ratio=ratio if known & COMPARED else None,
+                labelled=bool(known & LABELLED),
+                length=words,
+            )
+        )
+        turns[step, prompt] += 1
+    return places
 
 
 def _finite(records_N: Records, name: str, flag: int) -> npt.NDArray[np.float64]:

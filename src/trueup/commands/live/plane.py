@@ -16,8 +16,6 @@ from typing import Any
 
 from trueup.errors import TrueupError
 from trueup.evaluation.rows import Row, column, models, of_model, read_rows
-from trueup.evaluation.tradeoff import best_of
-from trueup.reports.build import evaluated_models
 
 INSIDE = frozenset({"checkpoints", "final", "adapter", "cache", "export", "node_modules", ".git"})
 """Folders of a run in which nothing of other runs lies."""
@@ -108,6 +106,10 @@ class Plane:
 
 
 def _evaluated(place: Path) -> Evaluated:
+    # They load scipy.stats: 60 MB and half a second that a folder without evaluations is spared.
+    from trueup.evaluation.tradeoff import best_of
+    from trueup.reports.build import evaluated_models
+
     rows = read_rows(place / "eval.jsonl")
     points = {name: point for name in models(rows) if (point := _point(of_model(rows, name))) is not None}
     return Evaluated(evaluated_models(place), points, [one.to_dict() for one in best_of(rows)])

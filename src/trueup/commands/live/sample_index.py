@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,12 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueup.ledger import iterate_lines, parse_line, write_atomic
+from trueup.ledger import iterate_lines, parse_line, storage_problem, write_atomic
 from trueup.ledger.columns import LARGEST_STEP, number_of
 
 PART = 4 << 20
 """Bytes of a part, at least: what is read and hashed at once."""
-FORMAT = 1
+FORMAT = 2
 """Rises when a record means something else."""
 RECORD = np.dtype(
     [
@@ -51,6 +53,7 @@ _SETTLED = 2_000_000_000
 """Nanoseconds since a file was written from which on its time of writing tells whether it was written again."""
 _ABANDONED = 3600.0
 """Seconds after which what a killed writer left is removed."""
+_said = threading.Event()
 
 Records = npt.NDArray[np.void]
 
@@ -170,42 +173,76 @@ def load(place: Path, file: Path) -> Index:
     try:
         head, _, body = place.read_bytes().partition(b"\n")
         told = json.loads(head)
-        if told["format"] != FORMAT or told["sha256"] != hashlib.sha256(body).hexdigest():
+        if told["format"] != FORMAT or told["sha256"] != _checksum(told["stamp"], told["parts"], body):
             return EMPTY
         parts = tuple(Part(*values) for values in told["parts"])
         index = Index(parts, np.frombuffer(body, RECORD), tuple(told["stamp"]) if told["stamp"] else None)
-    except (OSError, ValueError, KeyError, TypeError):  # none, or one that another version or a damaged disk wrote
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # none, or one that another version or a damaged disk wrote
         return EMPTY
     if len(index.records_N) != index.end.rows:
         return EMPTY
     return index if index.stamp == stamp_of(file) else unchanged(file, index)
 
 
-def store(place: Path, index: Index, stamp: tuple[int, ...]) -> None:
-    """Write an index whole.
+def store(place: Path, index: Index, stamp: tuple[int, ...]) -> bool:
+    """Write an index whole; see ``keep`` for a disk that refuses.
 
     Args:
         place: The index's file; its folder is made.
         index: What holds by now.
         stamp: What the system said of the indexed file before it was read.
 
-    Raises:
-        OSError: The disk refuses.
+    Returns:
+        Whether the disk took it.
     """
-    settled = time.time_ns() - stamp[1] > _SETTLED  # two writings within one tick of the clock have the same time
     body = index.records_N.tobytes()
-    head = {
-        "format": FORMAT,
-        "stamp": stamp if settled else None,
-        "parts": [[part.end, part.rows, part.left_out, part.sha256] for part in index.parts],
-        "sha256": hashlib.sha256(body).hexdigest(),
-    }
-    place.parent.mkdir(exist_ok=True)
-    for left in place.parent.glob(f".{place.name}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
-    write_atomic(place, json.dumps(head).encode() + b"\n" + body)
+    relied = list(stamp) if settled(stamp) else None
+    parts = [[part.end, part.rows, part.left_out, part.sha256] for part in index.parts]
+    head = {"format": FORMAT, "stamp": relied, "parts": parts, "sha256": _checksum(relied, parts, body)}
+    return keep(place, json.dumps(head).encode() + b"\n" + body)
+
+
+def settled(stamp: tuple[int, ...]) -> bool:
+    """Whether a file that is as ``stamp`` says would have another stamp had it been written again."""
+    return time.time_ns() - stamp[1] > _SETTLED  # two writings within one tick of the clock have the same time
+
+
+def keep(place: Path, data: bytes) -> bool:
+    """Write a file into a run's ``cache/`` whole, and remove what killed writers of it left.
+
+    Returns:
+        Whether the disk took it. That it did not is said once by this process, whatever the run.
+    """
+    try:
+        place.parent.mkdir(exist_ok=True)
+        for left in place.parent.glob(f".{place.name}.*.tmp"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
+        write_atomic(place, data)
+    except OSError as error:
+        if not _said.is_set():
+            _said.set()
+            print(
+                f"{place}: the index cannot be written ({storage_problem(error)[0]}); such indexes are kept in memory "
+                "and made anew by the next start",
+                file=sys.stderr,
+            )
+        return False
+    return True
+
+
+def _checksum(stamp: Any, parts: Any, body: bytes) -> str:
+    """SHA-256 of all that an index holds."""
+    digest = hashlib.sha256(json.dumps([stamp, parts]).encode())
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def joined(records: Sequence[Records]) -> Records:

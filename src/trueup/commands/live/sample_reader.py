@@ -6,7 +6,6 @@ time, the newest line and the hashes of the index, and only what follows the fir
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 from trueup.commands.live.cursor import Generations
 from trueup.commands.live.places import Places
 from trueup.commands.live.sample_index import EMPTY, PART, Growing, Index, joined, load, stamp_of, store, unchanged
-from trueup.ledger import storage_problem
 
 NAME = Path("cache", "samples.index")
 """Where in a run the index lies."""
@@ -22,7 +20,6 @@ PATIENCE = 0.3
 """Seconds that a look waits for what is read in the background."""
 _EVERY = 32
 """Parts after which a long reading is stored and shown, so that an end in its middle loses little."""
-_said = threading.Event()
 
 
 class SampleReader:
@@ -124,18 +121,5 @@ class SampleReader:
         self.left_out = self._growing.left_out
 
     def _store(self, stamp: tuple[int, ...]) -> None:
-        if self._stored is None:
-            return
-        try:
-            store(self._place, self._index, stamp)
-            self._stored = len(self._index.parts)
-        except OSError as error:
-            self._stored = None
-            if not _said.is_set():
-                _said.set()
-                problem, _ = storage_problem(error)
-                print(
-                    f"{self._place}: the index of the answers cannot be written ({problem}); such indexes are kept in "
-                    "memory and made anew by the next start",
-                    file=sys.stderr,
-                )
+        if self._stored is not None:
+            self._stored = len(self._index.parts) if store(self._place, self._index, stamp) else None

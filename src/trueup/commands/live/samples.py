@@ -85,25 +85,31 @@ class Samples:
         earlier = known.steps[: known.steps.index(step)]
         before, start = (earlier[-1], earlier[0]) if earlier else (None, None)
         by_name = {"before": _by_prompt(known, before), "start": _by_prompt(known, start)}
-        at = {"before": before, "start": start}
         rows = []
         for place in places[offset : offset + limit]:
-            row = self._row(step, place)
-            others = {name: self._earlier(place, at[name], old) for name, old in by_name.items()}
-            rows.append(row | {name: other for name, other in others.items() if other is not None})
+            earlier_places = {name: old.get((place.prompt, place.turn)) for name, old in by_name.items()}
+            rows.append(self._row(place, earlier_places))
         return {"step": step, "previous": before, "start": start, "total": len(places), "offset": offset, "rows": rows}
 
-    def history(self, prompt: str) -> list[dict[str, Any]]:
-        """The answers to one prompt at every step, oldest first.
+    def history(self, prompt: str, *, offset: int = 0, limit: int = 20) -> dict[str, Any]:
+        """The answers to one prompt along the run, oldest first, each with the one before it and the first one.
 
         Raises:
             NotHere: The run has no such prompt.
         """
-        known = self._reader.places
-        wanted = [(s, p) for s in known.steps_of(prompt) for p in known.of(s) if p.prompt.startswith(prompt)]
-        if not wanted:
+        places = self._reader.places.answers_to(prompt)
+        if not places:
             raise NotHere(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
-        return [self._row(step, place) for step, place in wanted]
+        first: dict[tuple[str, int], Place] = {}
+        last: dict[tuple[str, int], Place] = {}
+        rows = []
+        for number, place in enumerate(places[: offset + limit]):
+            key = (place.prompt, place.turn)
+            if number >= offset:
+                rows.append(self._row(place, {"before": last.get(key), "start": first.get(key)}))
+            first.setdefault(key, place)
+            last[key] = place
+        return {"total": len(places), "offset": offset, "rows": rows}
 
     def beside(self, step: int, other: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Lines of a step, each with that of the answer to the same prompt at another step; ``turn`` is in both."""
@@ -111,7 +117,7 @@ class Samples:
         old = _by_prompt(known, other)
         pairs = [(place, old.get((place.prompt, place.turn))) for place in known.of(step)]
         return [
-            (self._line(step, new) | {"turn": new.turn}, self._line(other, before) | {"turn": new.turn})
+            (self._line(new) | {"turn": new.turn}, self._line(before) | {"turn": new.turn})
             for new, before in pairs
             if before is not None
         ]
@@ -130,7 +136,7 @@ class Samples:
                 expected=self._expected(),
             )
         # What is no number in JSON is a text here, as everywhere on the page.
-        row: dict[str, Any] = json.loads(json.dumps(self._line(step, places[0])), parse_constant=str)
+        row: dict[str, Any] = json.loads(json.dumps(self._line(places[0])), parse_constant=str)
         return row
 
     def search(self, text: str, *, limit: int = _HITS) -> dict[str, Any]:
@@ -148,27 +154,21 @@ class Samples:
             if len(hits) >= limit:
                 break
             places = [p for p, is_hit in zip(known.of(step), held, strict=True) if is_hit] if held.any() else []
-            hits += [_shown(step, place, self._line(step, place)) for place in places[: limit - len(hits)]]
+            hits += [_shown(place, self._line(place)) for place in places[: limit - len(hits)]]
         return {"total": int(holds_N.sum()), "rows": hits}
 
     def _expected(self) -> str:
         steps = self.steps
         return f"one of the {len(steps)} probe steps from {steps[0]} to {steps[-1]}" if steps else "a run with probes"
 
-    def _row(self, step: int, place: Place) -> dict[str, Any]:
-        row = self._line(step, place)
-        shown = _shown(step, place, row)
+    def _row(self, place: Place, earlier: Mapping[str, Place | None]) -> dict[str, Any]:
+        """What is shown of an answer and its tokens, and of the earlier answers, by the name that they get in it."""
+        row = self._line(place)
         tokens = _tokens(row.get("tokens"))
-        return shown | ({} if tokens is None else {"tokens": tokens})
+        shown = _shown(place, row) | ({} if tokens is None else {"tokens": tokens})
+        return shown | {name: _shown(old, self._line(old)) for name, old in earlier.items() if old is not None}
 
-    def _earlier(
-        self, place: Place, step: int | None, places: Mapping[tuple[str, int], Place]
-    ) -> dict[str, Any] | None:
-        """The answer to the same prompt at another step, whose places these are, if there is one."""
-        old = places.get((place.prompt, place.turn))
-        return None if step is None or old is None else _shown(step, old, self._line(step, old))
-
-    def _line(self, step: int, place: Place) -> dict[str, Any]:
+    def _line(self, place: Place) -> dict[str, Any]:
         """What a line holds; it must still be that answer."""
         try:
             with open(self._file, "rb") as handle:
@@ -176,7 +176,7 @@ class Samples:
                 row = parse_sample(handle.read(place.size))
         except FileNotFoundError:
             row = None
-        if row is None or row["step"] != step or prompt_key(row) != place.prompt:
+        if row is None or row["step"] != place.step or prompt_key(row) != place.prompt:
             raise self._changed()
         return row
 
@@ -189,10 +189,10 @@ def _by_prompt(places: Places, step: int | None) -> dict[tuple[str, int], Place]
     return {} if step is None else {(place.prompt, place.turn): place for place in places.of(step)}
 
 
-def _shown(step: int, place: Place, row: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(place: Place, row: Mapping[str, Any]) -> dict[str, Any]:
     parts = row.get("parts")
     return {
-        "step": step,
+        "step": place.step,
         "prompt": place.prompt,
         "turn": place.turn,
         "question": text_of(row, "question") or text_of(row, "prompt"),

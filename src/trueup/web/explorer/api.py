@@ -40,6 +40,8 @@ Reads = Annotated[Source, Depends(_source)]
 Name = Annotated[str, Query(max_length=4096)]
 Names = Annotated[list[str] | None, Query(max_length=MOST_RUNS)]
 Step = Annotated[int | None, Query(ge=0, le=2**53 - 1)]
+Offset = Annotated[int, Query(ge=0, le=10**9)]
+Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 class Json(Response):
@@ -104,17 +106,23 @@ def samples(
     run: Name,
     step: Annotated[int, Query(ge=0, le=2**53 - 1)],
     sort: Order = "probe",
-    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Offset = 0,
+    limit: Limit = 20,
 ) -> Json:
     """Answers of one step, each with the answers at the step before and at the first one."""
     return Json(source.samples(run).page(step, sort=sort, offset=offset, limit=limit))
 
 
 @router.get("/history")
-def history(source: Reads, run: Name, prompt: Annotated[str, Query(max_length=MOST_TEXT)]) -> Json:
-    """The answers to one prompt at every step."""
-    return Json({"rows": source.samples(run).history(prompt)})
+def history(
+    source: Reads,
+    run: Name,
+    prompt: Annotated[str, Query(max_length=MOST_TEXT)],
+    offset: Offset = 0,
+    limit: Limit = 20,
+) -> Json:
+    """The answers to one prompt along the run, oldest first, each with the one before it and the first one."""
+    return Json(source.samples(run).history(prompt, offset=offset, limit=limit))
 
 
 @router.get("/sample")

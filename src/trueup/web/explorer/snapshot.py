@@ -34,6 +34,8 @@ MOST_TEXT = 4_000_000
 """Bytes of all answers together."""
 ANSWERS = 100
 """Answers of one step at most."""
+_MOST_READ = 2
+"""Answers that are read to keep some of them, over what may be kept."""
 _IMPORT = re.compile(r'^(import [^;]*?from )"(\./[^"]+)";$', re.MULTILINE)
 _STYLES = ("shell/css/tokens.css", "shell/css/page.css", "vendor/uplot/uPlot.min.css", "css/explorer.css")
 
@@ -96,10 +98,12 @@ def _default_place(names: Sequence[str]) -> str:
 
 def _answers(samples: Samples, budget: int) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Answers by step, within a number of bytes, and what was left out of them."""
-    steps = [row["step"] for row in samples.summary()]
-    kept, answered = steps, {row["step"]: row["answers"] for row in samples.summary()}
-    while len(kept) > 2 and sum(min(answered[step], ANSWERS) for step in kept) * 100 > budget:
-        kept = _half(kept)  # before anything is read: no answer takes less than 100 bytes
+    answered = {row["step"]: min(row["answers"], ANSWERS) for row in samples.summary()}
+    steps = kept = list(answered)
+    if steps:  # what an answer takes, by a page in the middle: so no more is read than will be kept, or little more
+        each = max(len(json.dumps(_page_of(samples, steps[len(steps) // 2]))) // answered[steps[len(steps) // 2]], 1)
+        while len(kept) > 2 and sum(answered[step] for step in kept) * each > _MOST_READ * budget:
+            kept = _half(kept)
     pages = {step: _page_of(samples, step) for step in kept}
     sizes = {step: len(json.dumps(rows)) for step, rows in pages.items()}
     while len(kept) > 2 and sum(sizes[step] for step in kept) > budget:

@@ -50,8 +50,8 @@ class Samples(Protocol):
         """One sample with all that was written of it."""
         ...
 
-    def history(self, prompt: str) -> list[dict[str, Any]]:
-        """The answers to one prompt at every step."""
+    def history(self, prompt: str, *, offset: int, limit: int) -> dict[str, Any]:
+        """The answers to one prompt along the run, each with the one before it and the first one."""
         ...
 
     def search(self, text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import { Tour } from "./tour.js";
 const VIEWS = [["", "Curves"], ["samples", "Samples"], ["settings", "Settings"]];
 const TONES = { good: "Healthy", watch: "Worth a look", bad: "Trouble", wait: "Waiting" };
 const MOST = 10;
+const ALERTS = 5;
 
 const state = { runs: [], open: null, stream: null, turn: 0, busy: false, filter: "", told: null, tour: null, asks: false, controls: false };
 const list = h("ul", { class: "run-list" });
@@ -118,13 +119,20 @@ function verdictCard(verdict) {
     h("ul", { class: "reasons" }, verdict.reasons.map((reason) => h("li", {}, reason))));
 }
 
+/** The open alerts and the newest others; many would push the curves off the screen. */
 function alertList(run, done) {
   if (!run.alerts.length) return null;
+  const line = (alert) => h("li", {},
+    h("a", { href: address({ ...here(), view: "samples", step: String(alert.step), prompt: "", text: "" }) }, `Step ${alert.step}`),
+    alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message, question(run, alert, state.asks, done));
+  const newest = new Set(run.alerts.filter(({ until }) => until !== null).slice(-ALERTS));
+  const first = run.alerts.filter((alert) => alert.until === null || newest.has(alert));
+  const others = run.alerts.filter((alert) => !first.includes(alert));
+  const rest = others.length > 0 && h("details", {}, h("summary", {}, `${plural(others.length, "earlier alert")}`));
+  if (rest) rest.addEventListener("toggle", () => rest.append(h("ul", { class: "reasons" }, others.map(line))), { once: true });
   return h("section", { class: "card alerts", "aria-label": "Alerts" }, h("h2", {}, plural(run.alerts.length, "alert")),
     run.asked?.problem && h("p", { class: "ink-warn" }, `What people said cannot be read: ${run.asked.problem}`),
-    h("ul", { class: "reasons" }, run.alerts.map((alert) => h("li", {},
-      h("a", { href: address({ ...here(), view: "samples", step: String(alert.step), prompt: "", text: "" }) }, `Step ${alert.step}`),
-      alert.until === null ? ", still open: " : `, over at step ${alert.until}: `, alert.message, question(run, alert, state.asks, done)))));
+    rest, h("ul", { class: "reasons" }, first.map(line)));
 }
 
 function settings(run) {

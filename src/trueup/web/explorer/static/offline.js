@@ -38,6 +38,21 @@
 
   const inOrder = (run) => Object.entries(known(data.samples, run, "run")).sort(([a], [b]) => a - b).flatMap(([, rows]) => rows);
 
+  function along(run, query) {
+    const rows = inOrder(run).filter((row) => row.prompt.startsWith(query.get("prompt")));
+    const [offset, limit] = [Number(query.get("offset") ?? 0), Number(query.get("limit") ?? 20)];
+    const last = new Map();
+    const first = new Map();
+    const told = rows.slice(0, offset + limit).map((row) => {
+      const key = `${row.prompt} ${row.turn}`;
+      const beside = { ...row, before: last.get(key), start: first.get(key) };
+      last.set(key, row);
+      if (!first.has(key)) first.set(key, row);
+      return beside;
+    });
+    return { total: rows.length, offset, rows: told.slice(offset) };
+  }
+
   function search(run, query) {
     const wanted = query.get("text").toLowerCase();
     const rows = inOrder(run).filter((row) => `${row.question}\n${row.text}`.toLowerCase().includes(wanted)).sort((a, b) => b.step - a.step);
@@ -61,7 +76,7 @@
     series,
     probes: (run) => known(data.probes, run, "run"),
     samples: answers,
-    history: (run, query) => ({ rows: inOrder(run).filter((row) => row.prompt.startsWith(query.get("prompt"))) }),
+    history: along,
     search,
     differences: (run, query) => differences(query.getAll("run")),
   };

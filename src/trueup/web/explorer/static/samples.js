@@ -7,6 +7,7 @@ import { announce, attempt, notify } from "./shell/page.js";
 import { reveal } from "./shell/text.js";
 import { Chart } from "./chart.js";
 import { number, plural, signed } from "./format.js";
+import { Newest } from "./newest.js";
 import { address, go, here } from "./place.js";
 import { LAYERS, SAYS, strip } from "./strip.js";
 
@@ -49,12 +50,14 @@ function grouped(rows) {
   return groups;
 }
 
+/** The answer that changes are marked against. */
+const earlier = (row, place) => ({ "": row.before, start: row.start })[place.against];
+
 /** A choice in an address that there is not is none. */
 const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
 
-/** The place in the address, with choices that there are. */
-function where() {
-  const place = here();
+/** A place with choices that there are. */
+function checked(place) {
   return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer) };
 }
 
@@ -65,7 +68,9 @@ export class Book {
   constructor(run) {
     this.run = run;
     this.probes = [];
-    this.turn = 0;
+    this.moved = {}; // what the address does not say yet
+    this.writing = new Newest(() => this.write());
+    this.drawing = new Newest(() => this.redraw());
     this.status = h("p", { class: "muted step-name" });
     this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, class: "steps", "aria-label": "Probe step" });
     this.slider.addEventListener("input", () => this.to(Number(this.slider.value)));
@@ -139,17 +144,22 @@ export class Book {
 
   /** Reads which steps there are; at the newest one it goes along with the run. */
   async refresh() {
-    const atEnd = this.index() === this.probes.length - 1 && !here().step;
+    const atEnd = this.index() === this.probes.length - 1 && !this.place().step;
     this.probes = (await get(`/probes?run=${seg(this.run.name)}`)).probes;
     this.offer();
     this.slider.max = String(Math.max(this.probes.length - 1, 0));
     this.chart.touch();
-    if (atEnd || !this.list.childElementCount) await this.draw();
+    if (atEnd || !this.list.childElementCount) await this.renew();
     else this.label();
   }
 
+  /** Where somebody is in this book. */
+  place() {
+    return checked({ ...here(), ...this.moved });
+  }
+
   index() {
-    const { step } = here();
+    const { step } = this.place();
     if (step === "") return this.probes.length - 1;
     return Math.max(this.probes.findLastIndex((row) => row.step <= Number(step)), 0); // a step between probes: the one before
   }
@@ -165,8 +175,18 @@ export class Book {
 
   /** Another place in this book, without drawing the page anew, so that the focus stays. */
   move(change) {
-    go({ ...here(), ...change }, { quiet: true });
-    attempt(() => this.draw());
+    this.moved = { ...this.moved, ...change };
+    if (this.probes.length) this.label();
+    this.writing.ask();
+    if (this.drawing.running) this.drawing.ask();
+    else attempt(() => this.renew());
+  }
+
+  /** Puts the place into the address, unless that names another view by now. */
+  write() {
+    const place = here();
+    if (place.run === this.run.name && place.view === "samples" && this.element.isConnected) go({ ...place, ...this.moved }, { quiet: true });
+    this.moved = {};
   }
 
   label() {
@@ -180,10 +200,27 @@ export class Book {
     return row;
   }
 
-  async draw() {
-    this.turn += 1;
-    const own = this.turn;
-    const place = where();
+  /** Draws the place that the address names by now. */
+  draw() {
+    this.moved = {};
+    return this.renew();
+  }
+
+  /** Draws the place where somebody is by now. What is shown until then is marked as that of another place. */
+  async renew() {
+    this.list.setAttribute("aria-busy", "true");
+    try {
+      await this.drawing.ask();
+    } catch (error) {
+      show(this.list, h("p", { class: "row" }, h("span", { class: "ink-bad" }, "These answers could not be read."), button("Try again", () => attempt(() => this.renew()), { class: "small" })));
+      throw error;
+    } finally {
+      this.list.setAttribute("aria-busy", "false");
+    }
+  }
+
+  async redraw() {
+    const place = this.place();
     this.sort.value = place.sort || "probe";
     this.against.value = place.against;
     this.layer.value = place.layer;
@@ -196,24 +233,28 @@ export class Book {
     }
     this.scrub.hidden = this.chart.element.hidden = false;
     const row = this.label();
-    this.list.setAttribute("aria-busy", "true"); // what is shown is of another step until the answers of this one are here
-    const nodes = place.text ? await this.hits(place) : place.prompt && !place.step ? await this.life(place) : await this.step(row.step, place);
-    if (own !== this.turn) return;
-    show(this.list, nodes);
-    this.list.setAttribute("aria-busy", "false");
+    show(this.list, place.text ? await this.hits(place) : place.prompt && !place.step ? await this.life(place) : await this.step(row.step, place));
     if (place.prompt) this.list.querySelector(`#prompt-${CSS.escape(place.prompt)}`)?.scrollIntoView({ block: "center" });
   }
 
   async step(step, place, offset = 0) {
     const reply = await get(`/samples?run=${seg(this.run.name)}&step=${step}&sort=${seg(place.sort || "probe")}&offset=${offset}&limit=${PAGE}`);
-    const rest = reply.total - offset - reply.rows.length;
-    const more = rest > 0 && button(`Show ${Math.min(rest, PAGE)} more of ${rest}`, async () => {
-      const nodes = await attempt(() => this.step(step, place, offset + PAGE));
-      if (nodes) more.replaceWith(...nodes.flat().filter(Boolean));
+    return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], earlier(rows[0], place), place)
+      : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, earlier(row, place), place))))),
+    this.more(reply, () => this.step(step, place, offset + PAGE))];
+  }
+
+  /** The button that puts the next page into its own place; null after the last one. */
+  more({ total, offset, rows }, next) {
+    const rest = total - offset - rows.length;
+    if (rest <= 0) return null;
+    const node = button(`Show ${Math.min(rest, PAGE)} more of ${rest.toLocaleString("en")}`, async () => {
+      const nodes = (await attempt(next))?.flat().filter(Boolean);
+      if (!nodes) return;
+      node.replaceWith(...nodes);
+      (nodes[0].matches(".sample") ? nodes[0] : nodes[0].querySelector(".sample"))?.focus({ preventScroll: true });
     });
-    const before = (row) => ({ "": row.before, start: row.start })[place.against];
-    return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], before(rows[0]), place)
-      : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, before(row), place))))), more];
+    return node;
   }
 
   card(row, before, place) {
@@ -247,15 +288,12 @@ export class Book {
   }
 
   /** One prompt through the run, each answer against the one before it. */
-  async life(place) {
-    const { rows } = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}`);
-    const same = (row, n) => {
-      const earlier = rows.slice(0, n).filter((other) => other.turn === row.turn);
-      return { "": earlier.at(-1), start: earlier[0] }[place.against];
-    };
-    return [h("p", { class: "row" }, h("strong", {}, plural(rows.length, "answer")), h("span", {}, "to one prompt, oldest first."),
-      h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps")),
-    rows.map((row, n) => this.card(row, same(row, n), { ...place, prompt: "" }))];
+  async life(place, offset = 0) {
+    const reply = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}&offset=${offset}&limit=${PAGE}`);
+    const head = h("p", { class: "row" }, h("strong", {}, plural(reply.total, "answer")), h("span", {}, "to one prompt, oldest first."),
+      h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps"));
+    return [offset === 0 && head, reply.rows.map((row) => this.card(row, earlier(row, place), { ...place, prompt: "" })),
+      this.more(reply, () => this.life(place, offset + PAGE))];
   }
 
   async hits(place) {

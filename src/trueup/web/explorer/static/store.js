@@ -16,7 +16,7 @@ export class Store {
     this.run = run;
     this.series = new Map();
     this.zoomed = null;
-    this.range = null;
+    this.asked = this.range = null;
     this.cursor = "";
   }
 
@@ -31,12 +31,14 @@ export class Store {
   /** Only the steps from `first` to `last`, in as many points as all of them had; without arguments all again. */
   async zoom(first, last) {
     if (first === undefined) {
-      this.range = null;
+      this.asked = this.range = null;
       this.zoomed = null;
       return;
     }
     const range = [Math.max(0, Math.floor(first)), Math.ceil(last)];
+    this.asked = range;
     const reply = await get(query(this.run, { first: range[0], last: range[1] }));
+    if (this.asked !== range) return; // another one was asked for meanwhile
     this.range = range;
     this.zoomed = new Map(Object.entries(reply.series));
   }
