@@ -3,9 +3,10 @@
     python -m benchmarks.peers [--data DIR] [--jobs dpo-bf16,reward-bf16] [--rounds 3] --out runs/peers
 
 Needs the ``bench`` extra (TRL, llama.cpp). Jobs of ``smollm2`` train and sample SmolLM2-135M-Instruct; in sampling the
-peers are ``generate`` of transformers, llama.cpp, and with ``--vllm-python`` vLLM's CPU build. Each run is a process of its own; its first step is warm-up and left out. The
-throughput of trueup's DPO includes its reference pass when it is compared with TRL's default (which scores the
-reference in every step), and excludes it when compared with ``trl-best`` (whose precomputation is not counted).
+peers are ``generate`` of transformers, llama.cpp, and with ``--vllm-python`` vLLM's CPU build. Each run is a process of
+its own; its first step is warm-up and left out. The throughput of trueup's DPO includes its reference pass when it is
+compared with TRL's default (which scores the reference in every step), and excludes it when compared with ``trl-best``
+(whose precomputation is not counted).
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def main() -> None:
         workload["new"] = args.new
         found = compare(real, workload, args, args.results or REAL_RESULTS, commit)
         print(table({"rows": [row for row in found["rows"] if row["job"] in REAL_TRAINING]}))
-        print(sampling.table(found))
+        print(sampling_table(found))
 
 
 def compare(
@@ -276,6 +277,24 @@ def table(found: dict[str, Any]) -> str:
             f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} "
             f"| {row['revision'] or ''} |"
         )
+    return "\n".join(lines)
+
+
+def sampling_table(found: dict[str, Any]) -> str:
+    """Markdown: one row a sampling job of SmolLM2, kind of machine and side; greedy tokens beside trueup's."""
+    lines = [
+        "| job | on | side | tokens/s | after the first | first tokens | one prompt | greedy alike | memory | commit |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in found["rows"]:
+        if row["job"] not in REAL_SAMPLING:
+            continue
+        ours = row["sides"]["trueup"]["tokens"]
+        for side, one in row["sides"].items():
+            alike = f"{sampling.agreement(ours, one['tokens']):.0%}" if ours and side != "trueup" else ""
+            cells = [row["job"], letter(found, row), side, f"{one['rate']:.0f}", f"{one['decode_rate']:.0f}"]
+            cells += [f"{one['first_seconds']:.3f} s", f"{one['shared_seconds']:.3f} s", alike]
+            lines.append("| " + " | ".join([*cells, f"{one['peak_gb']:.1f} GB", row["revision"] or ""]) + " |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Sampling from SmolLM2-135M-Instruct by one side, timed: trueup, transformers' ``generate``, llama.cpp, vLLM's CPU build.
+"""Sampling from SmolLM2-135M-Instruct by one side, timed: trueup, transformers, llama.cpp or vLLM's CPU build.
 
 All sides have the same weights, in bfloat16 (llama.cpp also in float16, which it may be faster in) or float32, the same
 prompts, 64 new tokens whatever the end token says, and as many threads. A run is one call with all prompts, from
@@ -200,22 +200,3 @@ def _rate(run: Callable[[], Any], tensor: Any) -> float:
         run()
         best = min(best, time.perf_counter() - begin)
     return float(tensor.numel() * tensor.element_size() / best / 1e9)
-
-
-def table(found: dict[str, Any]) -> str:
-    """Markdown: one row a job, side and machine; greedy tokens are compared with trueup's."""
-    lines = [
-        "| job | side | tokens/s | between first and last | first tokens | of one prompt | greedy tokens alike | memory |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in found["rows"]:
-        if not row["job"].startswith("sample-smollm2"):
-            continue
-        ours = row["sides"]["trueup"]["tokens"]
-        for side, one in row["sides"].items():
-            alike = f"{agreement(ours, one['tokens']):.0%}" if ours and side != "trueup" else ""
-            lines.append(
-                f"| {row['job']} | {side} | {one['rate']:.0f} | {one['decode_rate']:.0f} | {one['first_seconds']:.3f} s "
-                f"| {one['shared_seconds']:.3f} s | {alike} | {one['peak_gb']:.1f} GB |"
-            )
-    return "\n".join(lines)
