@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import sampling
 from benchmarks.jobs import REAL_SAMPLING, REAL_TRAINING, SAMPLED_ROWS, SAMPLED_TOKENS
 from benchmarks.workload import BATCH, prepare, prepare_smollm2
-from trueup.commands.machine import inspect_machine
+from trueup.commands.machine import inspect_machine, installed_version
 
 RESULTS = Path("benchmarks/results/peers.json")
 REAL_RESULTS = Path("benchmarks/results/peers_smollm2.json")
@@ -98,9 +98,17 @@ def compare(
         for turn in range(args.rounds):
             if job in REAL_SAMPLING:
                 rates.append(sampling.bandwidth(2 * workload["weights"]))
-            for side in sides:
+            for side in list(runs):
                 sizes = (f"--batch={args.batch}", f"--new={args.new}") if job in REAL_JOBS else ()
-                runs[side].append(run_job(_python(job, side, args), side, job, args.out / "work", *sizes))
+                try:
+                    result = run_job(_python(job, side, args), side, job, args.out / "work", *sizes)
+                except SystemExit as error:
+                    if side != "vllm":
+                        raise
+                    print(f"vllm is left out: {error}", flush=True)  # the others' figures need not be lost for it
+                    del runs[side]
+                    continue
+                runs[side].append(result)
                 print(job, side, turn, _summary(job, runs[side][-1:], args.batch, args.new), flush=True)
         _same_work(job, runs)
         row = {
@@ -128,6 +136,7 @@ def _machine() -> dict[str, Any]:
         "processor": health.processor,
         "cores": health.cores,
         **{name: version(name) for name in ("torch", "transformers", "trl")},
+        "xllamacpp": installed_version("xllamacpp"),
         "gflops_fp32": health.float32_gflops,
         "gflops_bf16": health.bfloat16_gflops,
         "copy_gb_per_s": health.copy_gb_per_s,

@@ -12,6 +12,7 @@ PAIRS, MINUTES = 1000, 15
 """Pairs of DPO, and how long they may take."""
 OVER_RIVALS, OF_MEMORY = 1.5, 0.8
 """Sought: batch 32 over the faster of llama.cpp and vLLM; batch 1 as a share of what memory allows."""
+PACKAGES = ("torch", "transformers", "trl", "xllamacpp")
 RIVALS = ("llama.cpp", "llama.cpp-f16", "vllm")
 
 
@@ -24,7 +25,8 @@ def section(found: dict[str, Any] | None) -> str:
     sampled = [row for row in rows if row["job"] in REAL_SAMPLING]
     missing = [job for job in REAL_JOBS if job not in {row["job"] for row in rows}]
     where = [
-        f"- {name}: {kind[0]['cores']} cores ({kind[0]['processor']}), {max(one['gflops_bf16'] for one in kind):.0f} GFLOP/s in bfloat16"
+        f"- {name}: {kind[0]['cores']} cores ({kind[0]['processor']}), {max(one['gflops_bf16'] for one in kind):.0f} GFLOP/s in bfloat16, "
+        + ", ".join(f"{package} {kind[0][package]}" for package in PACKAGES)
         for name, kind in zip(ascii_uppercase, kinds(found), strict=False)
     ]
     parts = [

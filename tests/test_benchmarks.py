@@ -91,7 +91,7 @@ def test_greedy_tokens_agree_up_to_the_first_difference_or_our_end():
 def real_row(job, **rates):
     """A row of a sampling or training job of SmolLM2, as ``peers.compare`` writes it."""
     machine = {"processor": "one", "cores": 2, "gflops_bf16": 900.0, "copy_gb_per_s": 27.0}
-    machine |= {"read_gb_per_s": 30.0, "reread_gb_per_s": 60.0}
+    machine |= {"read_gb_per_s": 30.0, "reread_gb_per_s": 60.0} | dict.fromkeys(speed_smollm2.PACKAGES, "1.0")
     sides = {}
     for side, rate in rates.items():
         run = {"seconds": [0.0, 1 / rate, 1 / rate], "once_seconds": 0.0, "losses": [], "peak_gb": 1.0, "lengths": []}
