@@ -22,9 +22,9 @@ from benchmarks import sampling
 
 LEARNING_RATE = 1e-5
 JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny", "rlhf-gpt2", "rlhf-tiny")
-REAL_TRAINING = ("dpo-smollm2", "reward-smollm2", "sft-smollm2")
+REAL_TRAINING = ("dpo-smollm2", "dpo-smollm2-fp32", "reward-smollm2", "sft-smollm2")
 REAL_SAMPLING = ("sample-smollm2-1", "sample-smollm2-8", "sample-smollm2-32", "sample-smollm2-greedy")
-"""Jobs of SmolLM2-135M-Instruct: training in bfloat16, and sampling (``benchmarks.sampling``). Its files are in
+"""Jobs of SmolLM2-135M-Instruct: training in bfloat16 unless the name says float32, sampling (``benchmarks.sampling``). Its files are in
 ``WORK/smollm2``."""
 RLHF = {"gpt2": 16, "tiny": 32}
 """Prompts of one RLHF step; each gets ``NEW_TOKENS`` and the batch is learned from ``PPO_EPOCHS`` times."""
@@ -56,7 +56,8 @@ def main() -> None:
         parser.error(f"{args.job} has no trueup-lean: that side is for dpo, reward and sft jobs")
     setting = Setting(args.work, args.model, args.device, args.batch)
     if args.job in REAL_TRAINING:
-        detail, setting = "bf16", Setting(args.work / "smollm2", "model", args.device, args.batch)
+        detail = "fp32" if detail.endswith("fp32") else "bf16"
+        setting = Setting(args.work / "smollm2", "model", args.device, args.batch)
     if args.job in REAL_SAMPLING:
         found = sampling.job(args.side, args.job.rpartition("-")[2], args.work / "smollm2", args.new)
     elif method == "rlhf":

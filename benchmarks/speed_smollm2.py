@@ -37,12 +37,27 @@ def section(found: dict[str, Any] | None) -> str:
         + "\n".join(where),
     ]
     if training:
-        parts += ["### Training", table(found | {"rows": training}), *_minutes(found, training)]
+        parts += ["### Training", table(found | {"rows": training}), _gaps(training), *_minutes(found, training)]
     if sampled:
         parts += ["### Sampling", _conditions(work), sampling_table(found), *_verdicts(found, sampled)]
     if missing:
         parts.append("Not measured yet: " + ", ".join(missing) + ".")
     return "\n\n".join(parts)
+
+
+def _gaps(rows: list[dict[str, Any]]) -> str:
+    """How far the losses of both sides are apart."""
+    gaps = []
+    for row in rows:
+        pairs = zip(row["sides"]["trueup"]["losses"], row["sides"]["trl"]["losses"], strict=True)
+        gaps.append(f"{row['job']} {max((abs(a - b) for a, b in pairs), default=0.0):.4f}")
+    return (
+        "Largest difference of a step's loss between trueup and TRL: "
+        + ", ".join(gaps)
+        + ". In bfloat16 sums over an answer's "
+        "log-probs carry rounding of some tenths of a nat with trained weights; in DPO TRL's policy and reference round alike at the "
+        "first step, ours are read in other batches and do not."
+    )
 
 
 def _minutes(found: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

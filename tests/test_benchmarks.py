@@ -115,7 +115,10 @@ def test_the_section_on_smollm2_says_what_was_reached_and_what_is_missing():
     assert "1,000 pairs of DPO on A: 8.3 minutes (sought: at most 15): yes." in text
     assert "| 90%: 90 tokens/s of 0.27 GB each, where a copy moves 27 GB/s" in text
     assert "| >= 1.5x the faster rival | 1.60x llama.cpp-f16; vLLM was not there | yes |" in text
-    assert "Not measured yet: reward-smollm2, sft-smollm2, sample-smollm2-8, sample-smollm2-greedy." in text
+    assert (
+        "Not measured yet: dpo-smollm2-fp32, reward-smollm2, sft-smollm2, sample-smollm2-8, sample-smollm2-greedy."
+        in text
+    )
     rows[2] = real_row("sample-smollm2-32", **{"trueup": 3.2, "llama.cpp": 1.0, "vllm": 4.0})
     assert "| 0.80x vllm | **no** |" in speed_smollm2.section({"workload": work, "rows": rows})
 
