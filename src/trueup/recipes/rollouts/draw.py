@@ -62,6 +62,8 @@ class Rollout:
     """Log-probs by the servers that drew the tokens; None where the policy here did."""
     importance_BC: torch.Tensor | None = None
     """What each token's loss is multiplied by, where the rollouts of servers are weighed."""
+    prompts: tuple[Prompt, ...] = ()
+    """What each answers."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -132,6 +134,7 @@ def draw_rollout(
         len(drawn) - len(judged.kept),
         tuple(actors.sampler.version if one.version is None else one.version for one in generations),
         pad_sequence([one.logps for one in generations], batch_first=True).float() if elsewhere else None,
+        prompts=tuple(prompts[i] for i in judged.kept),
     )
 
 
