@@ -24,8 +24,8 @@ LEARNING_RATE = 1e-5
 JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny", "rlhf-gpt2", "rlhf-tiny")
 REAL_TRAINING = ("dpo-smollm2", "dpo-smollm2-fp32", "reward-smollm2", "sft-smollm2")
 REAL_SAMPLING = ("sample-smollm2-1", "sample-smollm2-8", "sample-smollm2-32", "sample-smollm2-greedy")
-"""Jobs of SmolLM2-135M-Instruct: training in bfloat16 unless the name says float32, sampling (``benchmarks.sampling``). Its files are in
-``WORK/smollm2``."""
+"""Jobs of SmolLM2-135M-Instruct: training, in bfloat16 unless the name says float32, and sampling
+(``benchmarks.sampling``). Its files are in ``WORK/smollm2``."""
 RLHF = {"gpt2": 16, "tiny": 32}
 """Prompts of one RLHF step; each gets ``NEW_TOKENS`` and the batch is learned from ``PPO_EPOCHS`` times."""
 MICRO = {"cuda": {"micro_tokens": 65_536}}

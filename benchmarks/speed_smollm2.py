@@ -51,13 +51,7 @@ def _gaps(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         pairs = zip(row["sides"]["trueup"]["losses"], row["sides"]["trl"]["losses"], strict=True)
         gaps.append(f"{row['job']} {max((abs(a - b) for a, b in pairs), default=0.0):.4f}")
-    return (
-        "Largest difference of a step's loss between trueup and TRL: "
-        + ", ".join(gaps)
-        + ". In bfloat16 sums over an answer's "
-        "log-probs carry rounding of some tenths of a nat with trained weights; in DPO TRL's policy and reference round alike at the "
-        "first step, ours are read in other batches and do not."
-    )
+    return "Largest difference of a step's loss between trueup and TRL: " + ", ".join(gaps) + "."
 
 
 def _minutes(found: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
