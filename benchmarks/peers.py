@@ -47,7 +47,7 @@ REAL_JOBS = (
     | {"sample-smollm2-greedy": tuple(side for side in sampling.SIDES if side != "llama.cpp-f16")}
 )
 TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3, "smollm2": 5e-2}
-"""Of losses, as a share. That of smollm2 is wide because the first DPO step of two pairs had 0.675 in the place of ln 2;
+"""Of losses, as a share. That of smollm2 is wide since the first DPO step of two pairs had 0.675 in the place of ln 2;
 ``dpo-smollm2-fp32``, which must agree to a thousandth, tells rounding from a mistake."""
 AGREEMENT = 0.5
 """Greedy tokens in float32 that agree before an answer's first difference: fewer, and the sides have other weights."""
