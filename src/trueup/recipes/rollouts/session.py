@@ -71,7 +71,12 @@ def open_session(config: RolloutSettings, run: Run, *, asked: int, purpose: str)
         run: The run.
         asked: Prompts of a step.
         purpose: Names the draws: another method has another order of prompts.
+
+    Raises:
+        ConfigError: The file of rollout servers cannot be read, is empty, or holds something else.
     """
+    if config.rollout is not None:
+        config.rollout.addresses()  # before models are opened, which takes minutes
     torch.manual_seed(derive(config.seed, purpose))
     actors = open_actors(
         run,
