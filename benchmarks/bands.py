@@ -103,7 +103,8 @@ def main() -> None:
         "kinds": measure([read_clean(folder) for folder in folders]),
     }
     BANDS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(table(measured["kinds"]))
+    for kind, one in measured["kinds"].items():
+        print(f"{kind}: {one['runs']} runs, {sum(one['steps'])} steps, {len(one['metrics'])} metrics")
 
 
 def stages(files: dict[str, str], seed: int) -> list[Stage]:
@@ -158,7 +159,9 @@ def read_clean(folder: Path) -> Clean:
     raised = alerts(columns, record["config"])
     if raised:
         said = f"{raised[0].rule} at step {raised[0].step}"
-        raise RunError(f"the run raised an alert: {said}", where=str(folder), expected="a clean run", fix="leave it out")
+        raise RunError(
+            f"the run raised an alert: {said}", where=str(folder), expected="a clean run", fix="leave it out"
+        )
     logged = {name: spread(columns, name, steps) for name in columns.names if name in COMPARABLE}
     return Clean(
         kind_of_bands(record["kind"], record["config"]),
@@ -228,18 +231,6 @@ def rounded(value: float, way: Any) -> float:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - DIGITS + 1)
     return float(f"{way(round(value / unit, 6)) * unit:.{DIGITS}g}")
-
-
-def table(kinds: Mapping[str, Any]) -> str:
-    """Markdown: whole runs and their last fifth."""
-    lines = ["| kind | runs | steps | metric | whole run | last fifth |", "|---|---:|---:|---|---|---|"]
-    for kind, one in kinds.items():
-        for name, ends in one["metrics"].items():
-            share = " of its start" if COMPARABLE[name].form == "share of start" else ""
-            whole = f"{min(ends['low']):g} to {max(ends['high']):g}{share}"
-            last = f"{ends['low'][-1]:g} to {ends['high'][-1]:g}"
-            lines.append(f"| {kind} | {one['runs']} | {sum(one['steps'])} | `{name}` | {whole} | {last} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

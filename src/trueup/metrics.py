@@ -188,7 +188,6 @@ _AGREE = "how far those who judged the pairs agree"
 COMPARABLE: dict[str, Comparable] = {
     "grad_norm": Comparable("share of start", 0.0, depends="the schedule of the learning rate"),
     "accuracy": Comparable("value", 0.0, 1.0, depends=f"{_AGREE}, and how many pairs a step has"),
-    "strict_accuracy": Comparable("value", 0.0, 1.0, depends=f"{_AGREE}, and how many pairs a step has"),
     "heldout_accuracy": Comparable("value", 0.0, 1.0, depends=_AGREE),
     "calibration_error": Comparable("value", 0.0, 1.0, "high", depends="how many pairs are held out"),
     "entropy": Comparable("share of start", 0.0, depends="the coefficient of the KL, and how long it trains"),
@@ -219,7 +218,7 @@ BANDS = Path(__file__).with_name("bands.json")
 
 def bands(kind: str, config: Mapping[str, Any]) -> Mapping[str, Band]:
     """By metric, what clean runs of the sandbox showed that are of the same kind, and objective where it has one."""
-    return _bands(BANDS).get(kind_of_bands(kind, config), {})
+    return measured_bands().get(kind_of_bands(kind, config), {})
 
 
 def kind_of_bands(kind: str, config: Mapping[str, Any]) -> str:
@@ -230,13 +229,14 @@ def kind_of_bands(kind: str, config: Mapping[str, Any]) -> str:
 
 
 @cache
-def _bands(file: Path) -> dict[str, dict[str, Band]]:
+def measured_bands() -> Mapping[str, Mapping[str, Band]]:
+    """All measured ranges, by kind of run and metric."""
     return {
         kind: {
             name: Band(tuple(band["low"]), tuple(band["high"]), measured["runs"], sum(measured["steps"]))
             for name, band in measured["metrics"].items()
         }
-        for kind, measured in json.loads(file.read_text(encoding="utf-8"))["kinds"].items()
+        for kind, measured in json.loads(BANDS.read_text(encoding="utf-8"))["kinds"].items()
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueup.ledger.alerts import HELD, START, spans
+from trueup.ledger.alerts import CLEAR, HELD, START, spans
 from trueup.ledger.columns import Columns
 from trueup.metrics import COMPARABLE, Band, bands
 
@@ -83,6 +83,7 @@ def _beside(columns: Columns, name: str, band: Band, steps: int | None) -> dict[
         "runs": band.runs,
         "run_steps": band.steps,
         "form": COMPARABLE[name].form,
+        "odd": COMPARABLE[name].odd,
         "depends": COMPARABLE[name].depends,
         "low": min(band.low),
         "high": max(band.high),
@@ -115,15 +116,15 @@ def _middles(first: int, last: int, steps: int | None) -> list[int]:
 
 
 def _standing(at: npt.NDArray[np.int64], values: Floats, low: Floats, high: Floats) -> dict[str, Any]:
-    """Whether the curve is outside now and since when, or the last stretch in which it was."""
+    """Whether the curve is outside now and since when, or the newest stretch in which it was."""
     slack = _SLACK * (1 + np.abs(values))
-    left: list[tuple[int, int | None, str]] = []
+    stretches: list[tuple[int, int | None, str]] = []
     for side, outside in (("above", values > high + slack), ("below", values < low - slack)):
-        left += [(opened - HELD + 1, closed, side) for opened, closed in spans(outside, ~outside)]
-    if not left:
-        return {"state": "inside", "since": None, "left": None}
-    for opened, closed, side in left:
-        if closed is None:
-            return {"state": side, "since": int(at[opened]), "left": None}
-    opened, closed, side = max(left)
-    return {"state": "inside", "since": None, "left": {"side": side, "first": int(at[opened]), "last": int(at[closed or -1])}}
+        stretches += [(opened - HELD + 1, closed, side) for opened, closed in spans(outside, ~outside)]
+    inside: dict[str, Any] = {"state": "inside", "since": None, "left": None}
+    if not stretches:
+        return inside
+    first, closed, side = max(stretches, key=lambda stretch: stretch[0])
+    if closed is None:
+        return inside | {"state": side, "since": int(at[first])}
+    return inside | {"left": {"side": side, "first": int(at[first]), "last": int(at[closed - CLEAR])}}

@@ -4,7 +4,7 @@ import { h } from "./shell/dom.js";
 import { named, number, plural } from "./format.js";
 
 const runs = ({ runs: count }) => `${plural(count, "clean run")} of the sandbox`;
-const between = (low, high) => `${number(low)} to ${number(high)}`;
+const BETWEEN = { both: (low, high) => `${number(low)} to ${number(high)}`, low: (low) => `${number(low)} or more`, high: (_, high) => `${number(high)} or less` };
 
 /** What a metric is, and what is normal for it: meaning, estimator, unit, and the range of clean runs. */
 export function about(names, meanings, normal = {}) {
@@ -17,24 +17,25 @@ export function about(names, meanings, normal = {}) {
 }
 
 function measured(one) {
+  const between = BETWEEN[one.odd];
   const of = one.form === "share of start" ? " times the mean of the run's first five values" : "";
   return `Normal in ${runs(one)} (${plural(one.run_steps, "step")} together): ${between(one.low, one.high)}${of}, in the last fifth of a run ${between(...one.end)}.` +
     (one.depends ? ` It also depends on ${one.depends}.` : "");
 }
 
-/** "above since step 62"; empty where a curve is inside, or has too few values to say so. */
-const outside = ({ state, since }) => (since === null ? "" : `${state} since step ${since}`);
+/** "above normal since step 62"; empty where a curve is inside, or has too few values to say so. */
+const outside = ({ state, since }) => (since === null ? "" : `${state} normal since step ${since}`);
 
 /** How some curves lie to what clean runs showed, in sentences. */
 export function standing(names, normal) {
   const known = names.filter((name) => normal[name]);
   return known.map((name) => {
     const one = normal[name];
-    const who = known.length > 1 ? `${named(name)} is` : "It is";
-    if (one.state === "early") return `${who} too short to be compared with clean runs.`;
-    if (one.since !== null) return `${who} ${one.state} what ${runs(one)} show since step ${one.since}.`;
-    const left = one.left ? `; it was ${one.left.side} from step ${one.left.first} to ${one.left.last}` : "";
-    return `${who} inside what ${runs(one)} show${left}.`;
+    const who = known.length > 1 ? named(name) : "It";
+    if (one.state === "early") return `${who} has too few values to be compared with clean runs.`;
+    if (one.since !== null) return `${who} is ${one.state} what ${runs(one)} show, since step ${one.since}.`;
+    const left = one.left ? `; it was ${one.left.side} from step ${one.left.first} to step ${one.left.last}` : "";
+    return `${who} is inside what ${runs(one)} show${left}.`;
   }).join(" ");
 }
 
