@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
     parser.add_argument("--demonstrations", type=int, default=3000)
-    parser.add_argument("--pairs", type=int, default=6000)
+    parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--prompts", type=int, default=300, help="Held-out prompts.")
     parser.add_argument("--learning-rate", type=float, default=5e-4)

@@ -37,6 +37,13 @@ def chromium():
         browser.close()
 
 
+def expect(*args):
+    """What playwright expects of a locator, tried again until it holds: a page is drawn while a test looks at it."""
+    from playwright.sync_api import expect as of
+
+    return of(*args)
+
+
 class Desk:
     """The server under the pages, and what a lead would have set up."""
 
@@ -102,7 +109,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("dialog", self._dialog)
         self.page.on("request", self._request)
-        self.page.set_default_timeout(8000)
+        self.page.set_default_timeout(30_000)
 
     def _console(self, message):
         if message.type in ("error", "warning"):

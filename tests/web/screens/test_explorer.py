@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from tests.web.explorer.planted import (
     write,
     write_offline,
 )
-from tests.web.screens.conftest import Visit
+from tests.web.screens.conftest import Visit, expect
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.live.desk import PROJECT, Desk
 from trueup.commands.live.runs import Runs
@@ -72,7 +73,7 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
         page.get_by_role("button", name="Ask people about kl_runaway at step 20").click()
         page.get_by_text("3 blind pairs wait for people").first.wait_for()
         assert "secret" not in page.evaluate("location.href")
-        assert page.get_by_role("button", name="Ask people").count() == 0
+        expect(page.get_by_role("button", name="Ask people")).to_have_count(0)
         judge(
             db,
             PROJECT,
@@ -83,7 +84,7 @@ def test_an_alert_becomes_a_question_and_the_answer_comes_back_to_the_chart(chro
         figure = page.locator(".hero figure").filter(has=page.get_by_role("heading", name="People"))
         figure.locator("summary").press("Enter")
         figure.get_by_text("Step 20: people 0 % [0 %, 56 %], 3 votes.").wait_for()
-        assert figure.locator("canvas").count() == 1
+        expect(figure.locator("canvas")).to_have_count(1)
         shots(page, "people")
         visit.page.reload()
         figure.wait_for()
@@ -137,13 +138,15 @@ def test_parts_of_the_score_are_stacked_and_told(served, window):
     card = page.get_by_role("region", name="Parts of the score").first
     card.scroll_into_view_if_needed()
     card.locator("canvas").wait_for()
-    assert card.locator(".key").first.inner_text().split("\n") == ["Score", "helpful", "short", "polite"]
+    expect(card.locator(".key").first).to_have_text("Score helpful short polite", use_inner_text=True)
     card.locator("summary").press("Enter")
     card.get_by_text("At step 11 the parts add up to 1.340: helpful 1.550, short −0.310, polite 0.100.").wait_for()
-    assert card.get_by_role("columnheader").all_inner_texts() == ["Step", "helpful", "short", "polite", "Score"]
-    first = card.locator("tbody tr").first.inner_text().split("\t")
-    assert first == ["11", "1.550", "−0.310", "0.100", "1.340"]
-    assert "short: −0.200 at step 0, −0.310 at step 11" in card.get_by_role("img").get_attribute("aria-label")
+    expect(card.get_by_role("columnheader")).to_have_text(["Step", "helpful", "short", "polite", "Score"])
+    first = card.locator("tbody tr").first
+    expect(first).to_have_text("11 1.550 −0.310 0.100 1.340", use_inner_text=True)
+    expect(card.get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile(re.escape("short: −0.200 at step 0, −0.310 at step 11"))
+    )
     write(run, [12], values=lambda step: {**parted(step), "score": 9.0})
     card.get_by_text("which leaves 7.620 of the score to something else").wait_for()
     run.__exit__(None, None, None)
@@ -177,18 +180,19 @@ def test_the_phase_plane_has_gold_and_best_of_n_or_says_that_there_is_none(serve
         "Gold: 0.500 at KL 0 (step 0), 0.200 at KL 3.998 (step 30); highest 0.500 (step 0)."
     ).first.wait_for()
     card.get_by_text("Best of n: none.").first.wait_for()
-    assert card.locator(".plane-key li").all_inner_texts() == ["gold, axis at the right"]
+    expect(card.locator(".plane-key li")).to_have_text(["gold, axis at the right"])
     page.evaluate("location.hash = 'run=a'")
     told = "Best of n: 1.500 at KL 0 (n = 1), 3 at KL 0.636 (n = 4); highest 3 (n = 4)."
     card.get_by_text(told).first.wait_for()
     marks = ["best of n", "best of n, gold, axis at the right", "evaluated", "evaluated, gold, axis at the right"]
-    assert card.locator(".plane-key li").all_inner_texts() == marks
+    expect(card.locator(".plane-key li")).to_have_text(marks)
     card.locator("summary").press("Enter")
+    card.locator("tbody tr").first.wait_for()
     rows = [one.split("\t") for one in card.locator("tbody").inner_text().split("\n")]
     assert ["best of n", "n = 2", "0.193", "2.333"] in rows
     assert ["evaluated, gold", "evaluation", "3", "0.400"] in rows
     assert ["reward", "step 39", "4.000", "3.900"] in rows
-    assert "Best of n: 1.500" in card.get_by_role("img").get_attribute("aria-label")
+    expect(card.get_by_role("img")).to_have_attribute("aria-label", re.compile("Best of n: 1.500"))
     shots(page, "plane")
 
 
@@ -213,7 +217,7 @@ def test_a_lead_pauses_a_run_by_keyboard_and_a_viewer_only_sees_it(chromium, tmp
         viewer.page.get_by_label("Token").fill(f"{served.url}/#token=look")
         viewer.page.keyboard.press("Enter")
         viewer.page.get_by_text("5 of 40 steps").wait_for()
-        assert viewer.page.get_by_role("button", name="Pause").count() == 0
+        expect(viewer.page.get_by_role("button", name="Pause")).to_have_count(0)
         lead.go("/#token=act&run=b")
         page = lead.page
         page.set_default_timeout(30_000)
@@ -275,14 +279,14 @@ def test_curves_advance_together_while_a_run_trains(served, window):
     assert [one[0] for one in score] == [one[0] for one in kl] == [str(step) for step in range(14)]
     assert score[-1][1:] == ["1.300", "1.100"]
     page.get_by_role("heading", name="Reward rises, KL is").wait_for()
-    assert "Score 1.300" in page.get_by_label("Step", exact=True).get_attribute("aria-valuetext")
+    expect(page.get_by_label("Step", exact=True)).to_have_attribute(
+        "aria-valuetext", re.compile(re.escape("Score 1.300"))
+    )
     run.__exit__(None, None, None)
     page.get_by_text("done", exact=True).first.wait_for()
 
 
 def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window):
-    from playwright.sync_api import expect
-
     run = start(served.root / "a")
     write(run, range(5))
     page = window(expected=("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"))
@@ -305,8 +309,6 @@ def test_a_killed_server_trainer_and_tab_lose_and_double_nothing(served, window)
 
 
 def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served, window):
-    from playwright.sync_api import expect
-
     plant(served.root / "a")
     page = window("run=a&view=samples")
     slider = page.get_by_label("Probe step")
@@ -319,15 +321,15 @@ def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served
     page.get_by_text("Answer 20 to prompt 0", exact=True).wait_for()
     page.get_by_label("Mark changes since").select_option("the probe before")
     expect(page.locator(".answer ins").first).to_have_text("20")
-    assert page.locator(".answer del").first.inner_text() == "15"
+    expect(page.locator(".answer del").first).to_have_text("15")
     page.get_by_label("Order").select_option("Worst first")
     expect(page.locator(".question").first).to_have_text("Hello!")
     page.reload()
     page.get_by_text("Step 20, probe 5 of 8").wait_for()
-    assert page.locator(".question").first.inner_text() == "Hello!"
+    expect(page.locator(".question").first).to_have_text("Hello!")
     page.get_by_role("link", name="All steps of this prompt").first.press("Enter")
     page.get_by_text("to one prompt, oldest first").wait_for()
-    assert page.locator(".sample").count() == 8
+    expect(page.locator(".sample")).to_have_count(8)
     page.get_by_role("link", name="Back to the steps").press("Enter")
     page.get_by_label("Text to search in all steps").fill("answer 10 to")
     page.keyboard.press("Enter")
@@ -335,14 +337,12 @@ def test_the_scrubber_shows_the_text_of_its_step_and_the_address_keeps_it(served
 
 
 def test_an_answer_is_compared_with_the_start_shown_by_token_and_exported(served, window):
-    from playwright.sync_api import expect
-
     with start(served.root / "a", kind="dpo") as run:
         write_offline(run, (0, 4, 8))
     page = window("run=a&view=samples&against=constructor&layer=text")
     sample = page.locator(".sample").first
     sample.wait_for()
-    assert sample.locator("del").all_inner_texts() == ["4"]
+    expect(sample.locator("del")).to_have_text(["4"])
     page.get_by_label("Mark changes since").select_option("the first probe")
     page.locator(".sample del").get_by_text("0", exact=True).first.wait_for()
     assert "against=start" in page.url
@@ -353,9 +353,9 @@ def test_an_answer_is_compared_with_the_start_shown_by_token_and_exported(served
     assert sample.locator(".token").evaluate_all("all => all.map((t) => [t.dataset.level, t.dataset.side])") == [
         ["0", "more"], ["1", "less"], ["3", "more"], ["4", "more"]]  # fmt: skip
     sample.locator("summary").press("Enter")
-    table = sample.locator("tbody tr").nth(1).locator("td, th").all_inner_texts()
-    assert table == ["2", "two", "−0.300", "1.000"]
-    assert page.get_by_label("Order").locator("option:disabled").all_inner_texts() == ["Best first", "Worst first"]
+    cells = sample.locator("tbody tr").nth(1).locator("td, th")
+    expect(cells).to_have_text(["2", "two", "−0.300", "1.000"])
+    expect(page.get_by_label("Order").locator("option:disabled")).to_have_text(["Best first", "Worst first"])
     with page.expect_download() as download:
         sample.get_by_role("link", name="Download").press("Enter")
     assert download.value.suggested_filename.startswith("a-step-8-")
@@ -368,7 +368,7 @@ def test_j_and_k_go_from_prompt_to_prompt_whose_answers_stand_together(served, w
         write_offline(run, (0, 5), labels=("chosen", "rejected"))
     page = window("run=a&view=samples")
     page.locator(".group").nth(2).wait_for()
-    assert page.locator(".group .sample").count() == 6
+    expect(page.locator(".group .sample")).to_have_count(6)
     page.get_by_role("heading", name="Reward of the fixed answers").wait_for()
 
     def here():
@@ -423,7 +423,9 @@ def test_runs_are_compared_by_what_is_set_differently(served, window):
         page.get_by_label(f"Compare seed-{seed}").check()
     page.get_by_role("link", name="Compare 3 runs").press("Enter")
     page.get_by_role("heading", name="What is set differently").wait_for()
-    settings = page.get_by_role("region", name="Settings that differ").get_by_role("rowheader").all_inner_texts()
+    heads = page.get_by_role("region", name="Settings that differ").get_by_role("rowheader")
+    expect(heads).to_have_count(2)
+    settings = heads.all_inner_texts()
     assert sorted(settings) == ["seed", "steps"]
     page.get_by_label("Metric").select_option("Entropy")
     page.get_by_role("heading", name="Entropy").wait_for()
@@ -436,15 +438,16 @@ def test_seeds_of_a_configuration_are_a_band_and_a_row_with_an_interval(served, 
         plant(served.root / f"run-{number}", config=config, values=lambda s, n=number: {"score": s / 10 + n, "kl": 1.0})
     page = window("view=compare&with=run-0&with=run-1&with=run-2&with=run-3")
     card = page.get_by_role("region", name="Configurations with intervals")
+    card.locator("tbody tr").first.wait_for()
     rows = [line.split("\t") for line in card.locator("tbody").inner_text().split("\n")]
     # The ends are 3.75, 4.75 and 5.75: mean 4.75, deviation 1, and 4.303 / sqrt(3) of it.
     assert rows[0][:3] == ["beta=0.1 (seeds 0, 1, 2)", "3", "4.750 ± 2.484"]
     assert rows[1][:3] == ["run-3", "1", "6.750"]
     figure = page.locator("figure").filter(has=page.get_by_role("heading", name="Score")).first
     figure.locator("summary").press("Enter")
-    heads = figure.get_by_role("columnheader").all_inner_texts()
-    assert heads == ["Step", "mean of beta=0.1 (seeds 0, 1, 2)", "run-3"]
-    assert figure.locator("tbody tr").first.inner_text().split("\t") == ["39", "4.900", "6.900"]
+    heads = ["Step", "mean of beta=0.1 (seeds 0, 1, 2)", "run-3"]
+    expect(figure.get_by_role("columnheader")).to_have_text(heads)
+    expect(figure.locator("tbody tr").first).to_have_text("39 4.900 6.900", use_inner_text=True)
     figure.get_by_text("lowest to highest of the seeds").wait_for()
     for name, scheme, width in (("light", "light", 1280), ("phone", "dark", 390)):
         page.emulate_media(color_scheme=scheme)

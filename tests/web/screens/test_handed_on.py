@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.web.explorer.planted import CONFIG, Served, append, plant, start, write
-from tests.web.screens.conftest import Visit
+from tests.web.screens.conftest import Visit, expect
 from tests.web.screens.test_explorer import axe as axe
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.explore import means
@@ -112,7 +112,7 @@ def test_the_tour_goes_to_its_end_by_keys_and_points_at_what_it_speaks_of(toured
         assert f"tour={number}" in page.url
         page.keyboard.press("ArrowRight")
     tour.wait_for(state="detached")
-    assert page.locator(".tour-target").count() == 0
+    expect(page.locator(".tour-target")).to_have_count(0)
     page.get_by_role("button", name="Start the tour").press("Enter")
     tour.get_by_text("Tour, 1 of 10").wait_for()
     page.evaluate(axe)
@@ -150,8 +150,6 @@ def saved(tmp_path, names, place=""):
 
 
 def test_a_file_shows_curves_answers_and_settings_without_a_server(tmp_path, window):
-    from playwright.sync_api import expect
-
     plant(tmp_path / "runs" / "a")
     page = window(saved(tmp_path, ["a"]))
     page.get_by_text("40 of 40 steps").wait_for()
@@ -166,7 +164,7 @@ def test_a_file_shows_curves_answers_and_settings_without_a_server(tmp_path, win
     page.get_by_text("Step 35, probe 8 of 8").wait_for()
     page.get_by_role("button", name="Probe before").click()
     page.get_by_text("Step 30, probe 7 of 8").wait_for()
-    assert page.locator(".answer ins").first.inner_text() == "30"
+    expect(page.locator(".answer ins").first).to_have_text("30")
     page.get_by_label("Order").select_option("Worst first")
     expect(page.locator(".question").first).to_have_text("Hello!")
     page.get_by_role("link", name="All steps of this prompt").first.click()
@@ -195,9 +193,7 @@ def test_the_page_saves_what_it_shows_and_the_file_opens_there(tmp_path, window)
         served.stop()
     copy = window((tmp_path / "saved.html").as_uri(), viewport={"width": 390, "height": 844}, color_scheme="dark")
     copy.get_by_role("heading", name="KL to the reference").wait_for()
-    assert copy.get_by_role("region", name="Settings that differ").get_by_role("rowheader").all_inner_texts() == [
-        "seed"
-    ]
+    expect(copy.get_by_role("region", name="Settings that differ").get_by_role("rowheader")).to_have_text(["seed"])
     assert copy.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -208,7 +204,7 @@ def test_nothing_in_a_file_becomes_code(tmp_path, window):
                                       for text in PAYLOADS))  # fmt: skip
     page = window(saved(tmp_path, ["a"], "#run=a&view=samples"))
     page.get_by_text(f"</script>{PAYLOADS[0]}", exact=True).first.wait_for()
-    assert page.locator("main script, main img, main iframe, main form[action]").count() == 0
+    expect(page.locator("main script, main img, main iframe, main form[action]")).to_have_count(0)
 
 
 def test_paper_gets_every_chart_in_the_light_theme(tmp_path, window):

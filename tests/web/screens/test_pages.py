@@ -9,6 +9,7 @@ import pytest
 
 import trueup
 from tests.web.conftest import PASSWORD
+from tests.web.screens.conftest import expect
 from tests.web.test_hostile import PAYLOADS
 from trueup.feedback.exchange.formats import FORMATS as EXCHANGED
 from trueup.feedback.quality.consensus import METHODS
@@ -39,8 +40,6 @@ def busy(desk):
 
 
 def test_every_tab_of_the_lead_shows_and_no_payload_runs(busy, visit):
-    from playwright.sync_api import expect
-
     project, lead, _, _ = busy
     one = visit(lead)
     one.go(f"/lead/{project.id}")
@@ -72,8 +71,8 @@ def test_what_the_lead_must_see_stands_first(busy, visit):
         shown = one.page.get_by_role("tabpanel").get_by_role("heading", level=2).all_text_contents()
         assert tuple(shown[: len(headings)]) == headings
     row = one.page.get_by_role("row").filter(has_text="Gold?")
-    assert "of 3" in row.inner_text()
-    assert row.get_by_role("button", name="Retire").count() == 1
+    expect(row).to_contain_text("of 3")
+    expect(row.get_by_role("button", name="Retire")).to_have_count(1)
 
 
 def test_annotators_with_most_signs_stand_first(busy, visit):
@@ -147,7 +146,7 @@ def test_the_admin_sees_people_tokens_and_the_audit_log(busy, visit):
     for name in tabs.all_text_contents():
         one.page.get_by_role("tab", name=name, exact=True).press("Enter")
         one.page.wait_for_load_state("networkidle")
-        assert one.page.get_by_role("tabpanel").inner_text().strip()
+        expect(one.page.get_by_role("tabpanel")).to_have_text(re.compile(r"\S"), use_inner_text=True)
 
 
 @pytest.mark.parametrize("place", ["prompt", "response"])
@@ -240,7 +239,7 @@ def test_a_lead_mends_settings_that_are_refused_with_their_name(desk, visit):
     one.page.get_by_label("Settings (JSON)").last.fill('{"tgas": ["wrong", "rude"]}')
     one.page.get_by_role("button", name="Save").click()
     one.page.get_by_text("there is no setting 'tgas'").wait_for()
-    assert "did you mean 'tags'" in one.page.get_by_role("dialog").inner_text()
+    expect(one.page.get_by_role("dialog")).to_contain_text("did you mean 'tags'")
     one.page.get_by_label("Settings (JSON)").last.fill('{"tags": ["wrong", "rude"]}')
     with one.page.expect_response(lambda reply: reply.request.method == "PATCH" and reply.ok):
         one.page.get_by_role("button", name="Save").click()
@@ -249,8 +248,6 @@ def test_a_lead_mends_settings_that_are_refused_with_their_name(desk, visit):
 
 
 def test_a_password_is_changed_in_its_dialog(desk, visit):
-    from playwright.sync_api import expect
-
     person, fresh = desk.person(), "purple lantern over gravel"
     one = visit(person)
     one.expected = ("422", "403")  # the browser's own lines on the refusals below
@@ -283,8 +280,6 @@ def test_a_password_is_changed_in_its_dialog(desk, visit):
 
 
 def test_the_password_dialog_closes_without_a_change(desk, visit):
-    from playwright.sync_api import expect
-
     one = visit(desk.person())
     one.page.get_by_role("button", name="Password", exact=True).click()
     dialog = one.page.get_by_role("dialog", name="Change your password")

@@ -196,9 +196,12 @@ export class Book {
     }
     this.scrub.hidden = this.chart.element.hidden = false;
     const row = this.label();
+    this.list.setAttribute("aria-busy", "true"); // what is shown is of another step until the answers of this one are here
     const nodes = place.text ? await this.hits(place) : place.prompt && !place.step ? await this.life(place) : await this.step(row.step, place);
-    if (own === this.turn) show(this.list, nodes);
-    if (own === this.turn && place.prompt) this.list.querySelector(`#prompt-${CSS.escape(place.prompt)}`)?.scrollIntoView({ block: "center" });
+    if (own !== this.turn) return;
+    show(this.list, nodes);
+    this.list.setAttribute("aria-busy", "false");
+    if (place.prompt) this.list.querySelector(`#prompt-${CSS.escape(place.prompt)}`)?.scrollIntoView({ block: "center" });
   }
 
   async step(step, place, offset = 0) {
