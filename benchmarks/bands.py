@@ -1,10 +1,10 @@
 """What is normal: small clean runs of each kind in the sandbox, and the ranges in which their metrics lie.
 
 python -m benchmarks.bands --out runs/bands
-python -m benchmarks.bands --runs runs/methods/seed-*/ppo
+python -m benchmarks.bands --kinds sft reward dpo dpo-nll kto --runs runs/methods/seed-*/*/
 
 Each seed is another world, with judgments, models and draws of its own. What is done is skipped, so an interrupted
-measurement goes on. ``--runs`` takes finished runs besides those; ``--seeds`` without a number trains none. A run
+measurement goes on. ``--runs`` takes finished runs besides those, as of ``benchmarks.methods``; ``--seeds`` without a number trains none. A run
 that raised an alert is not clean. The explorer draws the ranges behind its curves; decision 37 says why they are as
 they are.
 
@@ -22,6 +22,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,10 +49,10 @@ ANSWERS, LENGTH, STEPS = 32, 64, 40
 FIXED = {"kind": "fixed", "beta": 0.05}
 ONLINE: dict[str, dict[str, Any]] = {
     "ppo": {"epochs": 2, "mini_batches": 2, "kl": FIXED},
-    "rloo": {"answers": 4, "mini_batches": 2, "kl": FIXED, "kl_place": "reward"},
+    "rloo": {"answers": 4, "kl": FIXED, "kl_place": "reward"},
     "grpo": {"answers": 4, "mini_batches": 2},
 }
-"""Methods with two updates of each batch at least: with one, every ratio of new to old is 1."""
+"""PPO and GRPO with two updates of each batch at least: with one, every ratio of new to old is 1."""
 PREFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "dpo": ("dpo", {"objective": {"kind": "dpo", "beta": 0.1}}),
     "dpo-nll": ("dpo", {"objective": {"kind": "dpo-nll", "beta": 0.1, "nll_weight": 1.0}}),
@@ -59,9 +60,12 @@ PREFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+KINDS = ("sft", "reward", *PREFERENCES, *ONLINE)
 QUANTILES = (0.05, 0.95)
 LEAST = 3
 """Runs that a range rests on at least."""
+STILL = 1e-6
+"""A metric that moves by no more than this in all runs of a kind is constant there by what the method is."""
 DIGITS = 3
 """Significant digits of an end of a range; the lower one is rounded down, the upper one up."""
 
@@ -83,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bands"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS, help="What is trained of them.")
     parser.add_argument("--runs", type=Path, nargs="+", default=[], help="Finished clean runs, besides those.")
     args = parser.parse_args()
     folders, world = list(args.runs), hashlib.sha256()
@@ -90,21 +95,33 @@ def main() -> None:
         files = write_data(args.out / f"data-{seed}", seed, DEMONSTRATIONS, PAIRS, 1)
         for name in ("demonstrations", "pairs", "prompts"):
             world.update(Path(files[name]).read_bytes())
-        folders += run_stages(args.out / f"seed-{seed}", stages(files, seed), fresh=True, tell=print).values()
-    seeds = " ".join(map(str, args.seeds))
+        asked = [stage for stage in stages(files, seed) if stage.name in {"sft", "reward", *args.kinds}]
+        runs = run_stages(args.out / f"seed-{seed}", asked, fresh=True, tell=print)
+        folders += [runs[name] for name in args.kinds]
     measured = {
-        "command": f"python -m benchmarks.bands --seeds {seeds}".strip() + (" --runs ..." if args.runs else ""),
+        "command": command(args),
         "simulated": True,
         "version": __version__,
         "world": world.hexdigest()[:16] if args.seeds else None,
         "seeds": args.seeds,
+        "runs": ["/".join(folder.parts[-3:]) for folder in args.runs],
         "smoothing": WEIGHT,
         "quantiles": QUANTILES,
         "kinds": measure([read_clean(folder) for folder in folders]),
     }
-    BANDS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(measured, indent=1)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)  # a list is a line
+    BANDS.write_text(text + "\n", encoding="utf-8")
     for kind, one in measured["kinds"].items():
         print(f"{kind}: {one['runs']} runs, {sum(one['steps'])} steps, {len(one['metrics'])} metrics")
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command that measures the same again."""
+    parts = [f"--seeds {' '.join(map(str, args.seeds))}".strip()]
+    parts += [f"--kinds {' '.join(args.kinds)}"] if args.seeds and tuple(args.kinds) != KINDS else []
+    parts += ["--runs ..."] if args.runs else []
+    return " ".join(["python -m benchmarks.bands", *parts])
 
 
 def stages(files: dict[str, str], seed: int) -> list[Stage]:
@@ -184,7 +201,7 @@ def spread(columns: Columns, name: str, steps: int) -> Floats | None:
 
 
 def measure(runs: Sequence[Clean]) -> dict[str, Any]:
-    """Of each kind with enough runs: their steps, and the range of each metric that all of them have.
+    """Of each kind with enough runs: their steps, and the range of each metric that all of them have and that moves.
 
     Raises:
         RunError: No kind has enough runs.
@@ -196,7 +213,12 @@ def measure(runs: Sequence[Clean]) -> dict[str, Any]:
     for kind, group in sorted(of_kind.items()):
         names = [name for name in COMPARABLE if all(name in run.spread for run in group)]
         if len(group) >= LEAST and names:
-            metrics = {name: range_of(name, np.stack([run.spread[name] for run in group])) for name in names}
+            spreads = {name: np.stack([run.spread[name] for run in group]) for name in names}
+            metrics = {
+                name: range_of(name, ends)
+                for name, ends in spreads.items()
+                if np.nanmax(ends) - np.nanmin(ends) > STILL
+            }
             measured[kind] = {"runs": len(group), "steps": [run.steps for run in group], "metrics": metrics}
     if not measured:
         counts = ", ".join(f"{kind}: {len(group)}" for kind, group in of_kind.items()) or "none"

@@ -1,7 +1,6 @@
 """What is normal: ranges that name known metrics, hold new clean runs, and leave bad ones outside."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -126,5 +125,4 @@ def test_only_finished_runs_without_an_alert_are_clean(tmp_path):
     assert clean.spread["distinct_2"] == pytest.approx(np.ones((2, PARTS)))
     with pytest.raises(RunError, match="too few runs: ppo: 2"):
         measure([clean, clean])
-    assert measure([clean] * 3)["ppo"]["metrics"]["entropy"] == {"low": [1.0] * PARTS, "high": [1.0] * PARTS}
-    assert math.isclose(sum(measure([clean] * 3)["ppo"]["steps"]), 120)
+    assert measure([clean] * 3)["ppo"] == {"runs": 3, "steps": [40] * 3, "metrics": {}}  # nothing of it ever moves

@@ -79,8 +79,8 @@ def _bands() -> list[str]:
     command = json.loads(BANDS.read_text(encoding="utf-8"))["command"]
     intro = (
         f"\n## What is normal\n\nBetween these lie curves of clean runs of the sandbox, measured by `{command}` and "
-        "drawn by the explorer ([what they mean](../explorer.md#what-is-normal)). A *share of start* is the value divided "
-        "by the mean of the run's first five.\n\n"
+        "drawn by the explorer ([what they mean](../explorer.md#what-is-normal)). A *share of start* is the value "
+        "divided by the mean of the run's first five.\n\n"
     )
     lines = [intro, "| kind | runs | steps | metric | form | whole run | last fifth |\n|---|---|---|---|---|---|---|\n"]
     for kind, metrics in measured_bands().items():
