@@ -4,9 +4,9 @@ python -m benchmarks.bands --out runs/bands
 python -m benchmarks.bands --kinds sft reward dpo dpo-nll kto --runs runs/methods/seed-*/*/
 
 Each seed is another world, with judgments, models and draws of its own. What is done is skipped, so an interrupted
-measurement goes on. ``--runs`` takes finished runs besides those, as of ``benchmarks.methods``; ``--seeds`` without a number trains none. A run
-that raised an alert is not clean. The explorer draws the ranges behind its curves; decision 37 says why they are as
-they are.
+measurement goes on. ``--runs`` takes finished runs besides those, as of ``benchmarks.methods``; ``--seeds`` without a
+number trains none. A run that raised an alert is not clean. The explorer draws the ranges behind its curves; decision
+37 says why they are as they are.
 
 In each fifth of a run a metric goes from its p05 to its p95, smoothed. Between runs those two are taken as normal, so
 the range goes from the lower end of the 95 % prediction interval for the p05 of a new run to the upper end for its p95,
