@@ -129,6 +129,18 @@ METRICS: dict[str, Metric] = {
     "servers": _m("Rollout servers that are not left out", "count", "servers", "none"),
     "dropped": _m("Answers left out because a part of the reward could not score them", "count", "answers", "down"),
     "distinct_2": _m("Distinct bigrams / bigrams over the batch of completions", "exact", "share", "up"),
+    "repeated_3": _m(
+        "Share of an answer's token trigrams that stood in it before; near 1 in a loop",
+        "mean over rollouts",
+        "share",
+        "down",
+    ),
+    "refusals": _m(
+        "Share of answers that refuse, wholly or in part, by English phrases", "mean over rollouts", "share", "none"
+    ),
+    "gold": _m(
+        "Quality by whoever knows the truth; nothing trains on it", "mean over fixed prompts", "by its judge", "up"
+    ),
     # several answers to a prompt
     "kept": _m("Share of answers that are imitated", "exact", "share", "none"),
     "kept_score": _m("Score of the answers that are imitated", "mean over them", "reward", "up"),
@@ -150,6 +162,12 @@ PATTERNS: dict[str, Metric] = {
     "reward/<part>/weighted": _m("What the part adds to the score", "mean over rollouts", "reward", "none"),
     "reward/<part>/weighted_sd": _m(
         "Its standard deviation: which part tells answers apart, whatever its mean", "exact", "reward", "none"
+    ),
+    "reward/<part>/spread": _m(
+        "Standard deviation of the members of an ensemble over one answer: how little they agree",
+        "divided by their number, mean over rollouts",
+        "part's own",
+        "down",
     ),
     "heldout/<part>/rmse": _m(
         "Error of held-out ratings by this output", "root mean square, by weight", "column's own", "down"

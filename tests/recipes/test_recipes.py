@@ -60,7 +60,8 @@ def config_of(kind, material, **changes):
 def digest(folder):
     """Bytes of the metrics, samples, evaluations and of the final weights."""
     found = {}
-    for name in ("metrics.jsonl", "samples.jsonl", "eval.jsonl", "pairs.jsonl", "final/model.safetensors"):
+    names = ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl", "eval.jsonl", "pairs.jsonl")
+    for name in (*names, "final/model.safetensors"):
         file = Path(folder) / name
         if file.exists():
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -4,6 +4,7 @@
                metrics.jsonl    one line per step; holds no wall-clock value, so equal runs give equal bytes
                timing.jsonl     seconds and throughput per step, kept apart for the same reason
                samples.jsonl    answers to fixed prompts along the run
+               rollouts.jsonl   some answers that online methods learned from, with what the updates did to each token
                eval.jsonl       held-out measurements
                pairs.jsonl      one line per trained pair and step: its rewards and margin, for ``trueup trace``;
                                 of labelled responses one line each, with its reward

@@ -21,6 +21,12 @@ HELD, CLEAR = 3, 5
 WINDOW, START, RECENT = 5, 5, 30
 """Steps of a running mean, of the run's beginning, and of a correlation."""
 RUNAWAY, COLLAPSE, HALVED, LONGER, TIED = 2.0, 0.3, 0.5, 1.5, 0.6
+LOOPS, REFUSES, DEAD, APART = 0.25, 0.25, 0.8, 2.0
+"""Shares that repetition and refusals must gain, share of groups that teach nothing, growth of a disagreement."""
+WORSE, GOOD = -0.25, 0.3
+"""Explained variance of a critic that does harm, and of one that was good once; near 0 it is only useless."""
+LOST, SURE = 0.3, 6.0
+"""Share of its whole range, and how many times its noise, that a watched quality must have lost since its best."""
 BAND = 0.2
 """Half the width of the target band, as a share of the target; the reports draw the same."""
 DISPLACED = -0.5
@@ -51,7 +57,7 @@ class Alert:
 def alerts(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     """Every time a detector opened, oldest first."""
     raised: list[Alert] = []
-    for detect in (_not_finite, _runaway, _entropy, _repetition, _length, _both_fall):
+    for detect in DETECTORS:
         raised += detect(columns, config)
     return sorted(raised, key=lambda alert: (alert.step, alert.rule))
 
@@ -199,3 +205,145 @@ def _both_fall(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
 
     low = (up < DISPLACED) & (down < DISPLACED)
     return _raise("both_fall", "chosen_logratio", steps, low, up > 0.5 * DISPLACED, message)
+
+
+def _gains(columns: Columns, rule: str, name: str, gain: float, tell: Callable[[float, float], str]) -> list[Alert]:
+    """A share that has risen by ``gain`` since the first steps; ``tell`` is given where it is and where it was."""
+    steps, values = columns.curve(name)
+    if len(values) < START + HELD:
+        return []
+    start, means = float(values[:START].mean()), running_mean(values)
+    return _raise(
+        rule,
+        name,
+        steps,
+        means > start + gain,
+        means < start + 0.6 * gain,
+        lambda at: tell(float(means[at]), start),
+    )
+
+
+def _loops(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    def tell(now: float, start: float) -> str:
+        return (
+            f"Answers go in circles: {now:.0%} of their trigrams stood in the same answer before, {start:.0%} at first."
+        )
+
+    return _gains(columns, "loops", "repeated_3", LOOPS, tell)
+
+
+def _refusals(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    def tell(now: float, start: float) -> str:
+        return (
+            f"More and more is refused: {now:.0%} of the answers, {start:.0%} at first. The reward may like a refusal "
+            "better than help; look at harmless prompts among the samples."
+        )
+
+    return _gains(columns, "refusals", "refusals", REFUSES, tell)
+
+
+def _dead_groups(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    steps, dead = columns.curve("dead_groups")
+    means = running_mean(dead)
+
+    def message(at: int) -> str:
+        return (
+            f"Groups teach nothing: all answers of {means[at]:.0%} of the prompts have the same reward, so their "
+            "advantage is 0. Draw more answers to a prompt, warmer, or take prompts that are neither too easy nor too "
+            "hard."
+        )
+
+    return _raise("dead_groups", "dead_groups", steps, means > DEAD, means < 0.75 * DEAD, message)
+
+
+def _value_collapse(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    steps, explained = columns.curve("explained_variance")
+    means = running_mean(explained)
+    best = np.maximum.accumulate(means)
+
+    def message(at: int) -> str:
+        return (
+            f"The critic knows less than a constant: explained variance is {means[at]:.2f} over {min(WINDOW, at + 1)} "
+            f"steps, {best[at]:.2f} at its best. It adds noise to the advantages; warm the critic up, clip less of its "
+            "loss, or lower the learning rate."
+        )
+
+    holds = (means < WORSE) | ((best > GOOD) & (means < 0))
+    return _raise("value_collapse", "explained_variance", steps, holds, means > 0.1, message)
+
+
+def _members_part(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    """The members of an ensemble agree less and less while the score rises: it rises where they do not know."""
+    spreads = [name for name in columns.names if name.startswith("reward/") and name.endswith("/spread")]
+    return [alert for name in spreads for alert in _one_parts(columns, name)]
+
+
+def _one_parts(columns: Columns, name: str) -> list[Alert]:
+    scored, score = columns.curve("score")
+    steps, spread = columns.curve(name)
+    if len(spread) < START + HELD or not np.array_equal(steps, scored):
+        return []
+    start, means, level = float(spread[:START].mean()), running_mean(spread), running_mean(score)
+
+    def message(at: int) -> str:
+        return (
+            f"The members of the ensemble part: they differ by {means[at]:.3g} on an answer, {start:.3g} at first, "
+            "while the score rises. The policy has come to answers that no member was taught about."
+        )
+
+    holds = (level > float(score[:START].mean())) & (means > APART * start)
+    return _raise("ensemble_divergence", name, steps, holds, means < 0.8 * APART * start, message)
+
+
+def _watched(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
+    """The score rises and a quality that is only watched falls: ``gold``, or a part of the reward with weight 0."""
+    weighted = [name for name in columns.names if name.startswith("reward/") and name.endswith("/weighted")]
+    parts = [name.removesuffix("/weighted") for name in weighted if not columns.curve(name)[1].any()]
+    return [alert for name in ("gold", *parts) for alert in _falls_behind(columns, name)]
+
+
+def _falls_behind(columns: Columns, name: str) -> list[Alert]:
+    scored, score = columns.curve("score")
+    steps, values = columns.curve(name)
+    shared = np.isin(steps, scored)
+    steps, values = steps[shared], values[shared]
+    if len(values) < 2 * HELD:
+        return []
+    quality, level = running_mean(values, HELD), running_mean(score)[np.searchsorted(scored, steps)]
+    best = np.maximum.accumulate(quality)
+    at_best = np.maximum.accumulate(np.where(quality == best, np.arange(len(quality)), 0))
+    lost, most = best - quality, best - np.minimum.accumulate(quality)
+
+    def message(at: int) -> str:
+        since = int(at_best[at])
+        return (
+            f"Score and {name} part: since step {steps[since]} the score went from {level[since]:.3g} to "
+            f"{level[at]:.3g}, and {name}, on which nothing trains, from {quality[since]:.3g} to {quality[at]:.3g}. "
+            "What the reward likes is no longer what is good."
+        )
+
+    holds = (lost > np.maximum(LOST * most, SURE * _noise(values))) & (level > level[at_best])
+    return _raise("proxy_gold", name, steps, holds, lost < 0.5 * LOST * most, message)
+
+
+def _noise(values_N: Floats) -> Floats:
+    """Standard deviation of a running mean of ``HELD`` values, by the differences of neighbours up to each place."""
+    squares = np.concatenate([[0.0], np.cumsum(np.diff(values_N) ** 2)])
+    known: Floats = np.sqrt(squares / np.maximum(np.arange(len(values_N)), 1) / 2 / HELD)
+    return known
+
+
+DETECTORS = (
+    _not_finite,
+    _runaway,
+    _entropy,
+    _repetition,
+    _loops,
+    _length,
+    _refusals,
+    _dead_groups,
+    _value_collapse,
+    _members_part,
+    _watched,
+    _both_fall,
+)

@@ -28,7 +28,7 @@ from trueup.ledger.record import changes, identity, read_run, refusal, version_c
 from trueup.ledger.streams import Damage, Position, Stream, StreamError, read_lines
 from trueup.metrics import metric_of
 
-REWOUND = ("metrics", "timing", "samples", "eval", "pairs")
+REWOUND = ("metrics", "timing", "samples", "rollouts", "eval", "pairs")
 """Streams that a resume cuts back to its checkpoint."""
 
 
@@ -254,6 +254,10 @@ class Run:
     def sample(self, step: int, **row: Any) -> None:
         """Append one completion to samples.jsonl."""
         self._append("samples", {"step": step, **row})
+
+    def rollout(self, step: int, **row: Any) -> None:
+        """Append one answer that ``step`` learned from to rollouts.jsonl."""
+        self._append("rollouts", {"step": step, **row})
 
     def pair(self, step: int, pair_id: str, chosen_reward: float, rejected_reward: float, *, key: str = "") -> None:
         """Append what one training pair's two sides were worth to the model at ``step`` to pairs.jsonl.

@@ -43,6 +43,10 @@ class OnlineDpo(Grouped):
     """Which loss on the pairs; each kind has its own settings and no others."""
 
 
+SIDES = ("chosen", "rejected")
+"""How the two answers of a pair are called where people look at them."""
+
+
 def train(config: OnlineDpo, run: Run) -> None:
     """Train and write ``final/``, a directory that Hugging Face opens."""
     session = rollouts.open_session(config, run, asked=config.asked, purpose="online-dpo")
@@ -53,6 +57,7 @@ def train(config: OnlineDpo, run: Run) -> None:
         rollout = rollouts.draw_groups(config, session, step.prompts, seed=seed)
         groups = rollouts.group(rollout.net_B, rollout, config.answers)
         pairs = best_and_worst(groups, rollout, seed=derive(config.seed, "ties", step.number))
+        step.see(rollout, labels={row: name for pair in pairs for row, name in zip(pair, SIDES, strict=True)})
         return rollout, _improve(config, session, stepper, rollout, pairs) | groups.metrics
 
     headline = ("score", "kl", "accuracy", "margin", "completion_length")

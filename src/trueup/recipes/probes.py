@@ -161,11 +161,11 @@ def token_strips(
     strips: list[dict[str, Any]] = []
     for place, (prompt_ids, ids) in enumerate(sequences):
         own = measured[place]
-        tokens: dict[str, Any] = {"text": token_texts(renderer, prompt_ids, ids), "entropy": _numbers(own.entropy_C)}
+        tokens: dict[str, Any] = {"text": token_texts(renderer, prompt_ids, ids), "entropy": numbers(own.entropy_C)}
         strip: dict[str, Any] = {"tokens": tokens}
         if scored is not None:
             ratio_C = own.logps_C.double() - scored[place].double()
-            strip = {"log_ratio": _number(float(ratio_C.sum())), "tokens": tokens | {"log_ratio": _numbers(ratio_C)}}
+            strip = {"log_ratio": rounded(float(ratio_C.sum())), "tokens": tokens | {"log_ratio": numbers(ratio_C)}}
         strips.append(strip)
     return strips
 
@@ -215,11 +215,11 @@ def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _numbers(values_C: torch.Tensor) -> list[float | str]:
-    return [_number(value) for value in values_C.tolist()]
+def numbers(values_C: torch.Tensor) -> list[float | str]:
+    return [rounded(value) for value in values_C.tolist()]
 
 
-def _number(value: float) -> float | str:
+def rounded(value: float) -> float | str:
     """Rounded, and a text where JSON has no number for it."""
     return round(value, DIGITS) + 0.0 if math.isfinite(value) else str(value)
 
@@ -257,7 +257,7 @@ def reward_probe(
     def probe(step: int) -> None:
         raw = rewards(model, sequences, budget=budget, scaled=False).tolist()
         for row, reward in zip(rows, raw, strict=True):
-            run.sample(step, **row, reward=_number(reward))
+            run.sample(step, **row, reward=rounded(reward))
 
     return probe
 
@@ -285,7 +285,7 @@ def rating_probe(
     def probe(step: int) -> None:
         raw = outputs(model, sequences, budget=budget).tolist()
         for row, values in zip(rows, raw, strict=True):
-            ratings = {h.name: _number(h.mean + h.std * value) for h, value in zip(model.heads, values, strict=True)}
+            ratings = {h.name: rounded(h.mean + h.std * value) for h, value in zip(model.heads, values, strict=True)}
             one = {"reward": ratings[names[0]]} if len(names) == 1 else {}
             run.sample(step, **row, **one, ratings=ratings)
 

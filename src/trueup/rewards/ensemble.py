@@ -65,6 +65,9 @@ class EnsembleReward:
         combine: As in the settings.
         k: As in the settings.
         fingerprint: Hash of settings and members.
+
+    Attributes:
+        spread_B: Standard deviation of the members (divided by M) over each of the answers that were scored last [B].
     """
 
     def __init__(self, members: Sequence[Reward], combine: str, k: float, fingerprint: str) -> None:
@@ -72,6 +75,7 @@ class EnsembleReward:
         self.combine = combine
         self.k = k
         self.fingerprint = fingerprint
+        self.spread_B = torch.zeros(0, dtype=torch.float64)
 
     @property
     def name(self) -> str:
@@ -80,8 +84,9 @@ class EnsembleReward:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> torch.Tensor:
         """Scores [B]; the order of the members does not matter."""
-        score_MB = torch.stack([member.score(prompts, completions) for member in self.members])
-        score_B = combined(score_MB.double(), self.combine, self.k).float()
+        score_MB = torch.stack([member.score(prompts, completions) for member in self.members]).double()
+        self.spread_B = score_MB.std(0, correction=0)
+        score_B = combined(score_MB, self.combine, self.k).float()
         require_finite(score_B, prompts, completions, self.name)
         return score_B
 

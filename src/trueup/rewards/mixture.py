@@ -28,7 +28,7 @@ from trueup.config.errors import LIST
 from trueup.engine.processes import rank
 from trueup.errors import Interrupted, RunError, TrueupError
 from trueup.rewards.diversity import Diversity, DiversityReward
-from trueup.rewards.ensemble import Ensemble
+from trueup.rewards.ensemble import Ensemble, EnsembleReward
 from trueup.rewards.length import Length
 from trueup.rewards.part import Part
 from trueup.rewards.protocol import PartScores, Reward, Scored, cut_by
@@ -238,7 +238,7 @@ class Mixture:
             raw_K = raw_B[list(kept)]
             weighted_K = component.part.weight * component.value_B(raw_K, answers, learn=learn)
             total_K = total_K + weighted_K
-            parts.append(PartScores(component.name, raw_K, weighted_K.float(), len(failed)))
+            parts.append(PartScores(component.name, raw_K, weighted_K.float(), len(failed), _spread(component.reward)))
         if learn:
             for memory in self._memories().values():
                 memory.remember(completions)
@@ -308,6 +308,11 @@ def attempt(
     if rest:
         score_B[rest] = reward.score([prompts[i] for i in rest], [completions[i] for i in rest])
     return score_B, failed
+
+
+def _spread(reward: Reward) -> float | None:
+    """Mean disagreement of an ensemble over the answers that it scored last: all that it could score of a step."""
+    return float(reward.spread_B.mean()) if isinstance(reward, EnsembleReward) and len(reward.spread_B) else None
 
 
 def _named(error: TrueupError, name: str) -> TrueupError:

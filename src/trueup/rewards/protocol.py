@@ -81,6 +81,8 @@ class PartScores:
     """What it adds to the score."""
     dropped: int
     """Answers that it could not score."""
+    spread: float | None = None
+    """Of an ensemble: the standard deviation of its members over one answer, mean over the answers."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,8 @@ from trueup.models.heads import ValueHead
 from trueup.recipes.probes import named, token_strips
 from trueup.recipes.rollouts.actors import Actors
 from trueup.rewards.protocol import PartScores, Scored, scored
+from trueup.rewards.refusal_phrases import Refusal, refusal
+from trueup.rewards.repetition import repeated_share
 from trueup.types import Completion, Prompt
 
 
@@ -60,6 +62,8 @@ class Rollout:
     """Log-probs by the servers that drew the tokens; None where the policy here did."""
     importance_BC: torch.Tensor | None = None
     """What each token's loss is multiplied by, where the rollouts of servers are weighed."""
+    prompts: tuple[Prompt, ...] = ()
+    """What each answers."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -130,6 +134,7 @@ def draw_rollout(
         len(drawn) - len(judged.kept),
         tuple(actors.sampler.version if one.version is None else one.version for one in generations),
         pad_sequence([one.logps for one in generations], batch_first=True).float() if elsewhere else None,
+        prompts=tuple(prompts[i] for i in judged.kept),
     )
 
 
@@ -177,19 +182,31 @@ def describe(rollout: Rollout, beta: float | None) -> dict[str, float]:
         "entropy": rollout.entropy,
         "completion_length": float(rollout.mask_BC.sum(-1).float().mean()),
         "eos_rate": sum(c.ended for c in rollout.completions) / len(rollout),
-        "distinct_2": distinct_bigrams([c.ids for c in rollout.completions]),
+        **text_health(rollout.completions),
         **part_metrics(rollout),
     }
 
 
+def text_health(completions: Sequence[Completion]) -> dict[str, float]:
+    """What can be said of the answers of a step without judging them."""
+    count = len(completions)
+    return {
+        "distinct_2": distinct_bigrams([c.ids for c in completions]),
+        "repeated_3": sum(repeated_share(c.ids, 3) for c in completions) / count,
+        "refusals": sum(refusal(c.text) is not Refusal.NONE for c in completions) / count,
+    }
+
+
 def part_metrics(rollout: Rollout) -> dict[str, float]:
-    """Mean and standard deviation of each part of the reward, as measured and as weighted, and answers dropped."""
+    """Mean and standard deviation of each part of the reward, as measured and as weighted, answers dropped, and how far
+    the members of an ensemble are apart."""
     metrics: dict[str, float] = {"dropped": rollout.dropped} if rollout.parts else {}
     for part in rollout.parts:
         name, raw_B, weighted_B = f"reward/{part.name}", part.raw_K.double(), part.weighted_K.double()
         metrics |= {name: float(raw_B.mean()), f"{name}/sd": float(raw_B.std(correction=0))}
         metrics |= {f"{name}/weighted": float(weighted_B.mean())}
         metrics |= {f"{name}/weighted_sd": float(weighted_B.std(correction=0)), f"{name}/dropped": part.dropped}
+        metrics |= {} if part.spread is None else {f"{name}/spread": part.spread}
     return metrics
 
 

@@ -185,7 +185,8 @@ def improve(
         advantages_BC: Their advantages.
         surrogate: The method's loss.
     """
-    statistics = UpdateStatistics()
+    step.see(rollout, advantages_BC)
+    statistics = UpdateStatistics(step.trained)
     info: dict[str, float] = {}
     for batch in mini_batches(len(rollout), *config.cuts, seed=config.seed, step=step.number):
         weights_BC = torch.zeros_like(rollout.logps_BC)

@@ -68,6 +68,7 @@ def choose_groups(rollout: Rollout, answers: int, groups: Sequence[int]) -> Roll
         policy_versions=tuple(rollout.policy_versions[row] for row in rows) if rollout.policy_versions else (),
         server_logps_BC=None if rollout.server_logps_BC is None else rollout.server_logps_BC[rows],
         importance_BC=None if rollout.importance_BC is None else rollout.importance_BC[rows],
+        prompts=tuple(rollout.prompts[row] for row in rows) if rollout.prompts else (),
     )
 
 
@@ -96,4 +97,5 @@ def join(parts: Sequence[Rollout]) -> Rollout:
         policy_versions=tuple(version for part in parts for version in part.policy_versions),
         server_logps_BC=None if parts[0].server_logps_BC is None else wide("server_logps_BC"),
         importance_BC=None if parts[0].importance_BC is None else wide("importance_BC"),
+        prompts=tuple(prompt for part in parts for prompt in part.prompts),
     )

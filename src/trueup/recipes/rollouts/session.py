@@ -39,6 +39,7 @@ from trueup.recipes.rollouts.mismatch import check_mismatch, importance_weights,
 from trueup.recipes.rollouts.moving_reference import reopen_reference, reset_reference
 from trueup.recipes.rollouts.on_alert import AlertWatch
 from trueup.recipes.rollouts.settings import AdaptiveKl, FixedKl, RolloutSettings, kl_controller
+from trueup.recipes.rollouts.trained import Trained
 from trueup.types import Prompt
 
 log = logging.getLogger("trueup.recipes")
@@ -129,6 +130,19 @@ class Step:
     prompts: tuple[Prompt, ...]
     beta: float
     """Coefficient of the KL penalty; 0 in a method that has none."""
+    trained: Trained | None = None
+    """Where this step writes down what it learned from: to be given the answers, and the statistics of the updates."""
+
+    def see(
+        self,
+        rollout: Rollout,
+        advantages_BC: torch.Tensor | None = None,
+        *,
+        labels: Mapping[int, str] | None = None,
+    ) -> None:
+        """What the updates of this step learn from; see ``Trained.see``."""
+        if self.trained is not None:
+            self.trained.see(rollout, advantages_BC, labels=labels)
 
 
 Learn: TypeAlias = Callable[[Step], tuple[Rollout, Mapping[str, float]]]
@@ -171,19 +185,23 @@ def fit(
         # A run that ended before its last step has its last checkpoint there, and is not gone on with.
         for step, prompts in () if "ended" in state else loop:
             beta = state.get("beta")
+            probed = step % config.probe_every == 0 or step + 1 == config.steps
+            trained = Trained(config.probes) if probed and config.probes else None
             with _resumable(run, sampler, step, save):
                 sampler.sync(step)
-                rollout, learned = learn(Step(step, prompts, beta or 0.0))
+                rollout, learned = learn(Step(step, prompts, beta or 0.0, trained))
             measured = _measured(rollout, beta, sampler)
             row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
             run.log(step, row)
+            if trained is not None:
+                trained.write(run, step, session.actors.renderer, rollout)
             said = said or _say_no_end(run, step, rollout)
             watch.look(step, row)
             if kl is not None and controller is not None and beta is not None:
                 state["beta"] = watch.price(step, controller.update(beta, measured["kl"], len(rollout)), kl.beta)
             asked = obey(run, step, loop, allowed=config.control)
             ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
-            if step % config.probe_every == 0 or step + 1 == config.steps or ends:
+            if probed or ends:
                 probes = session.prompts[: config.probes]
                 seed = derive(config.seed, "probes")
                 log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)

@@ -20,6 +20,7 @@ from trueup.losses import policy as losses
 from trueup.models.heads import ValueHead
 from trueup.models.policy import Policy
 from trueup.recipes.rollouts.draw import Rollout, length
+from trueup.recipes.rollouts.trained import Trained
 
 
 def mini_batches(count: int, pieces: int, epochs: int, *, seed: int, step: int) -> Iterator[list[int]]:
@@ -99,9 +100,14 @@ WIDE = 0.1
 
 
 class UpdateStatistics:
-    """Token-weighted means over the updates of one step, and how far the policy moved in them."""
+    """Token-weighted means over the updates of one step, and how far the policy moved in them.
 
-    def __init__(self) -> None:
+    Args:
+        trained: Takes note of where clipping acted, in a step that writes down what it learned from.
+    """
+
+    def __init__(self, trained: Trained | None = None) -> None:
+        self._trained = trained
         self.ratio_max = self.first_error = 0.0
         self._sums: dict[str, float] = {"tokens": 0.0}
         self._before_update = True
@@ -129,6 +135,8 @@ class UpdateStatistics:
         values = {name: loss_BC.sum() for name, loss_BC in losses_BC.items()}
         if clipped_BC is not None:
             values["clip_fraction"] = clipped_BC[mask_BC].sum()
+            if self._trained is not None:
+                self._trained.clip(part.index, clipped_BC)
         values["approx_kl"] = kl.k3(old_BC, new_BC)[mask_BC].sum()
         values["ratio_outside"] = ((ratio_N < 1 - WIDE) | (ratio_N > 1 + WIDE)).sum()
         values["ratio_clamped"] = (gap_N.abs() > losses.LOG_RATIO_LIMIT).sum()

@@ -55,7 +55,18 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
             ("skipped_steps",),
         ),
     ),
-    ("Text health", (("completion_length",), ("eos_rate",), ("distinct_*",), ("token_accuracy",), ("dropped",))),
+    (
+        "Text health",
+        (
+            ("completion_length",),
+            ("eos_rate",),
+            ("distinct_*",),
+            ("repeated_*",),
+            ("refusals",),
+            ("token_accuracy",),
+            ("dropped",),
+        ),
+    ),
     ("Speed and schedule", (("seconds",), ("*_per_second",), ("tokens",), ("learning_rate",), ("epoch",))),
 )
 """Group, and its panels: metrics that share axes, or a pattern of metrics with a panel each."""
