@@ -74,8 +74,8 @@ def test_what_is_normal_is_drawn_said_and_switched_off_on_the_page_and_in_a_file
         figure.scroll_into_view_if_needed()
         figure.get_by_text("below normal since step").wait_for()
         figure.locator("summary").press("Enter")
-        figure.get_by_text("Normal in 3 clean runs of the sandbox").wait_for()
-        figure.get_by_text("It is below what 3 clean runs of the sandbox show, since step").wait_for()
+        figure.get_by_text("Normal in 5 clean runs of the sandbox").wait_for()
+        figure.get_by_text("It is below what 5 clean runs of the sandbox show, since step").wait_for()
         with_range = figure.locator("canvas").evaluate(picture)
         page.get_by_label("What is normal").uncheck()
         figure.scroll_into_view_if_needed()
@@ -88,7 +88,7 @@ def test_what_is_normal_is_drawn_said_and_switched_off_on_the_page_and_in_a_file
     assert "normal" not in page.url
     figure.scroll_into_view_if_needed()
     figure.locator("summary").press("Enter")
-    figure.get_by_text("It is inside what 3 clean runs of the sandbox show.").wait_for()
+    figure.get_by_text("It is inside what 5 clean runs of the sandbox show.").wait_for()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
