@@ -14,7 +14,7 @@ from trueup.commands.live.places import SORTS, Place, Places, ordered
 from trueup.commands.live.sample_index import parse_sample, prompt_key, text_of
 from trueup.commands.live.sample_reader import SampleReader
 from trueup.commands.live.search import holding
-from trueup.errors import UsageError
+from trueup.errors import NotHere, UsageError
 from trueup.ledger.columns import as_json, number_of
 
 __all__ = ["LAYERS", "SORTS", "Samples", "prompt_key"]
@@ -73,11 +73,12 @@ class Samples:
         and at the first step of all.
 
         Raises:
-            UsageError: The run has no such step, or there is no such order.
+            NotHere: The run has no such step.
+            UsageError: There is no such order.
         """
         known = self._reader.places
         if not known.count(step):
-            raise UsageError(f"there are no samples at step {step}", where="step", expected=self._expected())
+            raise NotHere(f"there are no samples at step {step}", where="step", expected=self._expected())
         if sort not in SORTS:
             raise UsageError(f"no order is called {sort!r}", where="sort", expected=" or ".join(SORTS))
         places = ordered(known.of(step), sort)
@@ -96,12 +97,12 @@ class Samples:
         """The answers to one prompt at every step, oldest first.
 
         Raises:
-            UsageError: The run has no such prompt.
+            NotHere: The run has no such prompt.
         """
         known = self._reader.places
         wanted = [(s, p) for s in known.steps_of(prompt) for p in known.of(s) if p.prompt.startswith(prompt)]
         if not wanted:
-            raise UsageError(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
+            raise NotHere(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
         return [self._row(step, place) for step, place in wanted]
 
     def beside(self, step: int, other: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -119,11 +120,11 @@ class Samples:
         """One sample with all that its line holds.
 
         Raises:
-            UsageError: There is none.
+            NotHere: There is none.
         """
         places = [p for p in self._reader.places.of(step) if p.prompt.startswith(prompt) and p.turn == turn]
         if not places or not prompt:
-            raise UsageError(
+            raise NotHere(
                 f"no sample of step {step} has the prompt {prompt!r} and number {turn}",
                 where="prompt",
                 expected=self._expected(),

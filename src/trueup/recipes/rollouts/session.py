@@ -186,15 +186,14 @@ def fit(
         for step, prompts in () if "ended" in state else loop:
             beta = state.get("beta")
             probed = step % config.probe_every == 0 or step + 1 == config.steps
-            trained = Trained(config.probes) if probed and config.probes else None
+            trained = Trained(config.probes if probed else 0)
             with _resumable(run, sampler, step, save):
                 sampler.sync(step)
                 rollout, learned = learn(Step(step, prompts, beta or 0.0, trained))
             measured = _measured(rollout, beta, sampler)
             row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
             run.log(step, row)
-            if trained is not None:
-                trained.write(run, step, session.actors.renderer, rollout)
+            trained.write(run, step, session.actors.renderer, rollout)
             said = said or _say_no_end(run, step, rollout)
             watch.look(step, row)
             if kl is not None and controller is not None and beta is not None:
@@ -202,9 +201,7 @@ def fit(
             asked = obey(run, step, loop, allowed=config.control)
             ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
             if probed or ends:
-                probes = session.prompts[: config.probes]
-                seed = derive(config.seed, "probes")
-                log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
+                _probe(config, run, session, step)
             if config.resets_after(step + 1):
                 session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
                 state["reference"] = [step + 1, session.actors.reference.fingerprint]
@@ -213,6 +210,12 @@ def fit(
                 state["ended"] = step
                 loop.end()
     session.actors.export(run, session.prompts)
+
+
+def _probe(config: RolloutSettings, run: Run, session: Session, step: int) -> None:
+    """Ask the fixed prompts."""
+    probes, seed = session.prompts[: config.probes], derive(config.seed, "probes")
+    log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
 
 
 def _measured(rollout: Rollout, beta: float | None, sampler: Sampler) -> dict[str, float]:

@@ -17,7 +17,7 @@ from pydantic import Field
 from trueup.web.explorer import panels
 from trueup.web.explorer.keys import Lead, Reader
 from trueup.web.explorer.snapshot import take_snapshot
-from trueup.web.explorer.source import MOST_RUNS, Source
+from trueup.web.explorer.source import MOST_RUNS, Action, Order, Source
 from trueup.web.explorer.stream import Follower, stream
 from trueup.web.shell.access import LEADS, Body
 from trueup.web.shell.problems import BadRequest
@@ -103,7 +103,7 @@ def samples(
     source: Reads,
     run: Name,
     step: Annotated[int, Query(ge=0, le=2**53 - 1)],
-    sort: Annotated[str, Query(max_length=MOST_TEXT)] = "probe",
+    sort: Order = "probe",
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Json:
@@ -176,7 +176,7 @@ class Control(Body):
     """What is asked of a run."""
 
     run: str = Field(max_length=4096)
-    action: str = Field(max_length=MOST_TEXT)
+    action: Action
 
 
 @controls.post("/control")
