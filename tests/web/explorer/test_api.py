@@ -77,6 +77,7 @@ def test_a_run_is_described_with_what_its_metrics_mean(tmp_path, serve):
     _, client = serve()
     told = client.get("/run", params={"run": "a"}).json()
     assert told["hero"] == [["score", "reward"], ["kl"], ["beta"]]
+    assert told["normal"]["entropy"]["range"]["steps"] == [0, 4, 12, 20, 28, 36, 39]
     assert told["band"] == {"target": 4.0, "low": pytest.approx(3.2), "high": pytest.approx(4.8)}
     assert told["penalty"] == {"metric": "kl", "where": "penalised in the reward"}
     assert told["meanings"]["kl"]["estimator"] == "k1, sum over tokens, mean over rollouts"

@@ -16,6 +16,7 @@ from typing import Any
 
 from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed
+from trueup.commands.live.normal import beside_clean_runs, planned_steps
 from trueup.commands.live.sample_index import stamp_of
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import Verdict, alarmed, tell
@@ -43,6 +44,8 @@ class Standing:
     """Steps that have samples."""
     pace: float | None
     """Seconds of the newest step."""
+    normal: Mapping[str, dict[str, Any]]
+    """By metric, how it lies to what clean runs showed; see ``beside_clean_runs``."""
 
 
 class Reading:
@@ -86,7 +89,7 @@ class Pool:
             self._held.move_to_end(name)
             return reading
 
-    def standing(self, name: str, folder: Path, config: Mapping[str, Any]) -> Standing:
+    def standing(self, name: str, folder: Path, record: Mapping[str, Any]) -> Standing:
         """How a run stands; its numbers are read only if one of its files was written since they were."""
         stamp = (folder, *(stamp_of(folder / file) for file in WRITTEN))
         known = self._standings.get(name)
@@ -94,6 +97,7 @@ class Pool:
             return known[1]
         reading = self.reading(name, folder)
         followed, samples = reading.followed, reading.samples
+        config = record["config"]
         verdict, raised = reading.judge(config)
         complete = samples.look()
         standing = Standing(
@@ -105,6 +109,7 @@ class Pool:
             left_out=followed.left_out + samples.left_out,
             probes=tuple(samples.steps),
             pace=followed.timing.last("seconds"),
+            normal=beside_clean_runs(followed.metrics, record["kind"], config, planned_steps(record)),
         )
         if complete:
             self._standings[name] = (stamp, standing)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import News
+from trueup.commands.live.normal import planned_steps
 from trueup.commands.live.plane import Plane, folders_of
 from trueup.commands.live.pool import WRITTEN, Pool, Reading
 from trueup.commands.live.samples import Samples
@@ -87,7 +88,7 @@ class Runs:
     def state(self, name: str) -> dict[str, Any]:
         """What changes while a run goes on, besides its curves."""
         record = self._record(name)
-        stands = self._pool.standing(name, self._folder(name), record["config"])
+        stands = self._pool.standing(name, self._folder(name), record)
         line = self._line(name, self._folder(name))
         return {
             "status": line["status"],
@@ -100,6 +101,7 @@ class Runs:
             "probes": len(stands.probes),
             "verdict": stands.verdict.to_dict(),
             "alerts": [alert.to_dict() for alert in stands.alerts],
+            "normal": stands.normal,
             "asked": None if self.desk is None else self.desk.asked(stands.origin, stands.alerts, stands.probes),
         }
 
@@ -212,10 +214,9 @@ class Runs:
             record = self._record(name)
         except TrueupError as error:
             return line | {"status": "unreadable", "problem": str(error), "steps": None}
-        steps = record["config"].get("steps")
         return line | {
             "kind": record["kind"],
-            "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
+            "steps": planned_steps(record),
             "status": _status(record["status"], written, self._pool.pace(name)),
         }
 
