@@ -26,7 +26,7 @@ MOST_BYTES = 64 << 20
 """Bytes of numbers and indexes that are held; more where the newest ``LEAST`` runs take more."""
 LEAST = 10
 """Runs that are held however large they are: as many as are compared at once."""
-WRITTEN = ("run.json", "events.jsonl", "samples.jsonl", *(f"{stream}.jsonl" for stream in STREAMS))
+WRITTEN = ("run.json", "events.jsonl", "samples.jsonl", "rollouts.jsonl", *(f"{stream}.jsonl" for stream in STREAMS))
 """Files of a run that tell how it stands."""
 
 
@@ -42,6 +42,8 @@ class Standing:
     left_out: int
     probes: tuple[int, ...]
     """Steps that have samples."""
+    trained: int
+    """Steps of which some answers that they learned from are there."""
     pace: float | None
     """Seconds of the newest step."""
     normal: Mapping[str, dict[str, Any]]
@@ -53,12 +55,13 @@ class Reading:
 
     def __init__(self, folder: Path) -> None:
         self.followed, self.samples = Followed(folder), Samples(folder)
+        self.trained = Samples(folder, "training")
         self._judged: tuple[Cursor, Verdict, list[Alert]] | None = None
 
     @property
     def bytes(self) -> int:
         """Bytes that they take."""
-        return self.followed.metrics.bytes + self.followed.timing.bytes + self.samples.bytes
+        return self.followed.metrics.bytes + self.followed.timing.bytes + self.samples.bytes + self.trained.bytes
 
     def judge(self, config: Mapping[str, Any]) -> tuple[Verdict, list[Alert]]:
         """Verdict and alerts of the numbers by now."""
@@ -99,15 +102,16 @@ class Pool:
         followed, samples = reading.followed, reading.samples
         config = record["config"]
         verdict, raised = reading.judge(config)
-        complete = samples.look()
+        complete = samples.look() & reading.trained.look()
         standing = Standing(
             origin=followed.refresh().origin,
             verdict=verdict,
             alerts=tuple(raised),
             last_step=followed.metrics.last_step,
             rows=followed.metrics.rows,
-            left_out=followed.left_out + samples.left_out,
+            left_out=followed.left_out + samples.left_out + reading.trained.left_out,
             probes=tuple(samples.steps),
+            trained=len(reading.trained.steps),
             pace=followed.timing.last("seconds"),
             normal=beside_clean_runs(followed.metrics, record["kind"], config, planned_steps(record)),
         )

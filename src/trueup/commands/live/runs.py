@@ -99,6 +99,7 @@ class Runs:
             "control": self._control(name, record, line["status"]),
             "left_out": stands.left_out,
             "probes": len(stands.probes),
+            "trained": stands.trained,
             "verdict": stands.verdict.to_dict(),
             "alerts": [alert.to_dict() for alert in stands.alerts],
             "normal": stands.normal,
@@ -146,9 +147,10 @@ class Runs:
         """Rows after a cursor."""
         return self._open(name).followed.news(None if cursor is None else Cursor.parse(cursor))
 
-    def samples(self, name: str) -> Samples:
-        """The samples of a run, up to date."""
-        samples = self._open(name).samples
+    def samples(self, name: str, of: str = "probes") -> Samples:
+        """The samples of a run, or some answers that it learned from (``training``), up to date."""
+        opened = self._open(name)
+        samples = opened.trained if of == "training" else opened.samples
         samples.refresh()
         return samples
 

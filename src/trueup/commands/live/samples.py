@@ -18,17 +18,18 @@ from trueup.errors import NotHere, UsageError
 from trueup.ledger.columns import as_json, number_of
 
 __all__ = ["LAYERS", "SORTS", "Samples", "prompt_key"]
-LAYERS = ("log_ratio", "entropy")
+LAYERS = ("log_ratio", "entropy", "advantage", "clipped")
 """What may be known of each token of an answer."""
 _HITS = 100
 """Answers that a search shows."""
 
 
 class Samples:
-    """The samples of one run, as of the last ``refresh`` or ``look``."""
+    """The answers of one run to its fixed prompts (``of="probes"``), or some of those that it learned from
+    (``of="training"``), as of the last ``refresh`` or ``look``."""
 
-    def __init__(self, folder: Path) -> None:
-        self._reader = SampleReader(folder)
+    def __init__(self, folder: Path, of: str = "probes") -> None:
+        self._reader = SampleReader(folder, of)
         self._file = self._reader.file
         self._summaries: dict[int, tuple[bytes, dict[str, Any]]] = {}
         self._summarised: Places | None = None

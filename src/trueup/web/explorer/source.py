@@ -12,6 +12,8 @@ MOST_RUNS = 10
 """Runs that are followed, compared or kept in a snapshot at once."""
 Action: TypeAlias = Literal["pause", "stop"]
 """What may be asked of a run."""
+Asked: TypeAlias = Literal["probes", "training"]
+"""Which answers of a run: to its fixed prompts, or some of those that it learned from."""
 Order: TypeAlias = Literal["probe", "reward", "reward-low", "typical", "kl", "kl-low", "length", "length-short"]
 """How the answers of a step may be sorted."""
 
@@ -84,8 +86,8 @@ class Source(Protocol):
         """Rows after a cursor."""
         ...
 
-    def samples(self, name: str) -> Samples:
-        """The samples of a run."""
+    def samples(self, name: str, of: Asked = "probes") -> Samples:
+        """The answers of a run to its fixed prompts, or some of those that it learned from."""
         ...
 
     def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
