@@ -422,3 +422,43 @@ def test_a_wrong_question_is_refused(asking, wrong, status):
     reply = asking.post("/ask", json=question(**wrong), headers={"Authorization": "Bearer secret"})
     assert reply.status_code == status
     assert reply.json()["detail"]
+
+
+TAUGHT = {
+    "text": ["Yes", " .", "<|end|>"],
+    "log_ratio": [0.0, 0.1, 0.2],
+    "advantage": [1.5, 1.5, 1.5],
+    "clipped": [0.0, 0.5, 1.0],
+}
+
+
+def taught(run, steps, answers=4):
+    """Answers of one group that each step learned from."""
+    for step in steps:
+        for number in range(answers):
+            run.rollout(step, prompt=f"user: p{step}", question=f"p{step}", completion=f"{number} .", stop="eos",
+                        score=float(number), log_ratio=0.3, tokens=TAUGHT)  # fmt: skip
+
+
+def test_answers_that_were_learned_from_are_a_book_of_their_own_with_advantage_and_clipping(tmp_path, serve):
+    with start(tmp_path / "runs" / "a") as run:
+        write(run, range(4))
+        taught(run, (0, 2))
+    plant(tmp_path / "runs" / "b", steps=3)
+    served, client = serve()
+    assert client.get("/run", params={"run": "a"}).json()["trained"] == 2
+    assert client.get("/run", params={"run": "b"}).json()["trained"] == 0
+    asked = {"run": "a", "of": "training"}
+    assert [one["step"] for one in client.get("/probes", params=asked).json()["probes"]] == [0, 2]
+    page = client.get("/samples", params={**asked, "step": 2, "sort": "reward"}).json()
+    assert [one["score"] for one in page["rows"]] == [3.0, 2.0, 1.0, 0.0]
+    assert {one["question"] for one in page["rows"]} == {"p2"}
+    assert page["rows"][0]["tokens"] == TAUGHT
+    assert client.get("/search", params={**asked, "text": "1 ."}).json()["total"] == 2
+    assert client.get("/search", params={"run": "a", "text": "1 ."}).json()["total"] == 0
+    prompt = page["rows"][0]["prompt"]
+    assert client.get("/history", params={**asked, "prompt": prompt}).json()["total"] == 4
+    assert client.get("/sample", params={**asked, "step": 2, "prompt": prompt, "turn": 1}).json()["completion"] == "1 ."
+    assert client.get("/probes", params={"run": "a", "of": "everything"}).status_code == 422
+    file = client.get("/snapshot", params={"run": "a"}).text
+    assert "a: answers that it learned from are left out" in file

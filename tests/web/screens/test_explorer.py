@@ -22,6 +22,7 @@ from tests.web.explorer.planted import (
     write,
     write_offline,
 )
+from tests.web.explorer.test_api import taught
 from tests.web.screens.conftest import Visit, expect
 from tests.web.test_hostile import PAYLOADS
 from trueup.commands.live.desk import PROJECT, Desk
@@ -503,3 +504,25 @@ def test_every_view_can_be_used_by_everybody(served, window, axe, width, scheme)
         report = page.evaluate("rules => axe.run(document, { runOnly: rules })", rules)
         assert [(one["id"], one["nodes"][0]["html"]) for one in report["violations"]] == [], place
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
+
+def test_answers_that_were_learned_from_are_shown_by_advantage_and_by_clipping(served, window):
+    with start(served.root / "a") as run:
+        write(run, range(4))
+        taught(run, (0, 2))
+    page = window("run=a&view=samples")
+    page.get_by_role("combobox", name="Answers").select_option("that it learned from")
+    page.get_by_text("Step 2, rollouts 2 of 2").wait_for()
+    page.get_by_label("Show as").select_option("Advantage")
+    token = page.locator(".strip .token").nth(1)
+    expect(token).to_have_attribute("title", "+1.500")
+    page.get_by_label("Show as").select_option("Clipped")
+    expect(token).to_have_attribute("title", "0.500 of the updates")
+    page.get_by_role("button", name="Probe before").click()
+    page.get_by_text("Step 0, rollouts 1 of 2").wait_for()
+    expect(page.locator(".group .sample")).to_have_count(4)
+    page.reload()
+    page.get_by_text("Step 0, rollouts 1 of 2").wait_for()
+    page.get_by_role("combobox", name="Answers").select_option("to the fixed prompts")
+    page.get_by_text("Step 3, probe").wait_for()
+    expect(page.get_by_label("Show as").locator("option:disabled")).to_have_text(["Advantage", "Clipped"])

@@ -52,7 +52,7 @@ function grouped(rows) {
 }
 
 /** The answer that changes are marked against. */
-const earlier = (row, place) => (place.of ? undefined : { "": row.before, start: row.start })[place.against];
+const earlier = (row, place) => (place.of ? undefined : { "": row.before, start: row.start }[place.against]);
 
 /** A choice in an address that there is not is none. */
 const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
@@ -210,7 +210,7 @@ export class Book {
     const place = this.index();
     const row = this.probes[place];
     this.slider.value = String(place);
-    const text = row ? `Step ${row.step}, ${this.of ? "rollout" : "probe"} ${place + 1} of ${this.probes.length}` : "";
+    const text = row ? `Step ${row.step}, ${this.of ? "rollouts" : "probe"} ${place + 1} of ${this.probes.length}` : "";
     this.slider.setAttribute("aria-valuetext", text);
     this.status.textContent = text;
     this.chart.point(row ? row.step : null);
