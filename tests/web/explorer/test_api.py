@@ -445,7 +445,7 @@ def test_answers_that_were_learned_from_are_a_book_of_their_own_with_advantage_a
         write(run, range(4))
         taught(run, (0, 2))
     plant(tmp_path / "runs" / "b", steps=3)
-    served, client = serve()
+    _, client = serve()
     assert client.get("/run", params={"run": "a"}).json()["trained"] == 2
     assert client.get("/run", params={"run": "b"}).json()["trained"] == 0
     asked = {"run": "a", "of": "training"}
