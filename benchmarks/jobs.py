@@ -18,8 +18,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks import sampling
+
 LEARNING_RATE = 1e-5
 JOBS = ("dpo-bf16", "dpo-fp32", "reward-bf16", "sft-bf16", "sample-gpt2", "sample-tiny", "rlhf-gpt2", "rlhf-tiny")
+REAL_TRAINING = ("dpo-smollm2", "dpo-smollm2-fp32", "reward-smollm2", "sft-smollm2")
+REAL_SAMPLING = ("sample-smollm2-1", "sample-smollm2-8", "sample-smollm2-32", "sample-smollm2-greedy")
+"""Jobs of SmolLM2-135M-Instruct: training, in bfloat16 unless the name says float32, and sampling
+(``benchmarks.sampling``). Its files are in ``WORK/smollm2``."""
 RLHF = {"gpt2": 16, "tiny": 32}
 """Prompts of one RLHF step; each gets ``NEW_TOKENS`` and the batch is learned from ``PPO_EPOCHS`` times."""
 MICRO = {"cuda": {"micro_tokens": 65_536}}
@@ -32,14 +38,15 @@ SAMPLED_ROWS, SAMPLED_TOKENS = 32, 48
 def main() -> None:
     """Run the job and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("side", choices=["trueup", "trueup-lean", "trl", "trl-best"])
-    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("side", choices=["trueup", "trueup-lean", "trl", "trl-best", *sampling.SIDES[1:]])
+    parser.add_argument("job", choices=[*JOBS, *REAL_TRAINING, *REAL_SAMPLING])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="gpt2", help="folder of the model inside WORK, for training jobs")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--new", type=int, default=sampling.NEW, help="new tokens of SmolLM2's answers")
     args = parser.parse_args()
-    if args.side.startswith("trueup"):
+    if args.side.startswith("trueup"):  # others' interpreters may have no trueup
         from trueup.commands.restart import restart
 
         restart(any_program=True)  # as the command does
@@ -48,7 +55,12 @@ def main() -> None:
     if lean and method in ("rlhf", "sample"):
         parser.error(f"{args.job} has no trueup-lean: that side is for dpo, reward and sft jobs")
     setting = Setting(args.work, args.model, args.device, args.batch)
-    if method == "rlhf":
+    if args.job in REAL_TRAINING:
+        detail = "fp32" if detail.endswith("fp32") else "bf16"
+        setting = Setting(args.work / "smollm2", "model", args.device, args.batch)
+    if args.job in REAL_SAMPLING:
+        found = sampling.job(args.side, args.job.rpartition("-")[2], args.work / "smollm2", args.new)
+    elif method == "rlhf":
         step = _trueup_rlhf if args.side == "trueup" else _trl_rlhf
         found = step(args.work, detail, args.side == "trl-best")
     elif method == "sample":

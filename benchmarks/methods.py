@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import real_stages
 from benchmarks.mixed_reward import write_data
 from benchmarks.shown import interval
@@ -66,7 +68,12 @@ def main() -> None:
             *(online(name, files, args.steps, args.learning_rate, seed) for name in args.methods),
         ]
         seeds[seed] = measured(args.out / f"seed-{seed}", recipe, files, seed)
-        measurement = {"steps": args.steps, "learning_rate": args.learning_rate, **compared(seeds)}
+        measurement = {
+            "steps": args.steps,
+            "learning_rate": args.learning_rate,
+            "threads": torch.get_num_threads(),
+            **compared(seeds),
+        }
         RESULTS.write_text(json.dumps(measurement, indent=1) + "\n", encoding="utf-8")
     print(table(measurement))
 

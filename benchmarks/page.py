@@ -147,7 +147,7 @@ def _methods() -> str:
             f"reward model, from which every method starts; {found['steps']} steps of {methods.ANSWERS} answers, learning rate "
             f"{found['learning_rate']:g}. PPO, RLOO and REINFORCE++ pay the same KL penalty in the reward (beta "
             f"{methods.FIXED['beta']}); what is not said is a method's default. Intervals are 95 %, over seeds and prompts. *s a step* is the "
-            "median; minutes and memory are of a run's own process.",
+            f"median, with {found['threads']} thread{'s' * (found['threads'] > 1)}; minutes and memory are of a run's own process.",
             methods.table(found),
             " ".join(methods.conclusions(found)),
         ]

@@ -2,9 +2,11 @@
 
     python -m benchmarks.peers [--data DIR] [--jobs dpo-bf16,reward-bf16] [--rounds 3] --out runs/peers
 
-Needs the ``bench`` extra (TRL). Each run is a process of its own; its first step is warm-up and left out. The
-throughput of trueup's DPO includes its reference pass when it is compared with TRL's default (which scores the
-reference in every step), and excludes it when compared with ``trl-best`` (whose precomputation is not counted).
+Needs the ``bench`` extra (TRL, llama.cpp). Jobs of ``smollm2`` train and sample SmolLM2-135M-Instruct; in sampling the
+peers are ``generate`` of transformers, llama.cpp, and with ``--vllm-python`` vLLM's CPU build. Each run is a process of
+its own; its first step is warm-up and left out. The throughput of trueup's DPO includes its reference pass when it is
+compared with TRL's default (which scores the reference in every step), and excludes it when compared with ``trl-best``
+(whose precomputation is not counted).
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from statistics import median
 from string import ascii_uppercase
 from typing import Any
 
-from benchmarks.jobs import SAMPLED_ROWS, SAMPLED_TOKENS
-from benchmarks.workload import BATCH, prepare
-from trueup.commands.machine import inspect_machine
+from benchmarks import sampling
+from benchmarks.jobs import REAL_SAMPLING, REAL_TRAINING, SAMPLED_ROWS, SAMPLED_TOKENS
+from benchmarks.workload import BATCH, prepare, prepare_smollm2
+from trueup.commands.machine import inspect_machine, installed_version
 
 RESULTS = Path("benchmarks/results/peers.json")
+REAL_RESULTS = Path("benchmarks/results/peers_smollm2.json")
 TRAINING = ("trueup", "trueup-lean", "trl", "trl-best")
 JOBS = {
     "dpo-bf16": TRAINING,
@@ -36,8 +40,17 @@ JOBS = {
     "rlhf-gpt2": ("trueup", "trl", "trl-best"),
     "rlhf-tiny": ("trueup", "trl", "trl-best"),
 }
-UNITS = {"sample": ("tokens/s", SAMPLED_ROWS * SAMPLED_TOKENS), "sft": ("examples/s", BATCH), "rlhf": ("steps/s", 1)}
-TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}
+REAL_JOBS = (
+    dict.fromkeys(REAL_TRAINING, TRAINING)
+    | dict.fromkeys(REAL_SAMPLING, sampling.SIDES)
+    | {"dpo-smollm2-fp32": ("trueup", "trl")}
+    | {"sample-smollm2-greedy": tuple(side for side in sampling.SIDES if side != "llama.cpp-f16")}
+)
+TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3, "smollm2": 5e-2}
+"""Of losses, as a share. That of smollm2 is wide since the first DPO step of two pairs had 0.675 in the place of ln 2;
+``dpo-smollm2-fp32``, which must agree to a thousandth, tells rounding from a mistake."""
+AGREEMENT = 0.5
+"""Greedy tokens in float32 that agree before an answer's first difference: fewer, and the sides have other weights."""
 ALIKE = 1.6
 """Most by which the measured rates of two machines of one kind differ."""
 
@@ -46,51 +59,97 @@ def main() -> None:
     """Prepare, alternate, check the losses, write JSON and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--jobs", default=",".join([*JOBS, *REAL_JOBS]))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=BATCH, help="pairs of a step of smollm2's training")
+    parser.add_argument("--new", type=int, default=sampling.NEW, help="new tokens of smollm2's answers")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--results", type=Path, help="another file for the figures of smollm2")
     parser.add_argument("--ppo-python", default=sys.executable, help="interpreter with TRL 1.12, the last with PPO")
+    parser.add_argument("--vllm-python", help="interpreter with vLLM's CPU build; without it vLLM is left out")
     args = parser.parse_args()
+    asked = args.jobs.split(",")
+    if unknown := [job for job in asked if job not in JOBS and job not in REAL_JOBS]:
+        parser.error(f"--jobs: {unknown[0]!r} is none of {', '.join([*JOBS, *REAL_JOBS])}")
     commit = revision()  # the results are a file of the repository: writing them makes the copy differ
+    source = {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
     work = args.out / "work"
-    facts = prepare(work, args.data, steps=args.steps)
-    print("workload:", facts, flush=True)
-    health = inspect_machine()
-    workload = facts | {"source": "hh-rlhf harmless-base test" if args.data else "sandbox"}
-    machine = {
-        "processor": health.processor,
-        "cores": health.cores,
-        **{name: version(name) for name in ("torch", "transformers", "trl")},
-        "gflops_fp32": health.float32_gflops,
-        "gflops_bf16": health.bfloat16_gflops,
-        "copy_gb_per_s": health.copy_gb_per_s,
-    }
-    found = _earlier(workload) | {"workload": workload}
-    for job in args.jobs.split(","):
-        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in JOBS[job]}
+    if usual := [job for job in asked if job in JOBS]:
+        workload = prepare(work, args.data, steps=args.steps) | source
+        found = compare(usual, workload, args, RESULTS, commit)
+        print(table(found))
+    if real := [job for job in asked if job in REAL_JOBS]:
+        workload = prepare_smollm2(work / "smollm2", args.data, steps=args.steps, batch=args.batch) | source
+        workload["new"] = args.new
+        found = compare(real, workload, args, args.results or REAL_RESULTS, commit)
+        print(table({"rows": [row for row in found["rows"] if row["job"] in REAL_TRAINING]}))
+        print(sampling_table(found))
+
+
+def compare(
+    jobs: list[str], workload: dict[str, Any], args: argparse.Namespace, results: Path, commit: str | None
+) -> dict[str, Any]:
+    """Run the jobs, each side in turn, and write what was found after each; returns all that the file has then."""
+    print("workload:", workload, flush=True)
+    machine = _machine()
+    found = _earlier(workload, results) | {"workload": workload}
+    for job in jobs:
+        sides = [side for side in (JOBS | REAL_JOBS)[job] if side != "vllm" or args.vllm_python]
+        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+        rates = []
         for turn in range(args.rounds):
-            for side in JOBS[job]:
-                python = args.ppo_python if job.startswith("rlhf") and side.startswith("trl") else sys.executable
-                runs[side].append(run_job(python, side, job, work))
-                print(job, side, turn, _summary(job, runs[side][-1:]), flush=True)
+            if job in REAL_SAMPLING:
+                rates.append(sampling.bandwidth(2 * workload["weights"]))
+            for side in list(runs):
+                sizes = (f"--batch={args.batch}", f"--new={args.new}") if job in REAL_JOBS else ()
+                try:
+                    result = run_job(_python(job, side, args), side, job, args.out / "work", *sizes)
+                except SystemExit as error:
+                    if side != "vllm":
+                        raise
+                    print(f"vllm is left out: {error}", flush=True)  # the others' figures need not be lost for it
+                    del runs[side]
+                    continue
+                runs[side].append(result)
+                print(job, side, turn, _summary(job, runs[side][-1:], args.batch, args.new), flush=True)
         _same_work(job, runs)
         row = {
             "job": job,
             "revision": commit,
-            "machine": machine,
-            "sides": {side: _summary(job, these) for side, these in runs.items()},
+            "machine": machine | {name: max(rate[name] for rate in rates) for name in (rates or [{}])[0]},
+            "sides": {side: _summary(job, these, args.batch, args.new) for side, these in runs.items()},
         }
         found["rows"] = with_row(found["rows"], row)
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
-def _earlier(workload: dict[str, Any]) -> dict[str, Any]:
+def _python(job: str, side: str, args: argparse.Namespace) -> str:
+    """The interpreter of a side."""
+    if side == "vllm":
+        return str(args.vllm_python)
+    return str(args.ppo_python) if job.startswith("rlhf") and side.startswith("trl") else sys.executable
+
+
+def _machine() -> dict[str, Any]:
+    health = inspect_machine()
+    return {
+        "processor": health.processor,
+        "cores": health.cores,
+        **{name: version(name) for name in ("torch", "transformers", "trl")},
+        "xllamacpp": installed_version("xllamacpp"),
+        "gflops_fp32": health.float32_gflops,
+        "gflops_bf16": health.bfloat16_gflops,
+        "copy_gb_per_s": health.copy_gb_per_s,
+    }
+
+
+def _earlier(workload: dict[str, Any], results: Path) -> dict[str, Any]:
     """Results of the same pairs, which may stand in one table with what is measured now."""
-    if RESULTS.exists():
-        found: dict[str, Any] = json.loads(RESULTS.read_text())
+    if results.exists():
+        found: dict[str, Any] = json.loads(results.read_text())
         if found["workload"] == workload:
             return found
     return {"rows": []}
@@ -107,7 +166,8 @@ def revision() -> str | None:
 def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
     """``rows`` with this one, in place of what was measured of its job on such a machine before; in the jobs' order."""
     others = [r for r in rows if r["job"] != row["job"] or not _alike(r["machine"], row["machine"])]
-    return sorted([*others, row], key=lambda r: (list(JOBS).index(r["job"]), r["machine"]["gflops_bf16"]))
+    order = [*JOBS, *REAL_JOBS]
+    return sorted([*others, row], key=lambda r: (order.index(r["job"]), r["machine"]["gflops_bf16"]))
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -144,15 +204,39 @@ def run_job(python: str, side: str, job: str, work: Path, *more: str) -> dict[st
     return result
 
 
-def _summary(job: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over runs; ``rate`` is without what is done once, ``rate_whole`` with it."""
-    unit, amount = UNITS.get(job.partition("-")[0], ("pairs/s", BATCH))
-    rates, whole = [], []
+def unit_of(job: str, batch: int = BATCH, new: int = sampling.NEW) -> tuple[str, int]:
+    """What a job's rate counts, and how many of it a step brings."""
+    method, _, detail = job.partition("-")
+    if job in REAL_SAMPLING:
+        rows = job.rpartition("-")[2]
+        return "tokens/s", new * (sampling.GREEDY_ROWS if rows == "greedy" else int(rows))
+    if method == "sample":
+        return "tokens/s", SAMPLED_ROWS * SAMPLED_TOKENS
+    if method == "rlhf":
+        return "steps/s", 1
+    return "examples/s" if method == "sft" else "pairs/s", batch if detail.startswith("smollm2") else BATCH
+
+
+def _summary(job: str, runs: list[dict[str, Any]], batch: int = BATCH, new: int = sampling.NEW) -> dict[str, Any]:
+    """Medians over runs; ``rate`` is without what is done once, ``rate_whole`` with it.
+
+    Of sampling from SmolLM2 also the seconds of the first tokens, of the first tokens of one prompt for all rows, and
+    tokens a second between the first and the last.
+    """
+    unit, amount = unit_of(job, batch, new)
+    rates, whole, later = [], [], []
     for run in runs:
         steps = run["seconds"][1:]
         rates.append(amount * len(steps) / sum(steps))
         whole.append(amount / (sum(steps) / len(steps) + run["once_seconds"] / len(run["seconds"])))
-    return {
+        if "first_seconds" in run:
+            later.append(amount * (1 - 1 / new) / max(1e-9, median(steps) - run["first_seconds"]))
+    more: dict[str, Any] = {}
+    if later:
+        more = {"decode_rate": median(later), "decode_rate_low": min(later), "decode_rate_high": max(later)}
+        more |= {name: median(run[name] for run in runs) for name in ("first_seconds", "shared_seconds")}
+        more["tokens"] = runs[0]["tokens"]
+    return more | {
         "unit": unit,
         "rate": median(rates),
         "rate_whole": median(whole),
@@ -170,6 +254,10 @@ def _same_work(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
     if any(found != lengths["trueup"] for found in lengths.values()):
         raise SystemExit(f"{job}: completions differ in length, {lengths}; this compares two things")
     same_losses(job, runs)
+    ours = runs["trueup"][0].get("tokens")
+    for side, these in runs.items():
+        if ours and (share := sampling.agreement(ours, these[0]["tokens"])) < AGREEMENT:
+            raise SystemExit(f"{job}: {share:.0%} of {side}'s greedy tokens agree; this compares two things")
 
 
 def same_losses(job: str, runs: dict[str, list[dict[str, Any]]]) -> None:
@@ -201,6 +289,24 @@ def table(found: dict[str, Any]) -> str:
             f"| {ours['peak_gb']:.1f}, {default['peak_gb']:.1f} GB | {ours['peak_gb'] / default['peak_gb']:.2f} "
             f"| {row['revision'] or ''} |"
         )
+    return "\n".join(lines)
+
+
+def sampling_table(found: dict[str, Any]) -> str:
+    """Markdown: one row a sampling job of SmolLM2, kind of machine and side; greedy tokens beside trueup's."""
+    lines = [
+        "| job | on | side | tokens/s | after the first | first tokens | one prompt | greedy alike | memory | commit |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in found["rows"]:
+        if row["job"] not in REAL_SAMPLING:
+            continue
+        ours = row["sides"]["trueup"]["tokens"]
+        for side, one in row["sides"].items():
+            alike = f"{sampling.agreement(ours, one['tokens']):.0%}" if ours and side != "trueup" else ""
+            cells = [row["job"], letter(found, row), side, f"{one['rate']:.0f}", f"{one['decode_rate']:.0f}"]
+            cells += [f"{one['first_seconds']:.3f} s", f"{one['shared_seconds']:.3f} s", alike]
+            lines.append("| " + " | ".join([*cells, f"{one['peak_gb']:.1f} GB", row["revision"] or ""]) + " |")
     return "\n".join(lines)
 
 

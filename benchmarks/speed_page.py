@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.gpu import table as gpu_table
 from benchmarks.jobs import PROMPT_TOKENS, SAMPLED_ROWS, SAMPLED_TOKENS
 from benchmarks.peers import kinds, letter, table
+from benchmarks.speed_smollm2 import section as smollm2_section
 
 RESULTS = Path("benchmarks/results")
 PLOT = Path("docs/images/scaling.png")
@@ -45,6 +46,7 @@ def page() -> str:
         "defaults. How it is done: [packed streams](decisions/0007-packed-streams.md), "
         "[a decoder of our own](decisions/0008-a-decoder-of-our-own.md).",
         _peers(),
+        smollm2_section(_load("peers_smollm2")),
         _gpu(),
         _scaling(),
         _plan(),

@@ -9,12 +9,14 @@ length, so that a few batches are as long as the whole file's. Pairs stand in th
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from benchmarks import sampling
 from benchmarks.flops import Shape, pair_step, rlhf_step, sft_step
 from benchmarks.jobs import NEW_TOKENS, PPO_EPOCHS, PROMPT_TOKENS, RLHF, SAMPLED_ROWS, SAMPLED_TOKENS
 from trueup.config import Batch, Model
@@ -23,7 +25,10 @@ from trueup.data.read import read_pairs
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
 from trueup.errors import DataError
+from trueup.models.export_folder import find_source
+from trueup.models.export_gguf import export_gguf
 from trueup.models.heads import open_reward_model
+from trueup.models.load import load_causal_lm, load_tokenizer
 from trueup.models.tiny import learn_tokenizer
 from trueup.types import PreferencePair, prompt_text
 
@@ -95,6 +100,46 @@ def prepare_large(
         "sft": sft_step(shape, [(p, c) for p, c, _ in lengths]) / steps,
     }
     return _facts(fits) | {"parameters": model.num_parameters(), "flop": flop}
+
+
+def prepare_smollm2(
+    folder: Path, data: Path | None, *, steps: int, batch: int = BATCH, seed: int = 0
+) -> dict[str, Any]:
+    """Write SmolLM2-135M-Instruct as ``model/``, ``scorer/`` and GGUF files, its job files and prompts into ``folder``.
+
+    The pad token is one of its own, since a reward model's reads the last token that is no padding; there is no chat
+    template, so that all sides read plain text.
+    """
+    from benchmarks.real_model import smollm2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = Model(name=str(smollm2()))
+    model, tokenizer = load_causal_lm(opened), load_tokenizer(opened.name)
+    tokenizer.chat_template, tokenizer.pad_token = None, "<|endoftext|>"
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    torch.manual_seed(seed)
+    scorer = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=1)
+    scorer.save_pretrained(folder / "scorer")
+    tokenizer.save_pretrained(folder / "scorer")
+    for kind in ("f32", "bf16", "f16"):
+        shutil.rmtree(folder / f"gguf-{kind}", ignore_errors=True)
+        export_gguf(find_source(str(folder / "model")), folder / f"gguf-{kind}", kind)
+    fits = _fitting(_pairs(data), tokenizer, steps * batch)
+    by_length = sorted(fits, key=lambda one: abs(len(one[1][0].prompt_ids) - sampling.PROMPT_TOKENS))
+    prompts = list(dict.fromkeys(tuple(sides[0].prompt_ids) for _, sides in by_length))[:SAMPLED_ROWS]
+    (folder / "asked.json").write_text(json.dumps(prompts))
+    fits = _evenly(fits, steps * batch)
+    _write_files(folder, fits, batch, seed)
+    shape, lengths = Shape.of(model), _lengths(fits)
+    flop = {
+        "dpo": pair_step(shape, lengths, head=True, reference=True) / steps,
+        "reward": pair_step(shape, lengths, head=False, reference=False) / steps,
+        "sft": sft_step(shape, [(p, c) for p, c, _ in lengths]) / steps,
+    }
+    asked = sum(map(len, prompts)) / len(prompts)
+    return _facts(fits) | {"weights": model.num_parameters(), "asked_tokens": asked, "flop": flop}
 
 
 def _write_jobs(

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,8 +37,10 @@ def module_name(path: Path) -> str:
     return ".".join(("trueup", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def imported(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
+@cache
+def imported(path: Path) -> tuple[tuple[tuple[str, ...], int], ...]:
     """(parts of the dotted name below ``trueup``, line) of everything of ours that a file imports, wherever in it."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom):
@@ -47,7 +50,8 @@ def imported(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
         for name in names:
             package, *parts = name.split(".")
             if package == "trueup" and parts:
-                yield tuple(parts), node.lineno
+                found.append((tuple(parts), node.lineno))
+    return tuple(found)
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:

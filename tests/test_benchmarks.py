@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import explorer_scale, page, peers, rollout_simulation, sandbox, speed_page
+from benchmarks import explorer_scale, page, peers, rollout_simulation, sampling, sandbox, speed_page, speed_smollm2
 from benchmarks.explorer_runs import SMALL, make_runs, metric_names
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +76,51 @@ def test_a_target_that_is_missed_is_called_so(monkeypatch):
     assert "**no**: speed, at 50% of the matrix rate; memory, of which 50% must be held" in line
     sides["trueup"] |= {"rate": 8.0, "rate_whole": 8.0, "peak_gb": 2.5}
     assert speed_page._verdict(found).endswith("| yes |")
+
+
+def test_greedy_tokens_agree_up_to_the_first_difference_or_our_end():
+    assert sampling.agreement([[5, 6, 7, 8]], [[5, 6, 9, 8]]) == 0.5
+    assert sampling.agreement([[5, 6, 7, 8], [5, sampling.END, 7, 8]], [[5, 6, 7, 9], [5, 3, 3, 3]]) == 0.8
+    runs = {side: [{"losses": [], "tokens": [[5, 6, 7, 8]], "lengths": [4]}] for side in ("trueup", "llama.cpp")}
+    peers._same_work("sample-smollm2-greedy", runs)
+    runs["llama.cpp"][0]["tokens"] = [[5, 4, 4, 4]]
+    with pytest.raises(SystemExit, match="25% of llama\\.cpp's greedy"):
+        peers._same_work("sample-smollm2-greedy", runs)
+
+
+def real_row(job, **rates):
+    """A row of a sampling or training job of SmolLM2, as ``peers.compare`` writes it."""
+    machine = {"processor": "one", "cores": 2, "gflops_bf16": 900.0, "copy_gb_per_s": 27.0}
+    machine |= {"read_gb_per_s": 30.0, "reread_gb_per_s": 60.0} | dict.fromkeys(speed_smollm2.PACKAGES, "1.0")
+    sides = {}
+    for side, rate in rates.items():
+        run = {"seconds": [0.0, 1 / rate, 1 / rate], "once_seconds": 0.0, "losses": [], "peak_gb": 1.0, "lengths": []}
+        more = {"first_seconds": 0.0, "shared_seconds": 0.0, "tokens": [[5]] if "greedy" in job else []}
+        sides[side] = peers._summary(job, [run | (more if job.startswith("sample") else {})])
+    return {"job": job, "revision": "abc", "machine": machine, "sides": sides}
+
+
+def test_the_section_on_smollm2_says_what_was_reached_and_what_is_missing():
+    assert speed_smollm2.section(None) == ""
+    assert speed_smollm2.section({"rows": []}) == ""
+    names = ("mean_prompt_tokens", "mean_chosen_tokens", "mean_rejected_tokens", "asked_tokens")
+    work = dict.fromkeys(names, 50.0) | {"weights": 135_000_000, "new": 64, "source": "sandbox"}
+    rows = [
+        real_row("dpo-smollm2", **{"trueup": 0.25, "trl": 0.02, "trl-best": 0.03}),  # steps a second, 8 pairs each
+        real_row("sample-smollm2-1", trueup=90 / 63, generate=0.5),
+        real_row("sample-smollm2-32", **{"trueup": 3.2, "llama.cpp": 1.0, "llama.cpp-f16": 2.0}),
+    ]
+    text = speed_smollm2.section({"workload": work, "rows": rows})
+    assert "| dpo-smollm2 | A | 2.00 pairs/s | 0.16 | 12.5 |" in text
+    assert "1,000 pairs of DPO on A: 8.3 minutes (sought: at most 15): yes." in text
+    assert "| 90%: 90 tokens/s of 0.27 GB each, where a copy moves 27 GB/s" in text
+    assert "| >= 1.5x the faster rival | 1.60x llama.cpp-f16; vLLM was not there | yes |" in text
+    assert (
+        "Not measured yet: dpo-smollm2-fp32, reward-smollm2, sft-smollm2, sample-smollm2-8, sample-smollm2-greedy."
+        in text
+    )
+    rows[2] = real_row("sample-smollm2-32", **{"trueup": 3.2, "llama.cpp": 1.0, "vllm": 4.0})
+    assert "| 0.80x vllm | **no** |" in speed_smollm2.section({"workload": work, "rows": rows})
 
 
 def test_goals_of_the_sandbox_are_known_reached_or_missed():

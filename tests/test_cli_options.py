@@ -29,6 +29,7 @@ REQUIRED = {
     ("rollouts",): ["nowhere"],
     ("watch",): ["nowhere"],
     ("mirror",): ["nowhere", "--to", "tensorboard"],
+    ("data", "sandbox"): ["--smoke", "--out", "/dev/null/nowhere"],
     ("quickstart",): ["--smoke", "--out", "/dev/null/nowhere"],
     ("serve",): ["--host", "999.1.1.1"],
     ("constitution", "audit"): ["nowhere"],

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from trueup import write_sandbox
+from trueup.commands.app import app, main
+from trueup.errors import UsageError
 from trueup.recipes.table import RECIPES
 from trueup.reports.verdict import SMOKE
 
@@ -30,6 +34,19 @@ def trueup(*words, cwd=None, check=True):
     if check:
         assert found.returncode == 0, found.stderr
     return found
+
+
+def call(capsys, *words):
+    """The command in this process: its exit code, and what it said."""
+    before, sys.argv = sys.argv, ["trueup", *map(str, words)]
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:
+        sys.argv = before
+    return code, *capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +83,23 @@ def test_a_second_quickstart_trains_nothing(quickstart):
     out, _ = quickstart
     again = trueup("quickstart", "--smoke", "--quiet", "--out", out)
     assert again.stdout.count("unchanged, skipped") == 4
+
+
+@pytest.mark.slow
+def test_the_sandbox_is_written_as_the_quickstart_has_it_and_over_nothing_else(quickstart, tmp_path):
+    data = quickstart[0] / "data"
+    before = (data / "world.json").read_bytes()
+    files = write_sandbox(data, smoke=True, quiet=True)  # the same seed and size, so that it is there
+    assert (data / "world.json").read_bytes() == before
+    assert {name: str(path) for name, path in files.items()} == json.loads(before)["files"]
+    assert all(path.exists() for path in files.values())
+    shown = CliRunner().invoke(app, ["data", "sandbox", "--smoke", "--out", str(data)], catch_exceptions=False).output
+    assert f"held out pairs: {files['held_out_pairs']}" in shown
+    with pytest.raises(UsageError, match="another world is here"):
+        write_sandbox(data, seed=1, smoke=True, quiet=True)
+    (tmp_path / "feedback").mkdir()
+    with pytest.raises(UsageError, match="holds no world"):
+        write_sandbox(tmp_path, smoke=True, quiet=True)
 
 
 @pytest.mark.slow
@@ -144,10 +178,11 @@ def test_data_check_finds_what_is_wrong(quickstart, tmp_path):
 
 
 @pytest.mark.parametrize("kind", sorted(RECIPES))
-def test_dry_run_prints_the_settings_and_writes_nothing(kind, tmp_path):
+def test_dry_run_prints_the_settings_and_writes_nothing(kind, tmp_path, capsys):
     flags = ["--data", "d.jsonl", "--model", "m", "--out", tmp_path / "r", "--dry-run"]
     flags += ["--reward", "r"] if "reward" in RECIPES[kind].inputs else []
-    shown = trueup(kind, *flags).stdout
+    code, shown, _ = call(capsys, kind, *flags)
+    assert code == 0
     assert yaml.safe_load(shown)["data"] == "d.jsonl"
     assert not (tmp_path / "r").exists()
 
@@ -166,12 +201,12 @@ def test_dry_run_prints_the_settings_and_writes_nothing(kind, tmp_path):
         (["ppo", "--model", "m", "--data", "d", "--reward", "r", "--set", "init_kl_coef=1"], 2, "kl.beta"),
     ],
 )
-@pytest.mark.slow
-def test_wrong_use_is_explained(words, code, says, tmp_path):
-    found = trueup(*words, cwd=tmp_path, check=False)
-    assert found.returncode == code
-    assert says in found.stderr
-    assert "Traceback" not in found.stderr
+def test_wrong_use_is_explained(words, code, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found, _, told = call(capsys, *words)
+    assert found == code
+    assert says in told
+    assert "Traceback" not in told
 
 
 TINY = ["model.tiny.hidden=16", "model.tiny.layers=1", "model.tiny.heads=1", "model.tiny.vocabulary=300",
@@ -187,23 +222,6 @@ def trained(tmp_path_factory):
     words = ["sft", "--data", folder / "demos.jsonl", "--quiet", *(w for one in TINY for w in ("--set", one))]
     ran = trueup(*words, "--out", folder / "r", "--json")
     return folder / "r", words, json.loads(ran.stdout)
-
-
-def call(capsys, *words):
-    """The command in this process: its exit code, and what it said."""
-    import sys
-
-    from trueup.commands.app import main
-
-    before, sys.argv = sys.argv, ["trueup", *map(str, words)]
-    try:
-        main()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code or 0
-    finally:
-        sys.argv = before
-    return code, *capsys.readouterr()
 
 
 @pytest.mark.slow

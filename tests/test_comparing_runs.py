@@ -264,6 +264,9 @@ def test_a_run_without_probes_is_drawn_from_its_score(tmp_path):
     (one,) = gather([str(path)], None, (), None).paths
     assert len(one.steps) == 12
     assert one.gold_SKP is None
+    shown = CliRunner().invoke(app, ["frontier", str(path), "--gold", GOLD, "--out", str(tmp_path / "o")]).output
+    assert "--gold has no answers here to judge" in shown
+    assert "judge with --gold" not in shown  # it was given
 
 
 def test_over_optimisation_is_found_where_it_was_planted(tmp_path):
@@ -279,6 +282,7 @@ def test_over_optimisation_is_found_where_it_was_planted(tmp_path):
     assert {point["name"] for point in summary["front"]} == {"good"}
     without = CliRunner().invoke(app, ["frontier", str(bad), "--out", str(tmp_path / "o")], catch_exceptions=False)
     assert "Gold is not known here" in without.output
+    assert "judge with --gold" in without.output
 
 
 def test_evaluations_give_points_gains_and_best_of_n(tmp_path):

@@ -361,11 +361,13 @@ def test_a_run_that_is_not_written_is_not_read_again_even_when_its_numbers_were_
     monkeypatch.setattr(pool, "MOST_BYTES", 1)
     monkeypatch.setattr(pool, "LEAST", 2)
     runs = Pool()
-    stands = {name: runs.standing(name, folder, CONFIG) for name, folder in folders.items()}
+    stands = {name: runs.standing(name, folder, {"kind": "ppo", "config": CONFIG}) for name, folder in folders.items()}
     assert list(runs._held) == ["2", "3"]
     read = []
     monkeypatch.setattr(pool, "Reading", lambda folder: read.append(folder))
-    assert {name: runs.standing(name, folder, CONFIG) for name, folder in folders.items()} == stands
+    assert {
+        name: runs.standing(name, folder, {"kind": "ppo", "config": CONFIG}) for name, folder in folders.items()
+    } == stands
     assert read == []
 
 

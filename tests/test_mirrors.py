@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 
+import trueup
 from trueup.commands.mirrors.follow import Mirror
 from trueup.commands.mirrors.mlflow import MlFlow
 from trueup.commands.mirrors.trackio import Trackio
@@ -228,6 +229,27 @@ def test_tensorboard_reads_what_was_written_and_drops_what_was_taken_back(tmp_pa
 
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert HParamsPluginData.FromString(content).session_start_info.hparams["optim.learning_rate"].number_value == 0.5
+
+
+def test_python_mirrors_a_run_and_says_what_it_cannot_use(tmp_path, capsys):
+    pytest.importorskip("tensorboard", reason="pip install 'trueup[tensorboard]'")
+    plain(tmp_path / "r")
+    run = trueup.Run(tmp_path / "r")
+    folder = trueup.mirror(run, to="tensorboard")
+    assert folder == tmp_path / "r" / "mirrors" / "tensorboard"
+    assert [event.value for event in read_back(tmp_path / "r").Scalars("loss")] == [1, 2]
+    assert "tensorboard --logdir" in capsys.readouterr().out
+    assert trueup.mirror(str(tmp_path / "r"), "tensorboard", quiet=True) == folder
+    assert capsys.readouterr().out == ""
+    for wrong, problem in (
+        ({"to": "tensorbord"}, "did you mean 'tensorboard'"),
+        ({"to": "tensorboard", "remote": "host"}, "remote: TensorBoard reads files"),
+        ({"to": "mlflow", "remote": "https://me:pw@host"}, "remote: the address holds a password"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            trueup.mirror(run, **wrong)
+    with pytest.raises(UsageError):
+        trueup.mirror(tmp_path / "nowhere", to="tensorboard")
 
 
 # The other tools, by the calls that they get ------------------------------------------------------------------------

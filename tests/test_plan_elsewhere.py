@@ -204,6 +204,57 @@ def test_only_rewards_that_are_models_take_memory(tmp_path, reward, models):
     assert parts == [pytest.approx(6e-9 * SHAPES["llama-3.2-1b"].weights)] * models
 
 
+def members(*names):
+    return [{"kind": "ensemble", "members": list(names)}]
+
+
+def held(one):
+    return len([name for name in one.memory_gb if name.startswith("reward model")])
+
+
+def test_outputs_of_one_model_are_one_model_and_one_pass(tmp_path):
+    rewards = ["@reward", members("@reward#label=head-0", "@reward#label=head-1", "@reward#label=head-2")]
+    rewards += [members("@reward", "runs/other")]
+    single, heads, two = (
+        estimate(recipe(tmp_path, [stage("reward", "reward"), stage("ppo", "ppo", reward=reward)]), asked("h200"))[1]
+        for reward in rewards
+    )
+    assert (held(single), held(heads), held(two)) == (1, 1, 2)
+    assert heads.seconds == single.seconds < two.seconds
+
+
+def test_adapters_of_one_base_hold_it_once_and_pass_each(tmp_path):
+    trained = [stage("reward", f"rm-{n}", model={"lora": {"rank": 8}}) for n in (1, 2)]
+    other = stage("reward", "rm-3", model={"name": "qwen3-0.6b", "lora": {"rank": 8}})
+    paths = [str(tmp_path / "runs" / f"rm-{n}" / "adapter") for n in (1, 2, 3)]
+    rewards = ["@rm-1", members(*paths[:2]), members(*paths), members("@rm-1", "@rm-2")]
+    single, same, three, merged = (
+        estimate(recipe(tmp_path, [*trained, other, stage("ppo", "ppo", reward=reward)]), asked("h200"))[-1]
+        for reward in rewards
+    )
+    assert (held(single), held(same), held(three), held(merged)) == (1, 1, 2, 2)
+    assert single.seconds < same.seconds == merged.seconds < three.seconds
+    whole = stage("ppo", "ppo", reward=members(*paths[:2]), model={"engine": "fsdp2"})
+    assert held(estimate(recipe(tmp_path, [*trained, whole]), asked("h200", gpus=2))[-1]) == 2
+
+
+def test_groups_that_are_drawn_again_take_their_time(tmp_path):
+    settings = {"reward": "runs/rm", "batch": {"size": 64}, "sampling": {"max_new_tokens": 64}}
+    once, again = (
+        estimate(recipe(tmp_path, [stage("grpo", "grpo", **settings, resample=draws)]), asked())[0] for draws in (0, 2)
+    )
+    assert once.notes == ()
+    assert any("0.75 answers drawn again for each answer of a step" in note for note in again.notes)
+    shape, length = SHAPES["llama-3.2-1b"], 600 / 3 + 64
+    scored = 2 * forward(shape, length) + forward(shape, length, head=False)
+    gpu, steps = accelerator("h100"), once.seconds * once.tokens_s / (64 * length)
+    more = steps * 48 * length * scored / (gpu.tflops * 1e12 * 0.35)
+    read = 2 * 2.0 * shape.product_weights + 48 * 4.0 * shape.layers * shape.kv_width * length / 2
+    more += steps * 64 * read / (gpu.gb_s * 1e9 * 0.5)
+    assert again.seconds - once.seconds == pytest.approx(more)
+    assert again.memory_gb == once.memory_gb  # further draws are smaller
+
+
 @pytest.mark.parametrize(
     "text",
     [

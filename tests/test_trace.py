@@ -209,7 +209,9 @@ def test_the_models_say_how_likely_each_answer_is_and_what_the_pair_pulled(world
         assert [push.point for push in pushes] == ["start", *names(run)]
         assert all(push.norm > 0 for push in pushes)  # a share may be below 0: a pair can pull against its batch
     assert [reply.step for reply in life.replies[str(online_run)]] == [0, 1]
-    text, html = format_text(life), page.read_text()
+    text, html = format_text(life, models=True), page.read_text()
+    assert "--models" not in text  # a hint is for what was not asked for
+    assert "--models opens the models" in format_text(trace(line["pair_id"], runs))
     for words in ("scaled, as PPO sees them", "of the gradient of step", "its own answers to this prompt"):
         assert words in text
     for words in ("says", "ability", "Its logit", "<svg", "as PPO sees them", "answered to this prompt"):

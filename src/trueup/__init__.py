@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "trueup.commands.api.runs": ("Columns", "Run", "recipes", "train"),
+    "trueup.commands.api.mirroring": ("mirror",),
     "trueup.commands.api.models": ("LanguageModel", "Scorer", "open_policy", "open_reward"),
     "trueup.commands.api.evaluating": ("Evaluation", "evaluate", "read_people"),
     "trueup.commands.api.exploit": ("Draws", "RewardExploits", "exploit"),
@@ -19,6 +20,7 @@ _HOMES = {
     "trueup.commands.api.comparing": ("RunComparison", "compare", "frontier", "sweep"),
     "trueup.commands.api.constitutional": ("ConstitutionalRounds", "constitution"),
     "trueup.commands.api.judging": ("judge",),
+    "trueup.commands.api.sandboxed": ("write_sandbox",),
     "trueup.commands.api.scores": ("Scores", "leaning", "score"),
     "trueup.commands.frontier_pages": ("Frontier",),
     "trueup.commands.sweep_run": ("Sweep",),

@@ -14,6 +14,7 @@ from trueup.commands.api.exporting import export_model as export_model
 from trueup.commands.api.hacking import RunHacking as RunHacking
 from trueup.commands.api.hacking import hacking as hacking
 from trueup.commands.api.judging import judge as judge
+from trueup.commands.api.mirroring import mirror as mirror
 from trueup.commands.api.models import LanguageModel as LanguageModel
 from trueup.commands.api.models import Scorer as Scorer
 from trueup.commands.api.models import open_policy as open_policy
@@ -22,6 +23,7 @@ from trueup.commands.api.runs import Columns as Columns
 from trueup.commands.api.runs import Run as Run
 from trueup.commands.api.runs import recipes as recipes
 from trueup.commands.api.runs import train as train
+from trueup.commands.api.sandboxed import write_sandbox as write_sandbox
 from trueup.commands.api.scores import Scores as Scores
 from trueup.commands.api.scores import leaning as leaning
 from trueup.commands.api.scores import score as score

@@ -61,6 +61,10 @@ class NotAllowed(UsageError):
     """The call is right in itself, and not for this person."""
 
 
+class NotHere(UsageError):
+    """The call is right in itself, and there is nothing of the name that it asks for."""
+
+
 class ConfigError(TrueupError, ValueError):
     """A setting is unknown, of the wrong type, out of range or in conflict with another."""
 

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,79 @@ PATTERNS: dict[str, Metric] = {
 }
 """Metrics of which there is one for each part of a reward, or each output of a model of ratings, whose name stands for
 ``<part>``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparable:
+    """How a metric of one run can be held against those of runs of another model on other data (decision 37)."""
+
+    form: Literal["value", "share of start"]
+    """As it is logged, or divided by the mean of the run's first values."""
+    lowest: float = -math.inf
+    highest: float = math.inf
+    """Between these it lies by its definition."""
+    odd: Literal["both", "low", "high"] = "both"
+    """On which side a run can leave the range; on the other one the range goes as far as the metric does."""
+    depends: str = ""
+    """What else moves it, for whoever reads the range."""
+
+
+_UPDATES = "the learning rate, and how often each batch is used"
+_AGREE = "how far those who judged the pairs agree"
+
+COMPARABLE: dict[str, Comparable] = {
+    "grad_norm": Comparable("share of start", 0.0, depends="the schedule of the learning rate"),
+    "accuracy": Comparable("value", 0.0, 1.0, depends=f"{_AGREE}, and how many pairs a step has"),
+    "heldout_accuracy": Comparable("value", 0.0, 1.0, depends=_AGREE),
+    "calibration_error": Comparable("value", 0.0, 1.0, "high", depends="how many pairs are held out"),
+    "entropy": Comparable("share of start", 0.0, depends="the coefficient of the KL, and how long it trains"),
+    "eos_rate": Comparable("value", 0.0, 1.0, "low", depends="the room for an answer"),
+    "distinct_2": Comparable("share of start", 0.0, depends="how long it trains"),
+    "clip_fraction": Comparable("value", 0.0, 1.0, "high", depends=_UPDATES),
+    "ratio_outside": Comparable("value", 0.0, 1.0, "high", depends=_UPDATES),
+    "approx_kl": Comparable("value", 0.0, odd="high", depends=_UPDATES),
+    "explained_variance": Comparable("value", highest=1.0, odd="low", depends="how early an answer shows its reward"),
+}
+"""Metrics of which ``bands.json`` has ranges. Of the others a range of the sandbox says nothing about another run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The range of a metric in measured clean runs, by fifths of a run."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    runs: int
+    steps: int
+    """Steps of all those runs together."""
+
+
+BANDS = Path(__file__).with_name("bands.json")
+"""Written by ``python -m benchmarks.bands``."""
+
+
+def bands(kind: str, config: Mapping[str, Any]) -> Mapping[str, Band]:
+    """By metric, what clean runs of the sandbox showed that are of the same kind, and objective where it has one."""
+    return measured_bands().get(kind_of_bands(kind, config), {})
+
+
+def kind_of_bands(kind: str, config: Mapping[str, Any]) -> str:
+    """The name under which runs of a kind are measured: ``ppo``, ``dpo/dpo-nll``."""
+    objective = config.get("objective")
+    named = objective.get("kind") if isinstance(objective, Mapping) else None
+    return f"{kind}/{named}" if isinstance(named, str) else kind
+
+
+@cache
+def measured_bands() -> Mapping[str, Mapping[str, Band]]:
+    """All measured ranges, by kind of run and metric."""
+    return {
+        kind: {
+            name: Band(tuple(band["low"]), tuple(band["high"]), measured["runs"], sum(measured["steps"]))
+            for name, band in measured["metrics"].items()
+        }
+        for kind, measured in json.loads(BANDS.read_text(encoding="utf-8"))["kinds"].items()
+    }
 
 
 def metric_of(name: str) -> Metric | None:

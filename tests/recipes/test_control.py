@@ -130,8 +130,6 @@ def test_only_a_run_that_trains_here_and_allows_it_is_asked(tmp_path):
     folder = tmp_path / "r"
     with start(folder, config=ALLOWED) as run:
         write(run, range(2))
-        with pytest.raises(UsageError, match="no action 'delete'"):
-            request(folder, "delete", "ada")
         asked = request(folder, "pause", "ada")
         assert pending(folder) == asked
         with pytest.raises(RunError, match="to pause was asked already, by ada"):

@@ -61,6 +61,17 @@ def test_a_run_over_http_is_the_local_run_with_other_draws(kind, material, tmp_p
     assert read_run(out)["status"] == "done"
 
 
+def test_a_bad_file_of_servers_is_noticed_before_a_model_is_opened(material, tmp_path, monkeypatch):
+    from trueup.recipes.rollouts import session
+
+    monkeypatch.setattr(session, "open_actors", lambda *_, **__: pytest.fail("a model is opened"))
+    file = tmp_path / "servers.txt"
+    file.write_text("http://gpu1:8000\ngpu2:8000\n")
+    with pytest.raises(ConfigError, match="'gpu2:8000' is no address; expected http://host:port") as stop:
+        execute("rloo", settings("rloo", material, rollout={"servers": str(file)}), tmp_path / "r", quiet=True)
+    assert stop.value.where == f"{file}:2"
+
+
 def test_a_server_one_version_late_is_measured_within_the_bound(material, tmp_path):
     with VllmServer(material["policy"], late=1) as server:
         config = settings("rloo", material, server, rollout={"max_staleness": 2, "attempts": 1, "keep_weights": 4})

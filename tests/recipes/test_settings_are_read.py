@@ -39,7 +39,11 @@ EVERY_PART: list[dict[str, object]] = [
     {"kind": "diversity", "memory": 2},
     {"kind": "refusal", "phrases": ["a", "e", "o"]},
     {"kind": "regex", "rules": [{"pattern": "a", "score": 1}]},
-    {"kind": "ensemble", "members": ["tests.rewards.scorers:brevity"] * 2, "combine": "mean_minus_sd"},
+    {
+        "kind": "ensemble",
+        "members": ["tests.rewards.scorers:brevity", "tests.rewards.scorers:by_process"],
+        "combine": "mean_minus_sd",
+    },
 ]
 PARTS = {"reward": EVERY_PART}
 VARIANTS: dict[str, list[dict[str, object]]] = {

@@ -81,8 +81,11 @@ def test_whether_the_reward_model_is_above_65_percent(tmp_path, accuracy, bounds
 
 
 def test_a_reward_model_without_held_out_pairs_is_not_measured(tmp_path):
-    (found,) = outcomes(logged(tmp_path / "r", "reward", {"loss": [0.5] * 30})).values()
-    assert found[0] == "not measured"
+    for config, words in (({}, "give --validation"), ({"validation": "held.jsonl"}, "see the validation data")):
+        run = logged(tmp_path / f"r-{len(config)}", "reward", {"loss": [0.5] * 30}, config=config)
+        (found,) = outcomes(run).values()
+        assert found[0] == "not measured"
+        assert words in found[1]
 
 
 def ppo(path, *, rise=2.0, kl_end=4.0, kl=None, probes=True, steps=60):
@@ -125,6 +128,7 @@ def test_whether_it_is_better_than_the_model_before(tmp_path):
     name, run = "better than the model before", ppo(tmp_path / "ppo")
     assert outcomes(run)[name][0] == "not measured"
     rows = evaluated("sft", [0.2, 0.4] * 10) + evaluated("ppo", [0.8, 0.9] * 10)
+    assert outcomes(run, rows)[name] == ("not measured", "The evaluation did not measure this run's final model.")
     assert outcomes(run, rows, "ppo")[name][0] == "met"
     assert outcomes(run, rows, "sft")[name][0] == "not met"
     alike = evaluated("sft", [0.2, 0.4] * 10) + evaluated("ppo", [0.4, 0.2] * 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from html.parser import HTMLParser
 
@@ -16,6 +17,15 @@ from trueup.reports.figures import Series, over_root_kl, panels, smooth
 from trueup.reports.logs import read_log
 from trueup.reports.page import Section, Table, number, oneline, write_page
 from trueup.reports.verdict import SMOKE, verdict
+
+
+def misplaced(html):
+    """Tables in which a header does not stand as the cells below it."""
+    tables = re.findall(r"<thead><tr>(.*?)</tr></thead>\s*<tbody>\s*<tr[^>]*>(.*?)</tr>", html, re.DOTALL)
+    assert tables
+    classes = [[re.findall(r"<t[hd]([^>]*)>", row)[1:] for row in table] for table in tables]
+    found = [[["class=" in one and one.split('"')[-2] for one in row] for row in table] for table in classes]
+    return [head for (head, _), (above, below) in zip(tables, found, strict=True) if above != below]
 
 
 class Page(HTMLParser):
@@ -176,6 +186,7 @@ def test_a_smoke_run_says_so_first_and_claims_nothing(runs, tmp_path):
     assert report.verdict == (SMOKE,)
     html, plain = report.html.read_text(), report.markdown.read_text()
     assert "<h1>Smoke run: A &amp; B</h1>" in html
+    assert misplaced(html) == []
     assert html.index(SMOKE) < html.index("<h2>")
     assert f"**{SMOKE}**" in plain
     for claim in ("is better than", "The reward model", "target band", "Over-optimisation"):
@@ -308,6 +319,24 @@ def test_a_figure_over_kl_can_be_drawn_wherever_the_points_are(kl):
 def test_a_table_for_the_terminal_has_its_columns_under_one_another():
     table = Table(("name", "n"), (("a", "1"), ("long name", "23")))
     assert table.plain().splitlines() == ["name        n", "a           1", "long name  23"]
+
+
+def test_words_stand_to_the_left_with_their_header_and_numbers_to_the_right(tmp_path):
+    rows = (
+        ("a", "ppo", "0.5", "−3 (cut)", "–"),
+        ("b", "best of n", "–", "not separable", "–"),
+        ("c", "", "1e-4", "12", "–"),
+    )
+    table = Table(("run", "method", "rate", "at equal length", "gaps"), rows)
+    assert table.kinds == ("word", "word", "", "", "")
+    assert table.plain().splitlines()[2] == "b    best of n     –    not separable     –"
+    longer = Table(
+        ("run", "answer", "reward"), (("a", "It is 3.", "0.1"), ("b", "4, I think", "0.2"), ("c", "No.", "1")), True
+    )
+    assert longer.kinds == ("text", "text", "")
+    html = write_page(tmp_path, "t", [], [Section("s", table=longer)], {}).html.read_text()
+    assert '<th scope="col" class="text">answer</th><th scope="col">reward</th>' in html
+    assert '<td class="text">4, I think</td><td>0.2</td>' in html
 
 
 def test_a_page_escapes_what_models_and_people_wrote(tmp_path):

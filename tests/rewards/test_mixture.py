@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.recipes.conftest import _kernels, material  # noqa: F401
-from trueup.errors import NonFiniteError, RunError
+from trueup.commands.api.material import reward_part
+from trueup.errors import ConfigError, NonFiniteError, RunError
 from trueup.rewards.mixture import Mixture, as_parts, attempt
 from trueup.rewards.protocol import check_prompts, cut_by, prompt_for, readers, scored, windows_of
 from trueup.rewards.python import PythonReward
@@ -131,9 +134,18 @@ def test_the_state_goes_through_json_to_the_bit():
     assert fresh.score_K.tolist() != one.score_K.tolist()
 
 
-def test_parts_are_asked_as_readers_each_by_its_own_template(material):  # noqa: F811
+def another(judge, folder):
+    """A copy of a reward model that says the same and is another one by its files."""
+    other = shutil.copytree(judge, folder / "other")
+    card = json.loads((other / "trueup_reward.json").read_text())
+    (other / "trueup_reward.json").write_text(json.dumps(card | {"mean": card["mean"] + 0.25}))
+    return str(other)
+
+
+def test_parts_are_asked_as_readers_each_by_its_own_template(material, tmp_path):  # noqa: F811
     judge = material["judge"]
-    whole = mixture({"kind": "length"}, {"source": judge}, {"kind": "ensemble", "members": [judge, judge]})
+    other = another(judge, tmp_path)
+    whole = mixture({"kind": "length"}, {"source": judge}, {"kind": "ensemble", "members": [judge, other]})
     assert len(list(readers(whole))) == 3
     alone = open_reward(judge)
     assert prompt_for(whole, "Why?", "asked") == prompt_for(alone, "Why?", "asked") == (Message("user", "Why?"),)
@@ -148,13 +160,42 @@ def test_parts_are_asked_as_readers_each_by_its_own_template(material):  # noqa:
     assert cut_by(whole) == 3
 
 
-def test_an_ensemble_of_one_model_twice_is_that_model(material):  # noqa: F811
+@pytest.mark.parametrize(
+    "way", ["the same text", "written otherwise", "a link", "a label after spaces", "a function", "a copy"]
+)
+def test_an_ensemble_of_one_member_twice_is_refused(material, tmp_path, way):  # noqa: F811
     judge = material["judge"]
-    prompts = [(Message("user", "How?"),)] * 3
-    alone = open_reward(judge).score(prompts, ANSWERS)
-    for combine in ("mean", "min", "mean_minus_sd"):
-        both = mixture({"kind": "ensemble", "members": [judge, judge], "combine": combine}).score(prompts, ANSWERS)
-        torch.testing.assert_close(both, alone, rtol=1e-6, atol=1e-6)
+    if way == "a link":
+        (tmp_path / "link").symlink_to(judge)
+    one, other = {
+        "the same text": (judge, judge),
+        "written otherwise": (judge, f"{judge}/../{Path(judge).name}/"),
+        "a link": (judge, str(tmp_path / "link")),
+        "a label after spaces": (f"{judge}#label=a,text=b", f"{judge}#text=b, label=a"),
+        "a function": (f"{SCORERS}:brevity", f"{SCORERS}:brevity"),
+        "a copy": (judge, str(tmp_path / "copy")),
+    }[way]
+    if way == "a copy":  # only its files tell
+        shutil.copytree(judge, other)
+    with pytest.raises(ConfigError, match=r"members.*leave one out") as error:
+        mixture({"kind": "ensemble", "members": [f"{SCORERS}:never", one, other]})
+    assert ("is named twice" if one == other else "are the same reward") in str(error.value)
+
+
+def test_members_may_be_paths_and_functions_in_python(tmp_path):
+    def ends_well(prompts, completions):
+        return [float(completion.ended) for completion in completions]
+
+    part = reward_part({"kind": "ensemble", "members": [tmp_path / "final", ends_well, "a:b"], "k": 1})
+    assert part["members"][0] == str(tmp_path / "final")
+    assert part["members"][2] == "a:b"
+    scored = open_reward([reward_part({"kind": "ensemble", "members": [ends_well, f"{SCORERS}:brevity"]})])
+    assert scored.score(["Why?"], ANSWERS[:1]).tolist() == pytest.approx([(1 - 3 / 8) / 2])
+
+
+def test_heads_of_one_model_are_not_one_member_twice():
+    members = ["runs/rm/final#label=head-0", "runs/rm/final#label=head-1"]
+    assert as_parts([{"kind": "ensemble", "members": members}])[0].members == tuple(members)
 
 
 def test_python_opens_lists_of_parts_with_functions_and_trains_on_them(material, tmp_path):  # noqa: F811

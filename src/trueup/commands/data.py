@@ -1,8 +1,9 @@
-"""``trueup data``: look at data before training on it."""
+"""``trueup data``: look at data before training on it, and write the sandbox's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from trueup.commands.options import Commands
 from trueup.errors import UsageError
 
-app = Commands(no_args_is_help=True, help="Look at data before training on it.")
+app = Commands(no_args_is_help=True, help="Look at data before training on it; write the sandbox's.")
 
 
 @app.command("check")
@@ -46,6 +47,28 @@ def check(
         source, against=against or (), tokenizer=opened, split=split, columns=columns, verdicts=verdicts
     )
     typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.format_text())
+
+
+@app.command("sandbox")
+def sandbox(
+    out: Annotated[Path, typer.Option("--out", help="New folder.")] = Path("data/sandbox"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="World and annotators.")] = 0,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Seconds instead of minutes; proves nothing.")] = False,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="The corpus of a base model instead of the base model.")
+    ] = False,
+) -> None:
+    """Write the sandbox's files: base model, demonstrations, judged pairs, prompts, and held-out ones of each.
+
+    They are those of `trueup quickstart` with that seed, which trains on them too.
+
+    Example: `trueup data sandbox --out data/sandbox`, then `trueup sft --model data/sandbox/base --data
+    data/sandbox/demonstrations.jsonl --out runs/sft`
+    """
+    from trueup.commands.api.sandboxed import write_sandbox
+
+    for name, path in write_sandbox(out, seed=seed, smoke=smoke, from_scratch=from_scratch).items():
+        typer.echo(f"{name.replace('_', ' ')}: {path}")
 
 
 def assigned(option: str, assignments: Sequence[str], expected: str) -> dict[str, str] | None:

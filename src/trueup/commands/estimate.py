@@ -18,10 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from trueup.commands.estimate_rewards import Scorers, adapter_bases, scorers_of
 from trueup.commands.hardware import Accelerator, Shape, shape_of
 from trueup.commands.pipeline import Stage, read_recipe, resolve_stage
 from trueup.config import Lora, Settings, Tiny
-from trueup.config.code import names_code
 from trueup.errors import UsageError
 from trueup.ledger.progress import duration
 from trueup.recipes.table import RECIPES
@@ -41,6 +41,9 @@ STATE = {"weights": 4, "bfloat16 copies": 2, "gradients": 4, "optimizer": 8}
 """Bytes of a weight that learns."""
 FROZEN = {"weights": 4, "bfloat16 copies": 2}
 """Bytes of a weight that does not, on a GPU; that of a reference or a reward model too."""
+DEAD = 0.5
+"""Share of groups whose rewards are all equal, where a method draws others in their place (``resample``). Not counted:
+it depends on how hard the prompts are for the policy, and changes as it learns (Yu et al. 2025, arXiv 2503.14476)."""
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -108,7 +111,8 @@ def estimate(recipe: Path, asked: Asked, tell: Callable[[str], None] = lambda li
         ModelError: The shape of a model is not known.
         UsageError: Neither the data nor the arguments say how much there is to read.
     """
-    _, stages = read_recipe(recipe)
+    out, stages = read_recipe(recipe)
+    bases = adapter_bases(out, stages)
     shapes: dict[str, Shape] = {}
     made = []
     for stage in stages:
@@ -119,19 +123,36 @@ def estimate(recipe: Path, asked: Asked, tell: Callable[[str], None] = lambda li
             continue
         config: Any = resolve_stage(stage, lambda name: f"@{name}")
         shapes[stage.name] = _named(config.model.name, shapes, asked, config.model.tiny)
-        made.append(count(stage, config, shapes[stage.name], _amount(stage, config, asked), asked))
+        made.append(count(stage, config, shapes[stage.name], _amount(stage, config, asked), asked, bases))
     if not made:
         raise UsageError("no stage trains anything", where=str(recipe), expected=f"one of {', '.join(RECIPES)}")
     return made
 
 
-def count(stage: Stage, config: Any, shape: Shape, amount: Amount, asked: Asked) -> Estimate:
-    """One stage, by its settings, the shape of its model and how much it reads."""
-    work = (
-        _online(config, shape, amount) if hasattr(config, "sampling") else _offline(stage.kind, config, shape, amount)
-    )
+def count(
+    stage: Stage, config: Any, shape: Shape, amount: Amount, asked: Asked, bases: Mapping[str, str] | None = None
+) -> Estimate:
+    """One stage, by its settings, the shape of its model and how much it reads.
+
+    Args:
+        stage: Its name and kind.
+        config: Its settings.
+        shape: Of the model that learns.
+        amount: Rows and tokens.
+        asked: What the plan is for.
+        bases: Folders of adapters that earlier stages will write, and the models that they change.
+    """
+    if hasattr(config, "sampling"):
+        work = _online(config, shape, amount, scorers_of(config.reward, bases or {}, config.model.engine))
+    else:
+        work = _offline(stage.kind, config, shape, amount)
     gpus, engine, memory = _fit(config, shape, work, asked)
     notes = [amount.note] if amount.note else []
+    if again := getattr(config, "resample", 0):
+        notes.append(
+            f"{stage.name}: counted with {sum(work.draws[1:]) / work.draws[0]:.2f} answers drawn again for each answer"
+            f" of a step, as if {DEAD:.0%} of all groups taught nothing; resample={again} allows {again}"
+        )
     if config.model.dtype != "bfloat16":
         notes.append(f"{stage.name}: counted with model.dtype=bfloat16, which the recipe does not set")
     seconds = None
@@ -155,8 +176,9 @@ class Work:
     frozen: Mapping[str, Shape] = field(default_factory=dict)
     """Further models by what they are for."""
     rounds: int = 0
-    """How often a batch is sampled, and below: answers of a batch, tokens of an answer, bytes of a token's cache."""
-    answers: int = 0
+    """Steps that sample, and below: tokens of an answer, bytes of a sequence's cache, bytes of the weights it reads."""
+    draws: tuple[float, ...] = ()
+    """Answers of each draw of a step; after the first come those in the place of groups that teach nothing."""
     answer_tokens: int = 0
     sequence_cache: float = 0.0
     read_bytes: float = 0.0
@@ -205,42 +227,35 @@ def _offline(kind: str, config: Any, shape: Shape, amount: Amount) -> Work:
     return Work(operations, tokens, math.ceil(min(config.batch.max_length, 2 * amount.sequence)), frozen)
 
 
-def _online(config: Any, shape: Shape, amount: Amount) -> Work:
-    answers, answer = config.batch.size, config.sampling.max_new_tokens
+def _online(config: Any, shape: Shape, amount: Amount, scorers: Scorers) -> Work:
+    answer = config.sampling.max_new_tokens
     length = amount.prompt + answer
-    drawn = config.steps * answers * length
+    # Of the groups that one draw brings, this share is drawn again, and of these the same share.
+    draws = tuple(config.batch.size * DEAD**number for number in range(getattr(config, "resample", 0) + 1))
+    learned = config.steps * config.batch.size * length
     updates = getattr(config, "epochs", 1)
-    models = _reward_models(config.reward)
-    # The policy's and the reference's log-probs, the reward models, then the updates.
-    operations = drawn * (2 * forward(shape, length) + models * forward(shape, length, head=False))
-    operations += updates * drawn * training(config, shape, length)
+    # The policy's and the reference's log-probs and the reward models, then the updates on one batch of answers.
+    scored = 2 * forward(shape, length) + scorers.passes * forward(shape, length, head=False)
+    operations = config.steps * sum(draws) * length * scored + updates * learned * training(config, shape, length)
     frozen = {} if config.model.lora else {"reference": shape}
-    frozen |= {"reward model" if k == 0 else f"reward model {k + 1}": shape for k in range(models)}
+    frozen |= {"reward model" if k == 0 else f"reward model {k + 1}": shape for k in range(scorers.models)}
     return Work(
         operations,
-        drawn,
+        learned,
         math.ceil(length),
         frozen,
         rounds=config.steps,
-        answers=answers,
+        draws=draws,
         answer_tokens=answer,
         sequence_cache=4.0 * shape.layers * shape.kv_width * length,
         read_bytes=2.0 * shape.product_weights,
     )
 
 
-def _reward_models(reward: Any) -> int:
-    """How many models score answers: Python and rules on texts need none. Each is taken to have the policy's shape."""
-    if isinstance(reward, str):
-        return int(reward.startswith("@") or not names_code(reward))  # @name is a stage here
-    sources = [[part.source] if hasattr(part, "source") else getattr(part, "members", ()) for part in reward]
-    return sum(_reward_models(source) for row in sources for source in row)
-
-
 def _sampling_seconds(work: Work, gpu: Accelerator, gpus: int) -> float:
-    """Each token of a batch reads all weights once and half of the cache, on average, of each answer."""
-    share = math.ceil(work.answers / gpus) if work.answers else 0
-    a_token = (work.read_bytes + share * work.sequence_cache / 2) / (gpu.gb_s * 1e9 * SAMPLING)
+    """Each token of a draw reads all weights once and half of the cache, on average, of each answer."""
+    shares = [math.ceil(answers / gpus) for answers in work.draws]
+    a_token = sum(work.read_bytes + share * work.sequence_cache / 2 for share in shares) / (gpu.gb_s * 1e9 * SAMPLING)
     return work.rounds * work.answer_tokens * a_token
 
 
@@ -279,8 +294,8 @@ def memory_gb(config: Any, shape: Shape, work: Work, gpus: int, *, sharded: bool
         max(config.batch.micro_tokens or 8192, work.longest),
         recompute=config.model.gradient_checkpointing,
     )
-    sampled = math.ceil(work.answers / gpus) * work.sequence_cache
-    if work.answers:
+    if work.draws:
+        sampled = math.ceil(work.draws[0] / gpus) * work.sequence_cache
         # Sampling gathers the weights whole, and its cache is gone before activations are there.
         gathered = 2.0 * shape.block_weights if shards > 1 else 0.0
         parts["activations"] = max(parts["activations"], sampled + gathered)

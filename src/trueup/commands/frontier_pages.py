@@ -18,8 +18,10 @@ from trueup.reports.page import Page, Section, ShowsPage, Table, number
 REFERENCE = "best of n, reference"
 NO_GOLD = (
     "Gold is not known here: what is drawn is the reward that was optimised. A path that rises says that it was "
-    "optimised, not that answers became better; judge with --gold, or with another reward by trueup evaluate."
+    "optimised, not that answers became better"
 )
+JUDGE = "; judge with --gold, or with another reward by trueup evaluate."
+NO_ANSWERS = "; --gold has no answers here to judge: runs need probes, or trueup evaluate answers held-out prompts."
 EXPLAINED = (
     "KL is that to the reference, nats per sequence. Along training: means over the run's fixed prompts, the band from "
     "the lowest to the highest seed. Dots are evaluations on held-out prompts with 95 % intervals over seeds and "
@@ -50,13 +52,14 @@ class Frontier(ShowsPage):
         return dict(self.page.data)
 
 
-def frontier_of(tradeoff: Tradeoff, again: str) -> Frontier:
-    """What follows from what was measured, and its page, with the command that makes it; empty where none can."""
+def frontier_of(tradeoff: Tradeoff, again: str, *, judged: bool = False) -> Frontier:
+    """What follows from what was measured, and its page, with the command that makes it; empty where none can.
+    ``judged`` says whether a truth was given."""
     points = [*(point for path in tradeoff.paths for point in path.points()), *tradeoff.ends]
     turns = {path.name: turn for path in tradeoff.paths if (turn := turn_of(path)) is not None}
     fits = {**fits_of(tradeoff)}
     best_front = front(tradeoff.ends or points)
-    verdict = (*sentences(tradeoff, best_front, turns, fits), *tradeoff.notes)
+    verdict = (*sentences(tradeoff, best_front, turns, fits, judged=judged), *tradeoff.notes)
     figure = frontier_figure(tradeoff, turns)
     table = points_table([*(path.points()[-1] for path in tradeoff.paths), *tradeoff.ends], best_front)
     sections = [Section("Quality and reward over KL", EXPLAINED, None, figure), Section(ENDS, (), table)]
@@ -126,12 +129,17 @@ def fits_of(tradeoff: Tradeoff) -> dict[str, GaoFit]:
 
 
 def sentences(
-    tradeoff: Tradeoff, best_front: Sequence[Point], turns: dict[str, TurningInterval], fits: dict[str, GaoFit]
+    tradeoff: Tradeoff,
+    best_front: Sequence[Point],
+    turns: dict[str, TurningInterval],
+    fits: dict[str, GaoFit],
+    *,
+    judged: bool,
 ) -> Iterator[str]:
     """What the picture says."""
     known = any(point.gold is not None for point in best_front)
     if not known:
-        yield NO_GOLD
+        yield NO_GOLD + (NO_ANSWERS if judged else JUDGE)
     if best_front:
         named = ", ".join(f"{p.name} ({_at(p)}{p.quality:.3f} at {p.kl:.2f} nats)" for p in best_front)
         yield f"On the front by {'gold' if known else 'the reward'}: {named}."

@@ -13,8 +13,8 @@ SHOWN = 8
 """Steps that are printed of each run: the first, the last, and some between."""
 
 
-def format_text(life: Life) -> str:
-    """For people."""
+def format_text(life: Life, *, models: bool = False) -> str:
+    """For people; ``models`` says whether opening them was asked for."""
     noun = "response" if life.chosen is None or life.rejected is None else "pair"
     lines = [
         f"{noun} {life.pair_id}, from {life.source}" + (f", key {life.key}" if life.key != life.pair_id else ""),
@@ -44,7 +44,7 @@ def format_text(life: Life) -> str:
             lines += [f"  step {reply.step:>6}  {_scored(reply)}" for reply in some(replies)]
         lines += _measured_lines(life, run)
     lines += [f"not shown: {what}" for what in life.missing]
-    if noun == "pair" and not life.models:
+    if noun == "pair" and not models:
         lines.append("--models opens the models: how likely each answer is, scaled rewards, shares of the gradient")
     return "\n".join(lines)
 

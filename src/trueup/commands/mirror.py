@@ -33,27 +33,6 @@ def mirror(
 
     Example: `trueup mirror runs/ppo --to tensorboard`, then `tensorboard --logdir runs/ppo`
     """
-    import contextlib
-    import sys
+    from trueup.commands.api.mirroring import mirror as copy
 
-    from trueup.errors import UsageError
-    from trueup.ledger import read_run
-    from trueup.ledger.mirrors import holds_key, require
-
-    read_run(run_directory)
-    target = to.value
-    if remote is not None and target == "tensorboard":
-        raise UsageError("TensorBoard reads files", where="--remote", fix="leave it out, and copy the folder")
-    if remote is not None and holds_key(remote):
-        raise UsageError("the address holds a password or key", where="--remote", fix="put it into the environment")
-    require(target, "--to")
-    from trueup.commands.mirrors.follow import Mirror
-
-    spoken = sys.stdout
-
-    def say(line: str) -> None:
-        with contextlib.suppress(OSError):  # who started this may be gone
-            print(line, file=spoken, flush=True)
-
-    with contextlib.redirect_stdout(sys.stderr):  # what the tool's package prints
-        Mirror(run_directory, target, project, remote, say).follow(once=once)
+    copy(run_directory, to.value, remote=remote, project=project, once=once)

@@ -8,6 +8,7 @@ A test regenerates them and compares, so the pages cannot drift from the program
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from trueup.commands.stage_kinds import KINDS
 from trueup.config import describe
 from trueup.config.errors import blocks_in
-from trueup.metrics import METRICS, PATTERNS
+from trueup.metrics import BANDS, COMPARABLE, METRICS, PATTERNS, measured_bands
 from trueup.recipes.presets import PRESETS
 from trueup.recipes.table import RECIPES
 from trueup.rewards.mixture import PartList
@@ -69,7 +70,31 @@ def metrics_page() -> str:
         "# Metrics\n\nWhat the numbers in `metrics.jsonl` mean. "
         "NaN and infinity are stored as the texts `nan` and `inf`.\n\n"
     )
-    return "".join([HEADER, intro, "| name | meaning | estimator | unit | better |\n|---|---|---|---|---|\n", *rows])
+    head = "| name | meaning | estimator | unit | better |\n|---|---|---|---|---|\n"
+    return "".join([HEADER, intro, head, *rows, *_bands()])
+
+
+def _bands() -> list[str]:
+    """What clean runs of the sandbox showed, by kind of run."""
+    command = json.loads(BANDS.read_text(encoding="utf-8"))["command"]
+    intro = (
+        f"\n## What is normal\n\nBetween these lie curves of clean runs of the sandbox, measured by `{command}` and "
+        "drawn by the explorer ([what they mean](../explorer.md#what-is-normal)). A *share of start* is the value "
+        "divided by the mean of the run's first five.\n\n"
+    )
+    lines = [intro, "| kind | runs | steps | metric | form | whole run | last fifth |\n|---|---|---|---|---|---|---|\n"]
+    for kind, metrics in measured_bands().items():
+        for name, band in metrics.items():
+            whole, last = (min(band.low), max(band.high)), (band.low[-1], band.high[-1])
+            shown = " | ".join(_between(name, *ends) for ends in (whole, last))
+            rests = f"{kind} | {band.runs} | {band.steps}"
+            lines.append(f"| {rests} | `{name}` | {COMPARABLE[name].form} | {shown} |\n")
+    return lines
+
+
+def _between(name: str, low: float, high: float) -> str:
+    odd = COMPARABLE[name].odd
+    return f"{low:g} to {high:g}" if odd == "both" else f"{low:g} or more" if odd == "low" else f"{high:g} or less"
 
 
 def presets_page() -> str:

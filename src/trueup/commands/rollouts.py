@@ -24,9 +24,12 @@ def rollouts(
         typer.Option("--against", help="Mark what changed since the probe `before`, or since the `start`."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most answers to show.")] = 20,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Answers that an online method learned from, not those to fixed prompts.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Show what a run answered to its fixed prompts, at one step or through all of them.
+    """Show what a run answered to its fixed prompts, or learned from, at one step or through all of them.
 
     Example: `trueup rollouts runs/ppo --sort reward --against start`, then `--prompt` with an id that it shows
     """
@@ -37,10 +40,11 @@ def rollouts(
     from trueup.ledger import read_run
 
     read_run(run_directory)
-    samples = Samples(run_directory)
+    samples = Samples(run_directory, "training" if trained else "probes")
     samples.refresh()
     if not samples.steps:
-        raise UsageError("the run has written no samples", where=str(run_directory), expected="a run with probes")
+        expected = "a run of an online method with probes" if trained else "a run with probes"
+        raise UsageError("the run has written no samples", where=str(run_directory), expected=expected)
     if sum(option is not None for option in (step, prompt, search)) > 1:
         raise UsageError("give one of --step, --prompt and --search", where="command line")
     if against not in (None, "before", "start"):

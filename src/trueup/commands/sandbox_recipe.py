@@ -39,8 +39,8 @@ class Size:
         return self.ppo_steps < 20 or self.test_prompts < 100 or self.held_out_pairs < 200
 
 
-DEFAULT = Size()
-SMOKE = Size(
+DEFAULT: Size = Size()
+SMOKE: Size = Size(
     corpus=300,
     demonstrations=120,
     pairs=120,

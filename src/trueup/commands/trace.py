@@ -31,4 +31,6 @@ def trace(
         from trueup.reports.trace import write_trace
 
         write_trace(life.to_dict(), html)
-    typer.echo(json.dumps(life.to_dict(), indent=2, ensure_ascii=False) if as_json else format_text(life))
+    typer.echo(
+        json.dumps(life.to_dict(), indent=2, ensure_ascii=False) if as_json else format_text(life, models=models)
+    )

@@ -27,7 +27,7 @@ from trueup.data.write import write_jsonl
 from trueup.engine.ask import ask
 from trueup.engine.device import peak_memory
 from trueup.engine.rendering import renderer_of
-from trueup.errors import RunError
+from trueup.errors import RunError, UsageError
 from trueup.evaluation.baselines import bag_of_words, length_only, outcomes
 from trueup.evaluation.collect import collect_answers
 from trueup.evaluation.rows import write_rows
@@ -189,7 +189,7 @@ def quickstart(
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     tell(f"to watch it while it runs, in another terminal: trueup explore {out}")
-    world = _prepared(out / "data", seed, size, from_scratch, tell)
+    world = prepared(out / "data", seed, size, from_scratch, tell)
     recipe = stages(world["files"], seed, size, from_scratch=from_scratch)
     write_recipe(out / "recipe.yaml", out, recipe)
     runs = run_stages(out, recipe, fresh=True, quiet=quiet, tell=tell)
@@ -226,11 +226,26 @@ def quickstart(
     return report
 
 
-def _prepared(folder: Path, seed: int, size: Size, from_scratch: bool, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The data of a walk: what an earlier one with the same wishes wrote, or new."""
+def prepared(
+    folder: Path,
+    seed: int,
+    size: Size,
+    from_scratch: bool,
+    tell: Callable[[str], None],
+    *,
+    anew: bool = True,
+) -> dict[str, Any]:
+    """The data of a walk: what an earlier one with the same wishes wrote, or new.
+
+    Raises:
+        UsageError: Other data are there, and ``anew`` is False, so that nothing may be written over.
+        RunError: What is there is damaged.
+    """
     marker = folder / "world.json"
     wanted = {"seed": seed, "size": asdict(size), "from_scratch": from_scratch}
     world = _world_there(marker)
+    if world is not None and world["wanted"] != wanted and not anew:
+        raise UsageError(f"another world is here: {world['wanted']}", where=str(folder), fix="choose another --out")
     if world is None or world["wanted"] != wanted:
         tell("world: prompts and demonstrations; simulated annotators judge, their work is audited and frozen")
         world = write_world(folder, seed, size, from_scratch=from_scratch) | {"wanted": wanted}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ def is_allowed(record: Mapping[str, Any]) -> bool:
     return record["config"].get("control") is True
 
 
-def request(folder: Path, action: str, by: str) -> Request:
+def request(folder: Path, action: Action, by: str) -> Request:
     """Ask the process that trains a run to pause or to stop it after its running step.
 
     Args:
@@ -55,11 +56,9 @@ def request(folder: Path, action: str, by: str) -> Request:
 
     Raises:
         NotAllowed: The settings of the run do not allow it.
-        UsageError: There is no such action, or the run has ended.
+        UsageError: The run has ended.
         RunError: No process here trains the run, or something was asked already; or the disk refuses.
     """
-    if action not in ACTIONS:
-        raise UsageError(f"there is no action {action!r}", where="action", expected=" or ".join(ACTIONS))
     record, where = read_run(folder), str(folder)
     if not is_allowed(record):
         raise NotAllowed(
@@ -74,7 +73,7 @@ def request(folder: Path, action: str, by: str) -> Request:
         raise RunError(
             "no process here trains this run: it was killed, or it trains on another computer and is copied here",
             where=where,
-            fix="ask where it trains: trueup explore there",
+            fix=f"go on: trueup resume {shlex.quote(where)}; or, if it trains elsewhere, ask there: trueup explore",
         )
     waiting = pending(folder)
     if waiting is not None:

@@ -216,6 +216,7 @@ def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def numbers(values_C: torch.Tensor) -> list[float | str]:
+    """Values of the tokens of one answer, rounded for a file."""
     return [rounded(value) for value in values_C.tolist()]
 
 

@@ -120,10 +120,17 @@ def _held_out(log: RunLog, name: str) -> str:
     return f" Held-out loss ended at {measured[-1]:.3f}."
 
 
+def _unmeasured(log: RunLog, what: str) -> str:
+    """Why there is no held-out measurement, with a hint only where no data was given for it."""
+    if log.record["config"].get("validation") is None:
+        return f"{what}: give --validation."
+    return f"{what} and measured: see the validation data, and whether the run reached an evaluation."
+
+
 def _accuracy(log: RunLog, demand: str, bar: float) -> Criterion:
     measured = [row for row in log.evaluation if isinstance(row.get("heldout_accuracy"), int | float)]
     if not measured:
-        return Criterion(demand, "not measured", "No pairs were held out: give --validation.")
+        return Criterion(demand, "not measured", _unmeasured(log, "No pairs were held out"))
     last = measured[-1]
     bounds = last.get("intervals", {}).get("heldout_accuracy")
     accuracy = float(last["heldout_accuracy"])
@@ -144,7 +151,7 @@ def _beats_the_mean(log: RunLog, column: str) -> Criterion:
     demand, place = f"{column} is rated better than by its mean", f"heldout/{column}"
     measured = [row for row in log.evaluation if isinstance(row.get(f"{place}/r2"), int | float)]
     if not measured:
-        return Criterion(demand, "not measured", "No ratings that differ were held out: give --validation.")
+        return Criterion(demand, "not measured", _unmeasured(log, "No ratings that differ were held out"))
     last = measured[-1]
     words = f"RMSE {last[f'{place}/rmse']:.3g} beside {last[f'{place}/mean_rmse']:.3g} of the mean; R^2 "
     words += f"{last[f'{place}/r2']:.3f}"
@@ -212,10 +219,12 @@ def _displaced(log: RunLog) -> Criterion:
 
 def _better(rows: Sequence[Row], model: str | None) -> Criterion:
     demand = "better than the model before"
-    if not rows or model is None:
+    if not rows:
         return Criterion(
             demand, "not measured", "Not known here: `trueup evaluate`, then `trueup report --evaluation`."
         )
+    if model is None:
+        return Criterion(demand, "not measured", "The evaluation did not measure this run's final model.")
     base = next(name for name in models(rows) if name != model)
     score = "gold" if of_model(rows, model)[0].get("gold") is not None else "reward"
     rate = win_rate(rows, model, base, score=score, tie=1e-9).rate

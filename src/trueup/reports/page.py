@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.ledger import write_atomic, write_file
 from trueup.reports.figures import Figure
+
+_NUMBER = re.compile(r"\s*(?:[-+−±<>≥≤~]\s*)?(?:\.?\d|inf\b|nan\b)", re.IGNORECASE)
+_GAPS = ("", "-", "–", "—")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +23,35 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: bool = False
-    """Whether cells are texts, which wrap, and not numbers."""
+    """Whether what is no number is a text, which wraps, and not a word or two."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """How each column stands: ``word`` or ``text`` to the left, empty for numbers, which stand to the right. A
+        column is of numbers where most of its cells are, gaps apart."""
+        words = "text" if self.texts else "word"
+        return tuple("" if _numeric([row[i] for row in self.rows]) else words for i in range(len(self.columns)))
 
     def _repr_html_(self) -> str:
         return rendered("sections.html.j2", {"sections": [Section("", table=self)]}).decode()
 
     def plain(self) -> str:
-        """For a terminal: columns at equal widths, the first to the left, numbers to the right."""
+        """For a terminal: columns at equal widths, the first and words to the left, numbers to the right."""
         lines = [self.columns, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
         return "\n".join(
             "  ".join(
-                cell.ljust(width) if i == 0 or self.texts else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.ljust(width) if i == 0 or kind else cell.rjust(width)
+                for i, (cell, width, kind) in enumerate(zip(line, widths, self.kinds, strict=True))
             ).rstrip()
             for line in lines
         )
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    """Whether most cells of a column begin as numbers do; of a column of gaps nobody can tell, and it is."""
+    said = [cell for cell in cells if cell.strip() not in _GAPS]
+    return 2 * sum(_NUMBER.match(cell) is not None for cell in said) >= len(said)
 
 
 @dataclass(frozen=True, slots=True)

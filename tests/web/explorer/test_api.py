@@ -77,6 +77,7 @@ def test_a_run_is_described_with_what_its_metrics_mean(tmp_path, serve):
     _, client = serve()
     told = client.get("/run", params={"run": "a"}).json()
     assert told["hero"] == [["score", "reward"], ["kl"], ["beta"]]
+    assert told["normal"]["entropy"]["range"]["steps"] == [0, 4, 12, 20, 28, 36, 39]
     assert told["band"] == {"target": 4.0, "low": pytest.approx(3.2), "high": pytest.approx(4.8)}
     assert told["penalty"] == {"metric": "kl", "where": "penalised in the reward"}
     assert told["meanings"]["kl"]["estimator"] == "k1, sum over tokens, mean over rollouts"
@@ -114,7 +115,7 @@ def test_what_is_not_in_the_list_is_refused(tmp_path, serve, name):
         "sample?step=0&prompt=aa",
     ):
         reply = client.get(f"/{call}", params=[*httpx.URL(call).params.multi_items(), ("run", name)])
-        assert reply.status_code == 409, call
+        assert reply.status_code == 404, call
         assert "there is no run" in reply.json()["detail"]
 
 
@@ -305,7 +306,7 @@ def test_a_sample_is_exported_with_all_that_its_line_holds(tmp_path, serve):
     assert client.get("/sample", params={"run": "a", "step": 9, "prompt": odd}).json()["odd"] == "NaN"
     for wrong in ({"prompt": "nothing"}, {"step": 4}, {"turn": 1}):
         asked = {"run": "a", "step": 3, "prompt": rows[1]["prompt"]} | wrong
-        assert client.get("/sample", params=asked).status_code == 409, wrong
+        assert client.get("/sample", params=asked).status_code == 404, wrong
 
 
 @pytest.mark.parametrize(
@@ -415,7 +416,7 @@ def test_people_are_asked_by_whoever_has_the_token_and_only_once(asking):
 
 @pytest.mark.parametrize(
     ("wrong", "status"),
-    [({"step": 19}, 409), ({"rule": "x"}, 409), ({"run": "../bad"}, 409), ({"step": "20"}, 422), ({"more": 1}, 422)],
+    [({"step": 19}, 404), ({"rule": "x"}, 404), ({"run": "../bad"}, 404), ({"step": "20"}, 422), ({"more": 1}, 422)],
 )
 def test_a_wrong_question_is_refused(asking, wrong, status):
     reply = asking.post("/ask", json=question(**wrong), headers={"Authorization": "Bearer secret"})

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from types import SimpleNamespace
+from typing import get_args
 
 import httpx
 import pytest
@@ -12,9 +13,10 @@ from tests.web.test_access import routes
 from trueup.commands.explore import means
 from trueup.commands.live.desk import Desk
 from trueup.commands.live.runs import Runs
-from trueup.ledger.control import CONTROL, take
+from trueup.ledger.control import ACTIONS, CONTROL, take
 from trueup.web.explorer.app import addresses, create_app
 from trueup.web.explorer.keys import COOKIE, ROLES, Keys
+from trueup.web.explorer.source import Action
 
 API = "/api/v1"
 TOKENS = {"viewer": "look", "lead": "act"}
@@ -147,18 +149,22 @@ def test_a_token_opens_no_other_door(explorer):
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
         {"X-CSRF-Token": ""},
         {"X-CSRF-Token": "act"},
         {"X-CSRF-Token": "0" * 64},
     ],
 )
-def test_another_site_cannot_act_by_the_session_of_a_lead(explorer, headers):
-    asked = {"run": "bad", "action": "stop"}
-    with client_of(explorer.closed, "lead", "session") as client:
-        assert client.post(f"{API}/control", json=asked).status_code == 403  # the run does not allow it
+@pytest.mark.parametrize("by", ["session", "bearer"])
+def test_another_site_cannot_act_by_the_session_or_token_of_a_lead(explorer, headers, by):
+    asked = {"run": "done", "action": "stop"}
+    plant(explorer.runs / "done", config=ALLOWED)
+    with client_of(explorer.closed, "lead", by) as client:
+        for meant in ({}, {"Origin": explorer.closed}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+            assert client.post(f"{API}/control", json=asked, headers=meant).status_code == 409, meant
         reply = client.post(f"{API}/control", json=asked, headers=headers)
-        assert reply.status_code == 403
-        assert "does not allow it" not in reply.text
+        assert reply.status_code == (409 if by == "bearer" and "X-CSRF-Token" in headers else 403), reply.text
+        assert client.get(f"{API}/runs", headers=headers).status_code == 200  # it gets no answer that it could read
 
 
 def test_another_host_name_is_refused(explorer):
@@ -189,7 +195,7 @@ def test_a_run_is_asked_to_pause_and_says_by_whom(explorer):
         ("bad", 403, "does not allow it"),
         ("done", 409, "this run is done"),
         ("synced", 409, "no process here trains this run"),
-        ("../a", 409, "there is no run"),
+        ("../a", 404, "there is no run '../a'"),
     ],
 )
 def test_a_run_that_cannot_be_asked_says_why(explorer, name, status, words):
@@ -201,8 +207,29 @@ def test_a_run_that_cannot_be_asked_says_why(explorer, name, status, words):
     with client_of(explorer.open, "lead", "bearer") as client:
         reply = client.post(f"{API}/control", json={"run": name, "action": "stop"})
         assert (reply.status_code, words in reply.json()["detail"]) == (status, True), reply.text
-        assert client.post(f"{API}/control", json={"run": name, "action": "rm"}).status_code in (403, 409)
+        wrong = client.post(f"{API}/control", json={"run": name, "action": "rm"}).json()
+        assert (wrong["status"], wrong["detail"]) == (422, "there is no action 'rm'")
+        assert wrong["expected"] == "'pause' or 'stop'"
     assert not any((explorer.runs / folder / CONTROL).exists() for folder in ("bad", "done", "synced"))
+
+
+def test_what_may_be_asked_is_what_a_run_can_do():
+    assert get_args(Action) == ACTIONS
+
+
+def test_of_a_run_whose_process_was_killed_it_is_said_that_nobody_acts(explorer):
+    with start(explorer.runs / "a", config=ALLOWED) as run, client_of(explorer.open, "lead", "bearer") as client:
+        write(run, range(2))
+        asked = client.post(f"{API}/control", json={"run": "a", "action": "pause"}).json()
+        record = (run.path / "run.json").read_text()
+        told = client.get(f"{API}/run", params={"run": "a"}).json()
+        assert (told["status"], told["control"]["held"]) == ("running", True)
+    (run.path / "run.json").write_text(record)  # as it is left by kill -9, with the lock gone
+    with client_of(explorer.open, "lead", "bearer") as client:
+        told = client.get(f"{API}/run", params={"run": "a"}).json()
+        assert (told["status"], told["control"]["held"], told["control"]["asked"]) == ("running", False, asked)
+        again = client.post(f"{API}/control", json={"run": "a", "action": "stop"})
+        assert (again.status_code, "was killed" in again.json()["detail"]) == (409, True)
 
 
 def test_without_the_option_there_is_no_call_that_acts(tmp_path):

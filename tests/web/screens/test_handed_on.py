@@ -64,6 +64,33 @@ def test_the_recorded_runs_hold_the_lesson():
     assert not any(b"/home" in file.read_bytes() or b"/tmp" in file.read_bytes() for file in files)
 
 
+def test_what_is_normal_is_drawn_said_and_switched_off_on_the_page_and_in_a_file(toured, window, tmp_path):
+    file = tmp_path / "runs.html"
+    file.write_bytes(take_snapshot(Runs(TOUR), means, list(RUNS), f"#run={RUNS[1]}").page)
+    picture = "(canvas) => canvas.toDataURL()"
+    for address in (file.as_uri(), f"{toured.url}/#run={RUNS[1]}"):
+        page = window(address)
+        figure = page.locator('figure[data-metrics="distinct_2"]')
+        figure.scroll_into_view_if_needed()
+        figure.get_by_text("below normal since step").wait_for()
+        figure.locator("summary").press("Enter")
+        figure.get_by_text("Normal in 5 clean runs of the sandbox").wait_for()
+        figure.get_by_text("It is below what 5 clean runs of the sandbox show, since step").wait_for()
+        with_range = figure.locator("canvas").evaluate(picture)
+        page.get_by_label("What is normal").uncheck()
+        figure.scroll_into_view_if_needed()
+        figure.get_by_text("below normal since step").wait_for(state="detached")
+        assert figure.locator("canvas").evaluate(picture) != with_range
+    assert "normal=off" in page.url
+    page.get_by_role("link", name=RUNS[0]).first.click()
+    page.get_by_role("heading", name=RUNS[0], level=1).wait_for()
+    page.get_by_label("What is normal").check()
+    assert "normal" not in page.url
+    figure.scroll_into_view_if_needed()
+    figure.locator("summary").press("Enter")
+    figure.get_by_text("It is inside what 5 clean runs of the sandbox show.").wait_for()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_tour_goes_to_its_end_by_keys_and_points_at_what_it_speaks_of(toured, window, axe, width, scheme):
     page = window(f"{toured.url}/", viewport={"width": width, "height": 844}, color_scheme=scheme)

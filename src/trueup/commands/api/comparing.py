@@ -172,7 +172,8 @@ def frontier(
         raise UsageError("nothing to draw", where="frontier", expected="RUN ..., or --sweep DIR")
     arguments, folders, truth = _arguments(runs), tuple(map(_folder, evaluations)), _truth(gold)
     tradeoff = gather(arguments, None if sweep is None else _folder(sweep), folders, truth)
-    drawn = frontier_of(tradeoff, _command("frontier", arguments, sweep, folders, {"gold": truth}, None, out))
+    again = _command("frontier", arguments, sweep, folders, {"gold": truth}, None, out)
+    drawn = frontier_of(tradeoff, again, judged=truth is not None)
     if out is not None:
         drawn.page.write(Path(out))
     return drawn

@@ -53,9 +53,13 @@ def as_files(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def reward_part(part: Any) -> Any:
-    """A part of a reward, its function under its registered name."""
+    """A part of a reward, its functions under their registered names and its paths as texts, an ensemble's too."""
     if isinstance(part, Mapping):
-        return {key: reward_part(value) if key == "source" else value for key, value in part.items()}
+        named = {key: reward_part(part[key]) for key in ("source",) if key in part}
+        members = part.get("members")
+        if isinstance(members, (list, tuple)):
+            named["members"] = [reward_part(member) for member in members]
+        return {**part, **named}
     return register(part) if callable(part) else str(part) if isinstance(part, Path) else part
 
 

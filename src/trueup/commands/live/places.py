@@ -10,14 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from trueup.commands.live.sample_index import COMPARED, LABELLED, SCORED, Records
+from trueup.web.explorer.source import Order
 
-SORTS = ("probe", "reward", "reward-low", "typical", "kl", "kl-low", "length", "length-short")
+SORTS: tuple[Order, ...] = get_args(Order)
 _KEY = re.compile(r"[0-9a-f]{1,12}")
 
 

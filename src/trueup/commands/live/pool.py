@@ -16,6 +16,7 @@ from typing import Any
 
 from trueup.commands.live.cursor import STREAMS, Cursor
 from trueup.commands.live.follow import Followed
+from trueup.commands.live.normal import beside_clean_runs, planned_steps
 from trueup.commands.live.sample_index import stamp_of
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import Verdict, alarmed, tell
@@ -25,7 +26,7 @@ MOST_BYTES = 64 << 20
 """Bytes of numbers and indexes that are held; more where the newest ``LEAST`` runs take more."""
 LEAST = 10
 """Runs that are held however large they are: as many as are compared at once."""
-WRITTEN = ("run.json", "events.jsonl", "samples.jsonl", *(f"{stream}.jsonl" for stream in STREAMS))
+WRITTEN = ("run.json", "events.jsonl", "samples.jsonl", "rollouts.jsonl", *(f"{stream}.jsonl" for stream in STREAMS))
 """Files of a run that tell how it stands."""
 
 
@@ -41,8 +42,12 @@ class Standing:
     left_out: int
     probes: tuple[int, ...]
     """Steps that have samples."""
+    trained: int
+    """Steps of which some answers that they learned from are there."""
     pace: float | None
     """Seconds of the newest step."""
+    normal: Mapping[str, dict[str, Any]]
+    """By metric, how it lies to what clean runs showed; see ``beside_clean_runs``."""
 
 
 class Reading:
@@ -50,12 +55,13 @@ class Reading:
 
     def __init__(self, folder: Path) -> None:
         self.followed, self.samples = Followed(folder), Samples(folder)
+        self.trained = Samples(folder, "training")
         self._judged: tuple[Cursor, Verdict, list[Alert]] | None = None
 
     @property
     def bytes(self) -> int:
         """Bytes that they take."""
-        return self.followed.metrics.bytes + self.followed.timing.bytes + self.samples.bytes
+        return self.followed.metrics.bytes + self.followed.timing.bytes + self.samples.bytes + self.trained.bytes
 
     def judge(self, config: Mapping[str, Any]) -> tuple[Verdict, list[Alert]]:
         """Verdict and alerts of the numbers by now."""
@@ -86,7 +92,7 @@ class Pool:
             self._held.move_to_end(name)
             return reading
 
-    def standing(self, name: str, folder: Path, config: Mapping[str, Any]) -> Standing:
+    def standing(self, name: str, folder: Path, record: Mapping[str, Any]) -> Standing:
         """How a run stands; its numbers are read only if one of its files was written since they were."""
         stamp = (folder, *(stamp_of(folder / file) for file in WRITTEN))
         known = self._standings.get(name)
@@ -94,17 +100,20 @@ class Pool:
             return known[1]
         reading = self.reading(name, folder)
         followed, samples = reading.followed, reading.samples
+        config = record["config"]
         verdict, raised = reading.judge(config)
-        complete = samples.look()
+        complete = samples.look() & reading.trained.look()
         standing = Standing(
             origin=followed.refresh().origin,
             verdict=verdict,
             alerts=tuple(raised),
             last_step=followed.metrics.last_step,
             rows=followed.metrics.rows,
-            left_out=followed.left_out + samples.left_out,
+            left_out=followed.left_out + samples.left_out + reading.trained.left_out,
             probes=tuple(samples.steps),
+            trained=len(reading.trained.steps),
             pace=followed.timing.last("seconds"),
+            normal=beside_clean_runs(followed.metrics, record["kind"], config, planned_steps(record)),
         )
         if complete:
             self._standings[name] = (stamp, standing)

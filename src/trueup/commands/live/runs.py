@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.commands.live.cursor import Cursor
 from trueup.commands.live.follow import News
+from trueup.commands.live.normal import planned_steps
 from trueup.commands.live.plane import Plane, folders_of
 from trueup.commands.live.pool import WRITTEN, Pool, Reading
 from trueup.commands.live.samples import Samples
 from trueup.commands.live.story import penalty
-from trueup.errors import RunError, TrueupError, UsageError, nearest
+from trueup.errors import NotHere, RunError, TrueupError, UsageError, nearest
 from trueup.ledger import read_run
 from trueup.ledger.alerts import target_band
 from trueup.ledger.columns import as_json
-from trueup.ledger.control import is_allowed, pending, request
+from trueup.ledger.control import Action, is_allowed, pending, request
+from trueup.ledger.files import is_held
 
 if TYPE_CHECKING:
     from trueup.commands.live.desk import Desk
@@ -86,7 +88,7 @@ class Runs:
     def state(self, name: str) -> dict[str, Any]:
         """What changes while a run goes on, besides its curves."""
         record = self._record(name)
-        stands = self._pool.standing(name, self._folder(name), record["config"])
+        stands = self._pool.standing(name, self._folder(name), record)
         line = self._line(name, self._folder(name))
         return {
             "status": line["status"],
@@ -97,8 +99,10 @@ class Runs:
             "control": self._control(name, record, line["status"]),
             "left_out": stands.left_out,
             "probes": len(stands.probes),
+            "trained": stands.trained,
             "verdict": stands.verdict.to_dict(),
             "alerts": [alert.to_dict() for alert in stands.alerts],
+            "normal": stands.normal,
             "asked": None if self.desk is None else self.desk.asked(stands.origin, stands.alerts, stands.probes),
         }
 
@@ -106,7 +110,8 @@ class Runs:
         """Have people judge the answers at an alert against those at the start.
 
         Raises:
-            UsageError: There is no such alert, or nobody may ask here.
+            NotHere: There is no such alert.
+            UsageError: Nobody may ask here.
             RunError: There is nothing to compare.
             DataError: A pair cannot be shown, or the database cannot be used.
         """
@@ -117,10 +122,10 @@ class Runs:
         alert = next((one for one in raised if (one.rule, one.step) == (rule, step)), None)
         if alert is None:
             known = ", ".join(f"{one.rule} at step {one.step}" for one in raised) or "none in this run"
-            raise UsageError(f"there is no alert {rule!r} at step {step}", where=name, expected=known)
+            raise NotHere(f"there is no alert {rule!r} at step {step}", where=name, expected=known)
         return self.desk.ask(samples, opened.followed.refresh().origin, name, alert)
 
-    def control(self, name: str, action: str, role: str) -> dict[str, Any]:
+    def control(self, name: str, action: Action, role: str) -> dict[str, Any]:
         """Ask the process that trains a run to pause or to stop it after its running step; see ``ledger.control``."""
         return request(self._folder(name), action, asker(role)).to_dict()
 
@@ -142,9 +147,10 @@ class Runs:
         """Rows after a cursor."""
         return self._open(name).followed.news(None if cursor is None else Cursor.parse(cursor))
 
-    def samples(self, name: str) -> Samples:
-        """The samples of a run, up to date."""
-        samples = self._open(name).samples
+    def samples(self, name: str, of: str = "probes") -> Samples:
+        """The samples of a run, or some answers that it learned from (``training``), up to date."""
+        opened = self._open(name)
+        samples = opened.trained if of == "training" else opened.samples
         samples.refresh()
         return samples
 
@@ -161,11 +167,14 @@ class Runs:
         return [row for row in listed if any(value != row["values"][0] for value in row["values"][1:])]
 
     def _control(self, name: str, record: Mapping[str, Any], status: str) -> dict[str, Any]:
-        """Whether others may pause and stop a run, what was asked of it, and by whom it is paused now."""
+        """Whether others may pause and stop a run, whether anybody is there to do it, what was asked of it, and by whom
+        it is paused now."""
         folder = self._folder(name)
-        asked = pending(folder) if status in ("running", "silent") else None
+        trains = status in ("running", "silent")
+        asked = pending(folder) if trains else None
         return {
             "allowed": is_allowed(record),
+            "held": trains and _is_held(folder),
             "asked": None if asked is None else asked.to_dict(),
             "paused": record.get("facts", {}).get("paused") if status == "interrupted" else None,
             "resume": f"trueup resume {shlex.quote(str(folder))}",
@@ -181,7 +190,7 @@ class Runs:
     def _folder(self, name: str) -> Path:
         folder = self._scan().get(name)
         if folder is None:
-            raise UsageError(f"there is no run {name!r}", where=str(self.root), expected=nearest(name, self._folders))
+            raise NotHere(f"there is no run {name!r}", where=str(self.root), expected=nearest(name, self._folders))
         return folder
 
     def _open(self, name: str) -> Reading:
@@ -207,10 +216,9 @@ class Runs:
             record = self._record(name)
         except TrueupError as error:
             return line | {"status": "unreadable", "problem": str(error), "steps": None}
-        steps = record["config"].get("steps")
         return line | {
             "kind": record["kind"],
-            "steps": steps if isinstance(steps, int) else record.get("facts", {}).get("steps"),
+            "steps": planned_steps(record),
             "status": _status(record["status"], written, self._pool.pace(name)),
         }
 
@@ -256,6 +264,14 @@ def _written(folder: Path) -> float:
         except OSError:
             continue
     return max(times)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process trains the run; so it is taken to be where the file system cannot tell."""
+    try:
+        return is_held(folder)
+    except RunError:
+        return True
 
 
 def _status(status: str, written: float, pace: float | None) -> str:

@@ -14,8 +14,8 @@ from trueup.commands.live.cursor import Generations
 from trueup.commands.live.places import Places
 from trueup.commands.live.sample_index import EMPTY, PART, Growing, Index, joined, load, stamp_of, store, unchanged
 
-NAME = Path("cache", "samples.index")
-"""Where in a run the index lies."""
+NAMES = {"probes": "samples", "training": "rollouts"}
+"""What a run writes answers of: its fixed prompts, or what it learned from; and the file of each."""
 PATIENCE = 0.3
 """Seconds that a look waits for what is read in the background."""
 _EVERY = 32
@@ -28,11 +28,11 @@ class SampleReader:
     ``places`` and ``left_out``, the damaged lines, are as of the newest reading.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "samples.jsonl"
+    def __init__(self, folder: Path, of: str = "probes") -> None:
+        self.file = folder / f"{NAMES[of]}.jsonl"
         self.places = Places(EMPTY.records_N)
         self.left_out = 0
-        self._place = folder / NAME
+        self._place = folder / "cache" / f"{NAMES[of]}.index"
         self._generations = Generations(folder)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

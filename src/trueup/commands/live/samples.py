@@ -14,21 +14,22 @@ from trueup.commands.live.places import SORTS, Place, Places, ordered
 from trueup.commands.live.sample_index import parse_sample, prompt_key, text_of
 from trueup.commands.live.sample_reader import SampleReader
 from trueup.commands.live.search import holding
-from trueup.errors import UsageError
+from trueup.errors import NotHere, UsageError
 from trueup.ledger.columns import as_json, number_of
 
 __all__ = ["LAYERS", "SORTS", "Samples", "prompt_key"]
-LAYERS = ("log_ratio", "entropy")
+LAYERS = ("log_ratio", "entropy", "advantage", "clipped")
 """What may be known of each token of an answer."""
 _HITS = 100
 """Answers that a search shows."""
 
 
 class Samples:
-    """The samples of one run, as of the last ``refresh`` or ``look``."""
+    """The answers of one run to its fixed prompts (``of="probes"``), or some of those that it learned from
+    (``of="training"``), as of the last ``refresh`` or ``look``."""
 
-    def __init__(self, folder: Path) -> None:
-        self._reader = SampleReader(folder)
+    def __init__(self, folder: Path, of: str = "probes") -> None:
+        self._reader = SampleReader(folder, of)
         self._file = self._reader.file
         self._summaries: dict[int, tuple[bytes, dict[str, Any]]] = {}
         self._summarised: Places | None = None
@@ -73,11 +74,12 @@ class Samples:
         and at the first step of all.
 
         Raises:
-            UsageError: The run has no such step, or there is no such order.
+            NotHere: The run has no such step.
+            UsageError: There is no such order.
         """
         known = self._reader.places
         if not known.count(step):
-            raise UsageError(f"there are no samples at step {step}", where="step", expected=self._expected())
+            raise NotHere(f"there are no samples at step {step}", where="step", expected=self._expected())
         if sort not in SORTS:
             raise UsageError(f"no order is called {sort!r}", where="sort", expected=" or ".join(SORTS))
         places = ordered(known.of(step), sort)
@@ -94,11 +96,11 @@ class Samples:
         """The answers to one prompt along the run, oldest first, each with the one before it and the first one.
 
         Raises:
-            UsageError: The run has no such prompt.
+            NotHere: The run has no such prompt.
         """
         places = self._reader.places.answers_to(prompt)
         if not places:
-            raise UsageError(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
+            raise NotHere(f"no sampled prompt is {prompt!r}", where="prompt", expected="12 hex digits of a prompt")
         first: dict[tuple[str, int], Place] = {}
         last: dict[tuple[str, int], Place] = {}
         rows = []
@@ -125,11 +127,11 @@ class Samples:
         """One sample with all that its line holds.
 
         Raises:
-            UsageError: There is none.
+            NotHere: There is none.
         """
         places = [p for p in self._reader.places.of(step) if p.prompt.startswith(prompt) and p.turn == turn]
         if not places or not prompt:
-            raise UsageError(
+            raise NotHere(
                 f"no sample of step {step} has the prompt {prompt!r} and number {turn}",
                 where="prompt",
                 expected=self._expected(),

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, NotHere, UsageError, nearest
 from trueup.feedback.exchange.incoming import Answered, Incoming
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.handles import IMPORTED
@@ -85,14 +85,14 @@ def project_named(store: Store, name: str) -> str:
     """The id of the project with this id or name.
 
     Raises:
-        UsageError: There is none.
+        NotHere: There is none.
     """
     with store.read() as connection:
         rows = connection.execute(select(project.c.id, project.c.name)).all()
     for row in rows:
         if name in (row.id, row.name):
             return str(row.id)
-    raise UsageError(f"there is no project {name!r}", where="project", expected=nearest(name, [r.name for r in rows]))
+    raise NotHere(f"there is no project {name!r}", where="project", expected=nearest(name, [r.name for r in rows]))
 
 
 def handle_of(project_name: str, annotator: str) -> str:

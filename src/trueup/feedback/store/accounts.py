@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
-from trueup.errors import UsageError, nearest
+from trueup.errors import NotHere, UsageError, nearest
 from trueup.feedback.store import audit
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.handles import IMPORTED
@@ -239,7 +239,8 @@ def change_person(
     """Change an account. Any change ends its sessions; deactivating it or a new password also ends its tokens.
 
     Raises:
-        UsageError: No such person, an unknown role, a weak password, or nobody would be left to administer.
+        NotHere: No such person.
+        UsageError: An unknown role, a weak password, or nobody would be left to administer.
     """
     if role is not None and role not in ROLE_SCOPES:
         raise UsageError(f"role is {role!r}", where="person", expected=nearest(role, ROLE_SCOPES))
@@ -248,7 +249,7 @@ def change_person(
     with store.write() as connection:
         row = connection.execute(select(person).where(person.c.id == person_id)).first()
         if row is None:
-            raise UsageError(f"there is no person {person_id!r}", where="person")
+            raise NotHere(f"there is no person {person_id!r}", where="person")
         if row.handle.startswith(IMPORTED):
             raise UsageError(f"{row.handle!r} is only known from a file", where="person", fix="make an account instead")
         hashed = hash_password(password, row.handle) if password is not None else None

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Insert, insert, select, update
 
 from trueup.config.seeds import split_by_hash
 from trueup.data.splits import SPLITS
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, NotHere, nearest
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.items import NewItem, by_id
 from trueup.feedback.store.schema import item, item_response, new_id, project, prompt, response, template
@@ -173,7 +173,7 @@ def locked_item(connection: Connection, item_id: str) -> Any:
     too few, and the item would stay open for ever; two adjudicators would each take it.
 
     Raises:
-        UsageError: There is no such item.
+        NotHere: There is no such item.
     """
     query = (
         select(item, template.c.kind, template.c.config, template.c.project, template.c.name.label("template_name"))
@@ -184,7 +184,7 @@ def locked_item(connection: Connection, item_id: str) -> Any:
         query = query.with_for_update(of=item)
     row = connection.execute(query).first()
     if row is None:
-        raise UsageError(f"there is no item {item_id!r}", where="item")
+        raise NotHere(f"there is no item {item_id!r}", where="item")
     return row
 
 

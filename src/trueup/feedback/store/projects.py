@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, insert, select, update
 
-from trueup.errors import DataError, UsageError, nearest
+from trueup.errors import DataError, NotHere, UsageError, nearest
 from trueup.feedback.store import audit
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.handles import IMPORTED, check_handle
@@ -137,7 +137,7 @@ def change_template(store: Store, template_id: str, config: Mapping[str, Any], *
 
     Raises:
         SettingsError: Settings that the kind cannot have, or a scale on which answers were given already.
-        UsageError: There is no such template.
+        NotHere: There is no such template.
     """
     with store.write() as connection:
         row = find(connection, template, template_id)
@@ -157,13 +157,14 @@ def set_state(store: Store, project_id: str, state: str, *, actor: str) -> None:
     """Open, pause or close a project.
 
     Raises:
-        UsageError: No such project, or an unknown state.
+        NotHere: No such project.
+        UsageError: An unknown state.
     """
     if state not in STATES:
         raise UsageError(f"state is {state!r}", where="project", expected=nearest(state, STATES))
     with store.write() as connection:
         if not connection.execute(update(project).where(project.c.id == project_id).values(state=state)).rowcount:
-            raise UsageError(f"there is no project {project_id!r}", where="project")
+            raise NotHere(f"there is no project {project_id!r}", where="project")
         audit.record(connection, store.now(), actor, "set_state", project_id, state=state)
 
 
@@ -237,7 +238,8 @@ def import_items(
     ids are only made here.
 
     Raises:
-        UsageError: There is no such template, or it has settings that cannot be used.
+        NotHere: There is no such template.
+        UsageError: It has settings that cannot be used.
     """
     with store.read() as connection:
         asked = find(connection, template, template_id)
@@ -281,14 +283,14 @@ def find(connection: Connection, table: Table, wanted: str, *, lock: bool = Fals
     """The row of ``table`` with this id; locked, so that nobody else locks it until this transaction ends, if asked.
 
     Raises:
-        UsageError: There is none.
+        NotHere: There is none.
     """
     query = select(table).where(table.c.id == wanted)
     if lock and connection.dialect.name == "postgresql":
         query = query.with_for_update(key_share=True)
     row = connection.execute(query).first()
     if row is None:
-        raise UsageError(f"there is no {table.name} {wanted!r}", where=str(table.name))
+        raise NotHere(f"there is no {table.name} {wanted!r}", where=str(table.name))
     return row
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from trueup.data.conversations import messages
-from trueup.errors import UsageError
+from trueup.errors import NotHere
 from trueup.feedback.store.database import Store
 from trueup.feedback.store.judgments import is_newest, superseded_among
 from trueup.feedback.store.records import ItemRow, Judged, JudgmentRow, ResponseRow
@@ -31,12 +31,12 @@ def read_project(store: Store, project_id: str) -> Judged:
     """Items and current judgments (the last revision of each) of a project, in order of time.
 
     Raises:
-        UsageError: No such project.
+        NotHere: No such project.
     """
     with store.read() as connection:
         of = connection.execute(select(project).where(project.c.id == project_id)).first()
         if of is None:
-            raise UsageError(f"there is no project {project_id!r}", where="project")
+            raise NotHere(f"there is no project {project_id!r}", where="project")
         shown: dict[str, list[ResponseRow]] = {}
         for row in connection.execute(
             select(item_response.c.item, response)

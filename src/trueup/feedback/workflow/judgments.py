@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from trueup.errors import DataError, NotAllowed, UsageError, nearest
+from trueup.errors import DataError, NotAllowed, NotHere, UsageError, nearest
 from trueup.feedback.store import audit, template_settings
 from trueup.feedback.store.answers import SKIP_REASONS, parse_answer
 from trueup.feedback.store.database import Store
@@ -194,7 +194,7 @@ def _supersede(
 ) -> SubmitResult:
     old = connection.execute(select(judgment).where(judgment.c.id == judgment_id)).first()
     if old is None or old.person != person_id:
-        raise UsageError("there is no such judgment of yours", where="judgment")
+        raise NotHere("there is no such judgment of yours", where="judgment")
     asked = locked_item(connection, old.item)
     body = _digest(old.item, answer, skip_reason, rationale)
     again = _replayed(connection, person_id, key, body)

@@ -71,7 +71,12 @@ def open_session(config: RolloutSettings, run: Run, *, asked: int, purpose: str)
         run: The run.
         asked: Prompts of a step.
         purpose: Names the draws: another method has another order of prompts.
+
+    Raises:
+        ConfigError: The file of rollout servers cannot be read, is empty, or holds something else.
     """
+    if config.rollout is not None:
+        config.rollout.addresses()  # before models are opened, which takes minutes
     torch.manual_seed(derive(config.seed, purpose))
     actors = open_actors(
         run,
@@ -174,8 +179,7 @@ def fit(
     state: dict[str, Any] = {} if controller is None else {"beta": controller.beta}
     state |= resume_from_checkpoint(run, stepper)
     if "reference" in state:
-        made, fingerprint = state["reference"]
-        session.actors = reopen_reference(run, session.actors, config.model, made, fingerprint)
+        session.actors = reopen_reference(run, session.actors, config.model, *state["reference"])
     run.note(steps=config.steps)
     save = saver(run, stepper, state.copy)
     loop = Loop(run, session.plan, save=save, save_every=config.save_every, headline=headline)
@@ -186,15 +190,14 @@ def fit(
         for step, prompts in () if "ended" in state else loop:
             beta = state.get("beta")
             probed = step % config.probe_every == 0 or step + 1 == config.steps
-            trained = Trained(config.probes) if probed and config.probes else None
+            trained = Trained(config.probes if probed else 0)
             with _resumable(run, sampler, step, save):
                 sampler.sync(step)
                 rollout, learned = learn(Step(step, prompts, beta or 0.0, trained))
             measured = _measured(rollout, beta, sampler)
             row = {**learned, **measured, **({"kl_target": kl.target} if isinstance(kl, AdaptiveKl) else {})}
             run.log(step, row)
-            if trained is not None:
-                trained.write(run, step, session.actors.renderer, rollout)
+            trained.write(run, step, session.actors.renderer, rollout)
             said = said or _say_no_end(run, step, rollout)
             watch.look(step, row)
             if kl is not None and controller is not None and beta is not None:
@@ -202,9 +205,7 @@ def fit(
             asked = obey(run, step, loop, allowed=config.control)
             ends = watch.act(step, loop) or _kl_stop(config, run, step, measured["kl"]) or asked
             if probed or ends:
-                probes = session.prompts[: config.probes]
-                seed = derive(config.seed, "probes")
-                log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
+                _probe(config, run, session, step)
             if config.resets_after(step + 1):
                 session.actors = reset_reference(run, session.actors, config.model, session.prompts, step + 1)
                 state["reference"] = [step + 1, session.actors.reference.fingerprint]
@@ -213,6 +214,12 @@ def fit(
                 state["ended"] = step
                 loop.end()
     session.actors.export(run, session.prompts)
+
+
+def _probe(config: RolloutSettings, run: Run, session: Session, step: int) -> None:
+    """Ask the fixed prompts."""
+    probes, seed = session.prompts[: config.probes], derive(config.seed, "probes")
+    log_probes(run, step, session.actors, probes, config.sampling, seed=seed, budget=session.budget)
 
 
 def _measured(rollout: Rollout, beta: float | None, sampler: Sampler) -> dict[str, float]:

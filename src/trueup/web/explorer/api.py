@@ -17,7 +17,7 @@ from pydantic import Field
 from trueup.web.explorer import panels
 from trueup.web.explorer.keys import Lead, Reader
 from trueup.web.explorer.snapshot import take_snapshot
-from trueup.web.explorer.source import MOST_RUNS, Source
+from trueup.web.explorer.source import MOST_RUNS, Action, Asked, Order, Samples, Source
 from trueup.web.explorer.stream import Follower, stream
 from trueup.web.shell.access import LEADS, Body
 from trueup.web.shell.problems import BadRequest
@@ -38,6 +38,13 @@ def _source(request: Request, who: Reader) -> Source:
 
 Reads = Annotated[Source, Depends(_source)]
 Name = Annotated[str, Query(max_length=4096)]
+
+
+def _book(source: Reads, run: Name, of: Asked = "probes") -> Samples:
+    return source.samples(run, of)
+
+
+Book = Annotated[Samples, Depends(_book)]
 Names = Annotated[list[str] | None, Query(max_length=MOST_RUNS)]
 Step = Annotated[int | None, Query(ge=0, le=2**53 - 1)]
 Offset = Annotated[int, Query(ge=0, le=10**9)]
@@ -95,53 +102,51 @@ def events(
 
 
 @router.get("/probes")
-def probes(source: Reads, run: Name) -> Json:
-    """The steps at which the fixed prompts were answered."""
-    return Json({"probes": source.samples(run).summary()})
+def probes(book: Book) -> Json:
+    """The steps at which the fixed prompts were answered, or of which answers that were learned from are there."""
+    return Json({"probes": book.summary()})
 
 
 @router.get("/samples")
 def samples(
-    source: Reads,
-    run: Name,
+    book: Book,
     step: Annotated[int, Query(ge=0, le=2**53 - 1)],
-    sort: Annotated[str, Query(max_length=MOST_TEXT)] = "probe",
+    sort: Order = "probe",
     offset: Offset = 0,
     limit: Limit = 20,
 ) -> Json:
     """Answers of one step, each with the answers at the step before and at the first one."""
-    return Json(source.samples(run).page(step, sort=sort, offset=offset, limit=limit))
+    return Json(book.page(step, sort=sort, offset=offset, limit=limit))
 
 
 @router.get("/history")
 def history(
-    source: Reads,
-    run: Name,
+    book: Book,
     prompt: Annotated[str, Query(max_length=MOST_TEXT)],
     offset: Offset = 0,
     limit: Limit = 20,
 ) -> Json:
     """The answers to one prompt along the run, oldest first, each with the one before it and the first one."""
-    return Json(source.samples(run).history(prompt, offset=offset, limit=limit))
+    return Json(book.history(prompt, offset=offset, limit=limit))
 
 
 @router.get("/sample")
 def sample(
-    source: Reads,
+    book: Book,
     run: Name,
     step: Annotated[int, Query(ge=0, le=2**53 - 1)],
     prompt: Annotated[str, Query(min_length=1, max_length=MOST_TEXT)],
     turn: Annotated[int, Query(ge=0, le=10**9)] = 0,
 ) -> Json:
     """One sample as a file: all that the run wrote of it."""
-    row = {"run": run, **source.samples(run).raw(step, prompt, turn)}
+    row = {"run": run, **book.raw(step, prompt, turn)}
     return Json(row, headers={"Content-Disposition": "attachment"})  # the page's link names the file
 
 
 @router.get("/search")
-def search(source: Reads, run: Name, text: Annotated[str, Query(min_length=1, max_length=MOST_TEXT)]) -> Json:
+def search(book: Book, text: Annotated[str, Query(min_length=1, max_length=MOST_TEXT)]) -> Json:
     """Answers that hold a text, in the prompt or in the answer."""
-    return Json(source.samples(run).search(text))
+    return Json(book.search(text))
 
 
 @router.get("/differences")
@@ -184,7 +189,7 @@ class Control(Body):
     """What is asked of a run."""
 
     run: str = Field(max_length=4096)
-    action: str = Field(max_length=MOST_TEXT)
+    action: Action
 
 
 @controls.post("/control")

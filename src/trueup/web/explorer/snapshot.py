@@ -73,6 +73,9 @@ def take_snapshot(
     thinned = f"Curves of more than {points:,} points are thinned to so many, which keep every peak"
     samples, notes = {}, [thinned] if longest > points else []
     for name in names:
+        if runs[name]["trained"]:
+            notes.append(f"{name}: answers that it learned from are left out")
+            runs[name] = {**runs[name], "trained": 0}
         samples[name], told = _answers(source.samples(name), MOST_TEXT // len(names))
         notes += [f"{name}: {one}" for one in told]
     settings = source.differences(names) if len(names) > 1 else []

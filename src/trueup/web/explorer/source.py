@@ -6,10 +6,16 @@ What is given back are JSON values: texts, finite numbers (``"nan"`` and its lik
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 MOST_RUNS = 10
 """Runs that are followed, compared or kept in a snapshot at once."""
+Action: TypeAlias = Literal["pause", "stop"]
+"""What may be asked of a run."""
+Asked: TypeAlias = Literal["probes", "training"]
+"""Which answers of a run: to its fixed prompts, or some of those that it learned from."""
+Order: TypeAlias = Literal["probe", "reward", "reward-low", "typical", "kl", "kl-low", "length", "length-short"]
+"""How the answers of a step may be sorted."""
 
 
 class News(Protocol):
@@ -38,7 +44,7 @@ class Samples(Protocol):
         """For each step: answers, and how their scores are spread."""
         ...
 
-    def page(self, step: int, *, sort: str, offset: int, limit: int) -> dict[str, Any]:
+    def page(self, step: int, *, sort: Order, offset: int, limit: int) -> dict[str, Any]:
         """Answers of one step, each with the one before it and the first one."""
         ...
 
@@ -80,15 +86,15 @@ class Source(Protocol):
         """Rows after a cursor."""
         ...
 
-    def samples(self, name: str) -> Samples:
-        """The samples of a run."""
+    def samples(self, name: str, of: Asked = "probes") -> Samples:
+        """The answers of a run to its fixed prompts, or some of those that it learned from."""
         ...
 
     def ask(self, name: str, rule: str, step: int) -> dict[str, Any]:
         """Have people judge the answers at an alert, once; only where the app was started for it."""
         ...
 
-    def control(self, name: str, action: str, role: str) -> dict[str, Any]:
+    def control(self, name: str, action: Action, role: str) -> dict[str, Any]:
         """Ask a run to pause or to stop; only where the app was started for it. ``role`` is that of who asks."""
         ...
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from trueup.errors import ConfigError, DataError, NotAllowed, RunError, TrueupError, UsageError
+from trueup.errors import ConfigError, DataError, NotAllowed, NotHere, RunError, TrueupError, UsageError
 
 log = logging.getLogger("trueup.web")
 
@@ -101,6 +101,8 @@ def status_of(error: TrueupError) -> int:
         return error.status
     if isinstance(error, NotAllowed):
         return Forbidden.status
+    if isinstance(error, NotHere):
+        return NotFound.status
     if isinstance(error, (DataError, ConfigError)):
         return 422
     if isinstance(error, (UsageError, RunError)):  # right in itself, and not possible as things stand
@@ -129,7 +131,10 @@ def install(app: FastAPI) -> None:
     def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return problem(DataError(str(first["msg"]), where=place, expected="what the description of the call says"))
+        what, expected = str(first["msg"]), "what the description of the call says"
+        if first["type"] == "literal_error":  # one of a few words, so that what came instead is no secret
+            what, expected = f"there is no {first['loc'][-1]} {first['input']!r:.80}", str(first["ctx"]["expected"])
+        return problem(DataError(what, where=place, expected=expected))
 
     @app.exception_handler(HTTPException)
     def of_the_framework(request: Request, error: HTTPException) -> Response:

@@ -1,8 +1,9 @@
 """The one gate that every request passes: headers, host, size, who it is, how often, and whether it was meant.
 
-A request that changes something must come from our own pages (``Origin``, ``Sec-Fetch-Site``) and, with a session,
-carry its CSRF token; a program with a bearer token needs neither, because no browser adds one by itself. Bodies are
-read here, bounded in size and time, so that nothing behind the gate waits for a slow client.
+A request that changes something must not come from another site's page (``Origin``, ``Sec-Fetch-Site``), whoever it
+speaks for, and with a session it carries its CSRF token. A bearer token needs none, because no browser adds one by
+itself, and programs send neither of the two headers. Bodies are read here, bounded in size and time, so that nothing
+behind the gate waits for a slow client.
 """
 
 from __future__ import annotations
@@ -224,16 +225,14 @@ def address(scope: Mapping[str, Any]) -> str:
 
 
 def _meant(headers: Headers, who: Principal | None) -> None:
-    """Refuse what another site made a browser send."""
-    if who is not None and who.scopes is not None:
-        return
+    """Refuse what another site made a browser send, or sends itself with a token that it got hold of."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site not in (None, "same-origin", "none"):
         raise Forbidden(f"the request comes from another site ({site})", where="Sec-Fetch-Site", expected="same-origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
         raise Forbidden(f"the request comes from {origin}", where="Origin", expected="this server's own address")
     token = headers.get("x-csrf-token", "")
-    if who is not None and not hmac.compare_digest(token.encode(), str(who.csrf).encode()):
+    if who is not None and who.scopes is None and not hmac.compare_digest(token.encode(), str(who.csrf).encode()):
         raise Forbidden(
             "the CSRF token is missing or not of this session",
             where="X-CSRF-Token",

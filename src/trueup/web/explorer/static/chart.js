@@ -2,6 +2,7 @@
 
 import { h, show } from "./shell/dom.js";
 import { named, number } from "./format.js";
+import { drawRange, ranges, remark, standing, stretched } from "./normal.js";
 import { summary } from "./store.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
@@ -56,6 +57,7 @@ export function smoothed(list, weight) {
  *   (whether that line is at its "high" or its "low")
  * @param {() => Array} [options.tabled] what words and table tell, where that is more than the lines
  * @param {string} [options.shade] what that range is
+ * @param {() => {names: string[], of: object}|null} [options.normal] metrics, and what clean runs showed of them
  * @param {() => number[]} [options.marks] steps of alerts
  * @param {() => Array<{step: number, text: string}>} [options.flags] words beside a step
  * @param {() => Array<{step: number, low: number, high: number}>} [options.whiskers] intervals of points
@@ -194,11 +196,18 @@ export class Chart {
     const band = this.options.band?.();
     let [from, to] = [low ?? 0, high ?? 1];
     if (band) [from, to] = [Math.min(from, band.low), Math.max(to, band.high)];
+    [from, to] = stretched([from, to], this.ranges());
     const room = (to - from || Math.abs(to) || 1) * 0.08;
     return [from - room, to + room];
   }
 
+  ranges() {
+    const normal = this.options.normal?.();
+    return normal ? ranges(normal.names, normal.of) : [];
+  }
+
   background(plot) {
+    for (const one of this.ranges()) drawRange(plot, one, faded(colour(one.ink), 0.13), faded(colour(one.ink), 0.3));
     const band = this.options.band?.();
     if (!band) return;
     const { ctx, bbox } = plot;
@@ -284,7 +293,9 @@ export class Chart {
   }
 
   describe(lines) {
-    const text = (this.options.tabled?.() ?? lines).map((line) => summary(line.label, line, number)).join(" ");
+    const normal = this.options.normal?.();
+    const told = (this.options.tabled?.() ?? lines).map((line) => summary(line.label, line, number)).join(" ");
+    const text = normal ? `${told} ${standing(normal.names, normal.of)}`.trim() : told;
     this.place.setAttribute("aria-label", `${this.options.title}. ${text}`);
     this.words.textContent = text;
   }
@@ -292,7 +303,9 @@ export class Chart {
   /** The newest values, beside the title. */
   latestOf(lines) {
     const few = lines.length < 4;
-    show(this.latest, this.options.shade && this.options.spread?.() && h("span", { class: "shade" }, this.options.shade),
+    const normal = this.options.normal?.();
+    const said = normal && remark(normal.names, normal.of);
+    show(this.latest, said && h("span", { class: "left-normal" }, said), this.options.shade && this.options.spread?.() && h("span", { class: "shade" }, this.options.shade),
       few && lines.map((line) => line.values.length > 0 && h("span", { class: `ink-${line.ink}` },
         lines.length > 1 && [h("span", { class: "line", data: { dash: line.dash }, "aria-hidden": "true" }), h("bdi", { class: "label" }, line.label)], number(line.values.at(-1)))));
   }
@@ -310,16 +323,6 @@ export class Chart {
         h("tbody", {}, steps.slice(0, ROWS).map((step) => h("tr", {}, h("td", { class: "number" }, number(step)),
           lines.map((_, n) => h("td", { class: "number" }, number(at.get(step)[n])))))))));
   }
-}
-
-/** What a metric is: meaning, estimator, unit. */
-export function about(names, meanings) {
-  return h("dl", { class: "meaning" }, names.map((name) => {
-    const told = meanings[name];
-    return [h("dt", {}, h("code", {}, name)), h("dd", {}, told
-      ? `${told.meaning}. Estimator: ${told.estimator}. Unit: ${told.unit}.` + (told.better === "none" ? "" : ` Better when it goes ${told.better}.`)
-      : "This installation has no definition of it.")];
-  }));
 }
 
 /** Lines of metrics of one store. */

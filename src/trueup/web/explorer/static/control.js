@@ -36,7 +36,12 @@ export class Control {
     show(this.element, TRAINS.has(status) ? this.training(control) : control.paused && this.paused(control));
   }
 
-  training({ allowed, asked }) {
+  training({ allowed, asked, held, resume }) {
+    if (!held) {
+      return h("p", { class: "ink-warn" }, "No process here trains it: it was killed, or it trains on another computer and is copied here. ",
+        asked && [`At ${clock(asked.time)} `, h("bdi", {}, asked.by), ` asked it to ${asked.action}, which nobody will do. `],
+        "To go on, where it was killed: ", h("code", {}, resume));
+    }
     if (asked) {
       return h("p", { class: "ink-warn" }, `At ${clock(asked.time)} `, h("bdi", {}, asked.by), ` asked it to ${asked.action}: it does when its running step is done.`);
     }

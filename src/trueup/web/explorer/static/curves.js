@@ -2,13 +2,14 @@
 
 import { button, field, h, show } from "./shell/dom.js";
 import { announce, attempt } from "./shell/page.js";
-import { about, Chart, linesOf } from "./chart.js";
+import { Chart, linesOf } from "./chart.js";
 import { named, number, plain } from "./format.js";
+import { about } from "./normal.js";
 import { pathOf } from "./path.js";
 import { Phase } from "./phase.js";
 import { references, told } from "./reference.js";
 import { answered, label } from "./people.js";
-import { address, go } from "./place.js";
+import { address, go, here } from "./place.js";
 import { partsOf, Stack } from "./stack.js";
 
 const SMOOTH = [["0", "As logged"], ["0.6", "A little"], ["0.9", "Much"]];
@@ -43,11 +44,16 @@ export class Curves {
     const { meanings } = this.run;
     const figure = this.chart({
       title: names.map(named).join(" and "), unit: [...new Set(names.map((name) => meanings[name]?.unit).filter(Boolean))].join(", "),
-      about: about(names, meanings), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth),
+      about: about(names, meanings, this.run.normal), normal: () => this.normal(names), marks: () => this.run.alerts.filter((alert) => names.includes(alert.metric)).map((alert) => alert.step), lines: () => linesOf(this.store, names, this.smooth),
       flags: () => this.said().filter((one) => names.includes(one.metric)).map((one) => ({ step: one.step, text: label(one) })), ...options,
     });
     figure.dataset.metrics = names.join(" ");
     return figure;
+  }
+
+  /** What clean runs showed of some metrics, unless it is switched off. */
+  normal(names) {
+    return here().normal === "off" || !names.some((name) => this.run.normal[name]) ? null : { names, of: this.run.normal };
   }
 
   layout() {
@@ -119,6 +125,17 @@ export class Curves {
     return stack.element;
   }
 
+  /** Whether the ranges of clean runs are shown; where there are none there is nothing to switch. */
+  normalBox() {
+    if (!Object.keys(this.run.normal).length) return null;
+    const box = h("input", { type: "checkbox", checked: here().normal !== "off" });
+    box.addEventListener("change", () => {
+      go({ ...here(), normal: box.checked ? "" : "off" }, { quiet: true });
+      this.touch();
+    });
+    return h("label", { class: "row", title: "Grey: the range of clean runs of the sandbox; what each rests on is under its chart" }, box, "What is normal");
+  }
+
   tools() {
     const smooth = h("select", { class: "small" }, SMOOTH.map(([value, label]) => h("option", { value }, label)));
     smooth.addEventListener("change", () => {
@@ -133,7 +150,7 @@ export class Curves {
       const [from, to] = [Number(first.value || 0), Number(last.value || this.store.span[1])];
       if (to > from) this.zoom(from, to);
     });
-    return h("div", { class: "row tools" }, this.all, h("label", { class: "row" }, h("span", { class: "hint" }, "Smoothing"), smooth),
+    return h("div", { class: "row tools" }, this.all, h("label", { class: "row" }, h("span", { class: "hint" }, "Smoothing"), smooth), this.normalBox(),
       h("details", { class: "pop" }, h("summary", {}, "Zoom"), form, h("p", { class: "hint" }, "Or drag across a chart.")));
   }
 

@@ -35,7 +35,7 @@ function runLine(run) {
   box.disabled = run.status === "unreadable";
   box.addEventListener("change", () => compareWith(run.name, box));
   const current = place.run === run.name && place.view !== "compare";
-  return h("li", { class: "run" }, box, h("a", { href: address({ run: run.name, view: place.view === "compare" ? "" : place.view, runs: place.runs }), "aria-current": current ? "page" : null },
+  return h("li", { class: "run" }, box, h("a", { href: address({ run: run.name, view: place.view === "compare" ? "" : place.view, runs: place.runs, normal: place.normal }), "aria-current": current ? "page" : null },
     h("span", { class: "run-name", dir: "auto" }, reveal(run.name)),
     h("small", { class: "run-facts" }, h("span", { class: "dot", data: { tone } }), said, run.kind && ` · ${run.kind}`)));
 }
@@ -192,7 +192,7 @@ class OpenRun {
       show(this.body, this.book.element);
     } else if (place.view === "settings") show(this.body, settings(this.run));
     else {
-      this.curves = new Curves(this.store, this.run, () => ({ run: this.run.name, runs: here().runs }));
+      this.curves = new Curves(this.store, this.run, () => ({ run: this.run.name, runs: here().runs, normal: here().normal }));
       show(this.body, this.curves.element);
     }
     show(view, this.head, this.control.element, this.verdict, this.body);
@@ -224,6 +224,7 @@ class OpenRun {
     if (this.book) this.book.run = this.run;
     this.heading(this.run);
     if (this.curves) this.curves.run = this.run;
+    this.curves?.touch();
     if (first && this.curves) this.draw();
     if (more) await attempt(() => this.probes());
   }

@@ -1,6 +1,6 @@
 // Where somebody is: all of it stands in the address behind #, so that a link brings others to the same place.
 
-const SINGLE = ["run", "view", "step", "prompt", "sort", "against", "layer", "text", "metric", "axis", "first", "last", "tour"];
+const SINGLE = ["run", "view", "of", "step", "prompt", "sort", "against", "layer", "text", "metric", "axis", "first", "last", "normal", "tour"];
 
 /** The place in the address. `runs` are those to compare. */
 export function here() {

@@ -9,12 +9,13 @@ import { Chart } from "./chart.js";
 import { number, plural, signed } from "./format.js";
 import { Newest } from "./newest.js";
 import { address, go, here } from "./place.js";
-import { LAYERS, SAYS, strip } from "./strip.js";
+import { LAYERS, OF_TRAINING, SAYS, strip } from "./strip.js";
 
 const SORTS = [["probe", "As asked"], ["reward", "Best first"], ["reward-low", "Worst first"], ["typical", "Typical first"],
   ["kl", "Furthest from the reference first"], ["kl-low", "Nearest to the reference first"], ["length", "Longest first"], ["length-short", "Shortest first"]];
 const NEEDS = { reward: "mean", "reward-low": "mean", kl: "log_ratio", "kl-low": "log_ratio" };
 const LINES = { mean: ["Score of the fixed prompts", "Mean"], log_ratio: ["Log-ratio of the answers to the reference, in nats", "Mean"], words: ["Words of the answers", "Mean"] };
+const ASKED = [["", "to the fixed prompts"], ["training", "that it learned from"]];
 const AGAINST = [["", "the probe before"], ["start", "the first probe"], ["none", "nothing"]];
 const PAGE = 20;
 const LEAST = 5e-4;
@@ -51,14 +52,14 @@ function grouped(rows) {
 }
 
 /** The answer that changes are marked against. */
-const earlier = (row, place) => ({ "": row.before, start: row.start })[place.against];
+const earlier = (row, place) => (place.of ? undefined : { "": row.before, start: row.start })[place.against];
 
 /** A choice in an address that there is not is none. */
 const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
 
 /** A place with choices that there are. */
 function checked(place) {
-  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer) };
+  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer), of: offered(ASKED, place.of) };
 }
 
 const options = (list) => list.map(([value, label]) => h("option", { value }, label));
@@ -88,6 +89,9 @@ export class Book {
     this.legend = h("p", { class: "hint" });
     this.layer = h("select", {}, options(LAYERS));
     this.layer.addEventListener("change", () => this.move({ layer: this.layer.value }));
+    this.asked = h("select", {}, options(ASKED));
+    this.asked.addEventListener("change", () => this.move({ of: this.asked.value, step: "", prompt: "", text: "", layer: "" }));
+    this.of = ""; // whose steps ``probes`` are
     this.element = h("section", { class: "card", "aria-labelledby": "samples" }, this.head(), this.list);
   }
 
@@ -102,7 +106,7 @@ export class Book {
     this.scrub = h("div", { class: "scrub" }, button("◀", () => this.by(-1), { "aria-label": "Probe before", class: "small" }), this.slider,
       button("▶", () => this.by(1), { "aria-label": "Next probe", class: "small" }), this.status);
     return [h("div", { class: "head" }, h("h2", { id: "samples" }, "Samples over time"), form), this.chart.element, this.scrub,
-      h("div", { class: "row tools" }, choice("Order", this.sort), choice("Mark changes since", this.against), choice("Show as", this.layer),
+      h("div", { class: "row tools" }, this.run.trained > 0 && choice("Answers", this.asked), choice("Order", this.sort), choice("Mark changes since", this.against), choice("Show as", this.layer),
         h("span", { class: "hint keys" }, h("kbd", {}, "j"), " ", h("kbd", {}, "k"), " next and previous prompt")), this.legend];
   }
 
@@ -124,7 +128,9 @@ export class Book {
 
   /** Orders that this run has no numbers for cannot be chosen. */
   offer() {
-    this.chart.rename(this.has("margin") ? "Reward of the fixed answers" : LINES[this.drawn()][0]);
+    const title = this.has("margin") ? "Reward of the fixed answers" : LINES[this.drawn()][0];
+    this.chart.rename(this.of ? title.replace("the fixed prompts", "answers that it learned from") : title);
+    for (const option of this.layer.options) option.disabled = !this.of && OF_TRAINING.includes(option.value);
     for (const option of this.sort.options) option.disabled = NEEDS[option.value] !== undefined && !this.has(NEEDS[option.value]);
   }
 
@@ -145,12 +151,23 @@ export class Book {
   /** Reads which steps there are; at the newest one it goes along with the run. */
   async refresh() {
     const atEnd = this.index() === this.probes.length - 1 && !this.place().step;
-    this.probes = (await get(`/probes?run=${seg(this.run.name)}`)).probes;
+    await this.steps();
+    if (atEnd || !this.list.childElementCount) await this.renew();
+    else this.label();
+  }
+
+  async steps() {
+    const { of } = this.place();
+    const reply = await get(`/probes?${this.which(of)}`);
+    Object.assign(this, { of, probes: reply.probes });
     this.offer();
     this.slider.max = String(Math.max(this.probes.length - 1, 0));
     this.chart.touch();
-    if (atEnd || !this.list.childElementCount) await this.renew();
-    else this.label();
+  }
+
+  /** Of which run, and which of its answers, as the calls name it. */
+  which(of = this.of) {
+    return `run=${seg(this.run.name)}${of && `&of=${of}`}`;
   }
 
   /** Where somebody is in this book. */
@@ -193,7 +210,7 @@ export class Book {
     const place = this.index();
     const row = this.probes[place];
     this.slider.value = String(place);
-    const text = row ? `Step ${row.step}, probe ${place + 1} of ${this.probes.length}` : "";
+    const text = row ? `Step ${row.step}, ${this.of ? "rollout" : "probe"} ${place + 1} of ${this.probes.length}` : "";
     this.slider.setAttribute("aria-valuetext", text);
     this.status.textContent = text;
     this.chart.point(row ? row.step : null);
@@ -221,10 +238,12 @@ export class Book {
 
   async redraw() {
     const place = this.place();
+    if (place.of !== this.of) await this.steps();
+    this.asked.value = place.of;
     this.sort.value = place.sort || "probe";
     this.against.value = place.against;
     this.layer.value = place.layer;
-    this.against.disabled = place.layer !== ""; // the colours have another meaning then
+    this.against.disabled = place.layer !== "" || place.of !== ""; // the colours have another meaning then
     this.legend.textContent = SAYS[place.layer] ?? "";
     if (!this.probes.length) {
       show(this.list, h("p", { class: "muted" }, "This run has written no samples: its method or settings log none (", h("code", {}, "probes"), "), or no probe was due yet."));
@@ -238,7 +257,7 @@ export class Book {
   }
 
   async step(step, place, offset = 0) {
-    const reply = await get(`/samples?run=${seg(this.run.name)}&step=${step}&sort=${seg(place.sort || "probe")}&offset=${offset}&limit=${PAGE}`);
+    const reply = await get(`/samples?${this.which()}&step=${step}&sort=${seg(place.sort || "probe")}&offset=${offset}&limit=${PAGE}`);
     return [grouped(reply.rows).map((rows) => (rows.length === 1 ? this.card(rows[0], earlier(rows[0], place), place)
       : h("div", { class: "group", role: "group", "aria-label": "Answers to one prompt" }, rows.map((row) => this.card(row, earlier(row, place), place))))),
     this.more(reply, () => this.step(step, place, offset + PAGE))];
@@ -269,7 +288,7 @@ export class Book {
         notify(target);
       }
     }, { class: "small quiet" });
-    const file = `/api/v1/sample?run=${seg(this.run.name)}&step=${row.step}&prompt=${row.prompt}&turn=${row.turn}`;
+    const file = `/api/v1/sample?${this.which()}&step=${row.step}&prompt=${row.prompt}&turn=${row.turn}`;
     const text = place.layer && row.tokens?.[place.layer] ? strip(row.tokens, place.layer) : body(row, before);
     return h("article", { class: "sample", id: row.turn ? null : `prompt-${row.prompt}`, tabindex: "-1", data: { chosen: chosen ? "yes" : "no" } },
       h("h3", { class: "question", dir: "auto" }, reveal(row.question)), text, facts(row, before),
@@ -289,7 +308,7 @@ export class Book {
 
   /** One prompt through the run, each answer against the one before it. */
   async life(place, offset = 0) {
-    const reply = await get(`/history?run=${seg(this.run.name)}&prompt=${seg(place.prompt)}&offset=${offset}&limit=${PAGE}`);
+    const reply = await get(`/history?${this.which()}&prompt=${seg(place.prompt)}&offset=${offset}&limit=${PAGE}`);
     const head = h("p", { class: "row" }, h("strong", {}, plural(reply.total, "answer")), h("span", {}, "to one prompt, oldest first."),
       h("a", { href: address({ ...place, prompt: "" }) }, "Back to the steps"));
     return [offset === 0 && head, reply.rows.map((row) => this.card(row, earlier(row, place), { ...place, prompt: "" })),
@@ -298,7 +317,7 @@ export class Book {
 
   async hits(place) {
     this.text.value = place.text;
-    const reply = await get(`/search?run=${seg(this.run.name)}&text=${seg(place.text)}`);
+    const reply = await get(`/search?${this.which()}&text=${seg(place.text)}`);
     announce(`${reply.total} found`);
     return [h("p", { class: "row" }, h("strong", {}, plural(reply.total, "answer")), h("span", {}, "hold ", h("q", {}, place.text), ", newest first",
       reply.total > reply.rows.length ? `; the first ${reply.rows.length} are shown.` : "."), h("a", { href: address({ ...place, text: "" }) }, "Back to the steps")),

@@ -2,8 +2,9 @@
 
 import { h, show } from "./shell/dom.js";
 import { aligned } from "./align.js";
-import { about, Chart } from "./chart.js";
+import { Chart } from "./chart.js";
 import { number } from "./format.js";
+import { about } from "./normal.js";
 
 const PART = /^reward\/(.+)\/weighted$/u;
 const CLOSE = 1e-3;
