@@ -101,11 +101,12 @@ def _default_place(names: Sequence[str]) -> str:
 
 def _answers(samples: Samples, budget: int) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Answers by step, within a number of bytes, and what was left out of them."""
-    answered = {row["step"]: min(row["answers"], ANSWERS) for row in samples.summary()}
+    answered = {row["step"]: row["answers"] for row in samples.summary()}
     steps = kept = list(answered)
     if steps:  # what an answer takes, by a page in the middle: so no more is read than will be kept, or little more
-        each = max(len(json.dumps(_page_of(samples, steps[len(steps) // 2]))) // answered[steps[len(steps) // 2]], 1)
-        while len(kept) > 2 and sum(answered[step] for step in kept) * each > _MOST_READ * budget:
+        middle = _page_of(samples, steps[len(steps) // 2])
+        each = len(json.dumps(middle)) / len(middle)
+        while len(kept) > 2 and sum(min(answered[step], ANSWERS) for step in kept) * each > _MOST_READ * budget:
             kept = _half(kept)
     pages = {step: _page_of(samples, step) for step in kept}
     sizes = {step: len(json.dumps(rows)) for step, rows in pages.items()}
