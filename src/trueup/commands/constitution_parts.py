@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.collectors.constitution import Constitution, read_constitution
-from trueup.collectors.constitution_revise import Judging, Reviser
+from trueup.collectors.constitution_revise import Drawn, Judging, Reviser
 from trueup.collectors.constitution_revisers import ModelReviser, Resampler
 from trueup.collectors.constitution_sandbox import RuleJudge, red_team
 from trueup.commands.constitution_settings import RULES, SANDBOX, SELF, Constitutional
@@ -18,8 +18,9 @@ from trueup.data.listing import data_hash
 from trueup.data.read import read_prompts, read_rows
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
-from trueup.engine.ask import ask
+from trueup.engine.ask import draw_answers
 from trueup.engine.rendering import renderer_of, whole_context
+from trueup.engine.sampler import LocalSampler
 from trueup.errors import ConfigError, DataError, RunError, nearest
 from trueup.ledger import read_lines
 from trueup.models.files import identity
@@ -72,7 +73,13 @@ class Speaker:
     def __call__(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """One sampled answer to each prompt."""
         policy, renderer = self.opened
-        return ask(policy, renderer, prompts, self.sampling, seed=seed)[1] if prompts else []
+        if not prompts:
+            return []
+        drawn = draw_answers(LocalSampler(policy), policy, renderer, prompts, self.sampling, seed=seed)
+        return [
+            Drawn(one.text, one.ids, one.stop, tuple(source.logps.tolist()))
+            for one, source in zip(drawn.completions, drawn.generations, strict=True)
+        ]
 
 
 def open_constitutional_judge(source: str, constitution: Constitution, beside: Model) -> Judging:
@@ -135,8 +142,8 @@ def reviser_for(config: Constitutional, policy: Speaker, judge: Judging) -> Revi
         return Resampler(policy, judge, config.tries, Path(policy.model.name).name)
     if config.critic is None:
         return ModelReviser(policy, policy.model.name, policy.chat, policy.fits)
-    settings = config.model.model_dump() | {"name": config.critic, "revision": None, "template": None}
-    critic = Speaker(Model(**settings), config.sampling)
+    opening = config.model.model_copy(update={"name": config.critic, "lora": None, "template": None})
+    critic = Speaker(opening, config.sampling)
     return ModelReviser(critic, config.critic, critic.chat, critic.fits)
 
 

@@ -65,6 +65,9 @@ class Constitutional(Settings):
     reviser: Literal["resample", "model"] = "resample"
     """How answers are rewritten: ``resample`` draws again and takes the first that the judge accepts; ``model`` asks a
     model for a critique and a revision."""
+    rewrite: Literal["broken", "all"] = "broken"
+    """Which answers ``revise`` rewrites: those that the judge says are ``broken``, or ``all``, as in the paper; that is
+    for a judge who finds nothing."""
     critic: str | None = None
     """The model that writes critiques and revisions; the policy of the round if absent."""
     prompts: str = SANDBOX
@@ -124,6 +127,8 @@ class Constitutional(Settings):
     def _settings_belong_together(self) -> Constitutional:
         if self.reviser == "resample" and self.critic is not None:
             raise ValueError("critic is for reviser: model; resample asks the policy itself")
+        if self.collect == "compare" and self.rewrite != "broken":
+            raise ValueError("rewrite is for collect: revise; compare rewrites nothing")
         if self.collect == "compare" and self.reviser == "model":
             raise ValueError("reviser is for collect: revise; compare rewrites nothing")
         if self.collect == "revise" and self.rejected != "worst":
