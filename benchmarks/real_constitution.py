@@ -150,7 +150,7 @@ def judged(data: Path, out: Path, model: str, sizes: Sizes) -> None:
         rows = piece(
             out / "judged" / f"pairs-{side}.jsonl",
             lambda shown=shown: [
-                label_json(l, constitution, judge.name) for l in label_pairs(shown, constitution, judge)
+                label_json(one, constitution, judge.name) for one in label_pairs(shown, constitution, judge)
             ],
         )
         labels[side] = pair_figures(pairs, rows)
