@@ -103,7 +103,7 @@ def stage(model: str, files: dict[str, Path], sizes: Sizes) -> dict[str, Any]:
         "method": "sft",
         "prompts": str(files["train"]),
         "test_prompts": str(files["test"]),
-        "sampling": {"max_new_tokens": sizes.tokens, "temperature": 0.8},
+        "sampling": {"max_new_tokens": sizes.tokens, "temperature": 0.7},
         "train": {
             "epochs": 2,
             "batch": {"size": 8, "max_length": 512},
