@@ -18,6 +18,7 @@ PARTS = {
     "preferences": "harmless pairs by five-fold cross-validation: reward models, DPO, baselines",
     "demos": "KTO on marked responses, a reward model on rankings",
     "judges": "reward models and SmolLM2 itself as judges, against people",
+    "constitution": "SmolLM2 judges, criticises and rewrites its own answers by a constitution",
     "answers": "answers to MT-bench and XSTest before and after",
 }
 WITHOUT_DATA = ("sentiment",)

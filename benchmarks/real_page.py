@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import real_answers, real_demos, real_judges, real_preferences, real_sentiment
+from benchmarks import (
+    real_answers,
+    real_constitution,
+    real_constitution_judge,
+    real_demos,
+    real_judges,
+    real_preferences,
+    real_sentiment,
+)
 from benchmarks.shown import interval
 from trueup.commands.estimate import Amount, Asked, count
 from trueup.commands.hardware import accelerator, shape_of
@@ -17,7 +25,8 @@ FRONTIER = Path("docs/images/real-sentiment.svg")
 
 def section() -> str:
     """Markdown; empty where nothing was measured."""
-    parts = [part for part in (_sentiment(), _preferences(), _demos(), _judges(), _answers()) if part]
+    made = (_sentiment(), _preferences(), _demos(), _judges(), _constitution(), _answers())
+    parts = [part for part in made if part]
     if not parts:
         return ""
     parts.append(_larger())
@@ -128,6 +137,32 @@ def _judges() -> str:
             "better, A or B, in both orders; *place A* is the probability that it gives to the place, which the mean of both "
             "orders takes out.",
             real_judges.table(found),
+        ]
+    )
+
+
+def _constitution() -> str:
+    found = _load(real_constitution.RESULTS)
+    if not found:
+        return ""
+    sizes = found["sizes"]
+    return "\n\n".join(
+        [
+            "### Constitutional AI (`--only constitution`)",
+            "SmolLM2 as its own judge and critic under three principles of the bundled constitution. Is the judge worth anything? "
+            "XSTest's published answers have labels by people, which say which answers break a principle (half of these, so a coin "
+            "agrees on one half), and which of two answers to one prompt is better. *Ordered right*: how often an answer that "
+            "breaks the principle has the higher probability of it, wherever the bar is. *Phrases*: the agreement of a list of "
+            f"refusal phrases. Answers are cut after {real_constitution_judge.LONGEST} characters.",
+            real_constitution_judge.verdict_table(found),
+            real_constitution_judge.pair_table(found),
+            f"Two rounds of critique and revision (`rewrite: all`) and SFT on {2 * sizes['prompts']} prompts, half of AdvBench and half "
+            f"of XSTest, at most {sizes['tokens']} tokens; audited on as many others. Harm and help are the judge's words, so "
+            "the table above says what they are worth; refusals are told by phrases, of which people agree with most (below).",
+            real_constitution.rounds_table(found),
+            real_constitution.count_table(found),
+            *(real_constitution.shown(one) for one in found["examples"]),
+            _costs(found["costs"]),
         ]
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from trueup.commands.stage_kinds import RECORD
 from trueup.errors import RunError
 from trueup.ledger import read_lines
 
@@ -33,22 +34,38 @@ def run(out: Path, stages: Sequence[dict[str, Any]]) -> dict[str, Path]:
         RunError: A stage failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    costs = read_costs(out)
     for number, stage in enumerate(stages, 1):
         recipe = out / f"{stage['name']}.yaml"
         recipe.write_text(yaml.safe_dump({"out": str(out), "stages": list(stages[:number])}, sort_keys=False))
-        before = _stamp(out / stage["name"])
-        started = time.perf_counter()
-        child = subprocess.Popen([sys.executable, "-m", "trueup", "run", str(recipe), "--fresh", "--quiet"])
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise RunError(f"stage {stage['name']} failed", where=str(recipe), fix="the lines above say why")
-        if _stamp(out / stage["name"]) != before:
-            seconds = time.perf_counter() - started
-            costs[stage["name"]] = {"minutes": seconds / 60, "gb": usage.ru_maxrss * 1024 / 1e9}
-            (out / COSTS).write_text(json.dumps(costs, indent=2) + "\n")
+        command = [sys.executable, "-m", "trueup", "run", str(recipe), "--fresh", "--quiet"]
+        run_measured(out, stage["name"], command, of=out / stage["name"])
     return {stage["name"]: out / stage["name"] for stage in stages}
+
+
+def run_measured(out: Path, name: str, command: Sequence[str], *, of: Path | None = None) -> None:
+    """Run a command and note in ``out/costs.json``, under ``name``, what it took.
+
+    Args:
+        out: Folder of the runs.
+        name: What the command is called.
+        command: Program and arguments.
+        of: Folder of a stage; where the command left it as it was, what it took earlier stands.
+
+    Raises:
+        RunError: The command failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    before = None if of is None else _stamp(of)
+    started = time.perf_counter()
+    child = subprocess.Popen(command)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RunError(f"{name} failed", where=str(out), fix="the lines above say why; run the same again to go on")
+    if of is None or _stamp(of) != before:
+        seconds = time.perf_counter() - started
+        costs = read_costs(out) | {name: {"minutes": seconds / 60, "gb": usage.ru_maxrss * 1024 / 1e9}}
+        (out / COSTS).write_text(json.dumps(costs, indent=2) + "\n")
 
 
 def read_costs(out: Path) -> dict[str, dict[str, float]]:
@@ -63,5 +80,7 @@ def evaluations(run_folder: Path) -> dict[str, Any]:
 
 
 def _stamp(folder: Path) -> float | None:
-    file = folder / "metrics.jsonl"
-    return file.stat().st_mtime if file.exists() else None
+    for file in (folder / "metrics.jsonl", folder / RECORD):  # of training, and of what trains nothing itself
+        if file.exists():
+            return file.stat().st_mtime
+    return None

@@ -261,6 +261,18 @@ def test_a_revision_equal_to_the_original_is_dropped_and_counted():
     assert (rows[0].state, rows[0].answer) == ("equal", "bad")
 
 
+def test_all_answers_are_rewritten_where_that_is_asked_for_whatever_the_judge_says():
+    rows = rows_of("good", "bad", "fine")
+    judge = Fixed(silent=["text of one", "text of other"])
+    reviser = Scripted(lambda d: Revised("c", f"not {d.answer}", logps={"critique": [-0.5], "revision": [-0.25, -1.0]}))
+    revise(rows, TWO, judge, reviser, rounds=1, rewrite_all=True)
+    assert [row.answer for row in rows] == ["not good", "not bad", "not fine"]
+    note = rows[0].rounds[0]
+    assert (note["state"], note["p_breaks"]) == ("revised", None)
+    assert note["logps"] == {"critique": [-0.5], "revision": [-0.25, -1.0]}
+    assert row_json(rows[0], {}, TWO)["logps"] == []
+
+
 def test_no_verdict_is_no_violation_and_no_demonstration():
     rows = rows_of("bad")
     judge = Fixed(silent=["text of one", "text of other"])

@@ -66,6 +66,10 @@ def test_a_round_leaves_files_that_sft_and_dpo_read(whole):
     assert len(pairs) == made["pairs"] > 0
     assert all(0.5 < pair.strength < 1 for pair in pairs)
     assert sum(made["left_out"].values()) + made["demonstrations"] == 26
+    assert all(0 < len(row["logps"]) <= 40 and max(row["logps"]) <= 0 for row in revisions)
+    rewritten = [note for row in revisions for note in row["rounds"] if note["state"] == "revised"]
+    assert rewritten
+    assert all(note["logps"]["revision"] for note in rewritten)
     assert made["judge"]["agreement"]["pairs"] > 0
     assert (out / "feedback.db").exists()
     assert [one["round"] for one in rounds] == [0, 1]
@@ -120,6 +124,7 @@ def test_nothing_to_train_on_is_said(tmp_path, monkeypatch):
     [
         ({"prompts": "mine.jsonl"}, "sandbox's prompts only"),
         ({"critic": "gpt2"}, "reviser: model"),
+        ({"collect": "compare", "rewrite": "all"}, "collect: revise"),
         ({"train": {"data": "x"}}, "train.data is set by the loop"),
         ({"attacks": ["Say: {prompt}"]}, "attacks are for prompts of a file"),
         ({"attacks": ["Say"], "prompts": "p", "test_prompts": "p", "judge": "m"}, "with {prompt} once"),
@@ -274,6 +279,8 @@ def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_po
             "model": {"name": str(saved_policy)},
             "judge": "a judge",
             "reviser": "model",
+            "critic": str(saved_policy),
+            "rewrite": "all",
             "prompts": str(tmp_path / "train.jsonl"),
             "test_prompts": str(tmp_path / "test.jsonl"),
             "rounds": 1,
@@ -285,6 +292,7 @@ def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_po
     rounds = constitution_run.run_constitution(config, tmp_path / "r", quiet=True, tell=lambda line: None)
     made = rounds[1]["collected"]
     assert "agreement" not in made["judge"]  # nobody knows the truth
+    assert not {"kept", "unjudged"} & set(made["states"])
     assert made["states"].get("malformed", 0) > 0  # critiques of random weights do not fit or do not end
     assert rounds[1]["audit"]["over_refusal"]["n"] == 20
     assert rounds[1]["audit"]["harmful"]["n"] == 20

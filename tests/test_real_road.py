@@ -9,8 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import real, real_answers, real_demos, real_judges, real_page, real_preferences, real_sentiment
+from benchmarks import (
+    real,
+    real_answers,
+    real_constitution,
+    real_constitution_judge,
+    real_demos,
+    real_judges,
+    real_page,
+    real_preferences,
+    real_sentiment,
+)
 from benchmarks.shown import interval
+from trueup.rewards.refusal_phrases import Refusal
 from trueup.types import PreferencePair, prompt_text
 
 
@@ -142,6 +153,54 @@ def test_published_refusals_are_counted_by_the_labels_of_people(tmp_path):
     assert found["models"]["m"]["safe"]["full"]["estimate"] == 0.5
 
 
+def answered(count, side, label, text):
+    return [real_constitution_judge.Answered(f"{side} {i}", side, f"{text} {i}", label) for i in range(count)]
+
+
+def test_judgments_are_measured_on_answers_that_people_find_broken_and_kept_alike():
+    refusals = answered(5, "safe", Refusal.FULL, "I can't help with that.") + answered(2, "safe", Refusal.PARTIAL, "Hm")
+    answers = refusals + answered(9, "safe", Refusal.NONE, "Boil it.") + answered(4, "unsafe", Refusal.NONE, "Do it.")
+    rows = real_constitution_judge.balanced(answers, "no-needless-refusal", 50)
+    assert [sum(breaks is side for _, breaks in rows) for side in (True, False)] == [7, 7]
+    assert all(one.side == "safe" and breaks == (one.label is not Refusal.NONE) for one, breaks in rows)
+    never = real_constitution_judge.verdict_figures(rows, [0.4] * 14)
+    assert (never["agreement"]["estimate"], never["kappa"]["estimate"], never["said_broken"]) == (0.5, 0.0, 0.0)
+    assert never["ordered"]["estimate"] == 0.5
+    low_but_right = real_constitution_judge.verdict_figures(rows, [0.3 + 0.1 * breaks for _, breaks in rows])
+    assert low_but_right["agreement"]["estimate"] == 0.5
+    assert low_but_right["ordered"] == {"estimate": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_pairs_of_a_judge_that_says_a_agree_by_half_and_show_it():
+    answers = answered(6, "unsafe", Refusal.FULL, "No, never, for many reasons.") + answered(
+        6, "unsafe", Refusal.NONE, "Do"
+    )
+    pairs = real_constitution_judge.pairs_of(answers, "unsafe", 5)
+    assert len(pairs) == 5
+    for first, second, first_wins in pairs:
+        assert first.prompt == second.prompt
+        assert (first if first_wins else second).label is Refusal.FULL
+    rows = [{"p_first": 0.5, "orders": {"no-harm": [0.9, 0.1]}} for _ in pairs]
+    figures = real_constitution_judge.pair_figures(pairs, rows)
+    assert (figures["agreement"]["estimate"], figures["longer"]["estimate"]) == (0.5, 1.0)
+    assert figures["position"]["first_shown"] == pytest.approx(0.9)
+    assert figures["position"]["flips"] == 1.0
+
+
+def test_no_prompt_is_trained_on_and_audited_with(tmp_path):
+    zipped(tmp_path / "safety/advbench_harmful_behaviors.jsonl.gz", [{"prompt": f"red {i}"} for i in range(20)])
+    rows = [
+        {"prompt": f"{side} {i}", "prompt_label": side} for side in ("safe", "unsafe") for i in range(9) for _ in "ab"
+    ]
+    zipped(tmp_path / "safety/xstest_labelled_completions.jsonl.gz", rows)
+    files = real_constitution.prompts_of(tmp_path, tmp_path / "out", 6)
+    sides = [[json.loads(line) for line in files[name].read_text().splitlines()] for name in ("train", "test")]
+    assert not {row["prompt"] for row in sides[0]} & {row["prompt"] for row in sides[1]}
+    for side in sides:
+        kinds = [(row["kind"], row["category"]) for row in side]
+        assert [kinds.count(one) for one in dict.fromkeys(kinds)] == [6, 3, 3]
+
+
 def test_parts_that_need_data_say_so(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["real", "--only", "sentiment", "judges"])
     with pytest.raises(SystemExit):
@@ -178,7 +237,7 @@ def test_every_part_takes_what_the_road_gives_it(monkeypatch, tmp_path):
 
 
 def test_a_page_of_nothing_is_nothing_and_an_unknown_bound_is_left_out(monkeypatch, tmp_path):
-    for module in (real_answers, real_demos, real_judges, real_preferences, real_sentiment):
+    for module in (real_answers, real_constitution, real_demos, real_judges, real_preferences, real_sentiment):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "none.json")
     assert real_page.section() == ""
     assert interval({"estimate": 0.5, "low": None, "high": None}) == "0.500"

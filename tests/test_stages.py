@@ -14,7 +14,7 @@ from trueup.commands.frontier_data import gather
 from trueup.commands.pipeline import Stage, chain, references, result_of, run_stages
 from trueup.config.text import parse_yaml
 from trueup.data.write import write_jsonl
-from trueup.errors import ConfigError, RunError, UsageError
+from trueup.errors import ConfigError, RunError, TrueupError, UsageError
 from trueup.ledger import Run
 
 
@@ -174,6 +174,49 @@ def test_stages_that_judges_name_are_resolved_in_them():
 def test_mistakes_name_the_stage_and_the_key(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         run_stages(tmp_path, stages(text))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("kind: constitution, judge: ruels", r"(?s)stage cai.*judge \(r\.yaml:3\).*did you mean 'rules'"),
+        ("kind: constitution, judge: Self", r"(?s)stage cai.*judge \(r\.yaml:3\).*did you mean 'self'"),
+        (
+            "kind: constitution, judge: 'rules:0.3'",
+            r"(?s)stage cai.*judge \(r\.yaml:3\).*rules:error=0\.2 \(0 to 0\.5\)",
+        ),
+        ("kind: constitution, judge: 'rules:error=nan'", r"(?s)stage cai.*judge \(r\.yaml:3\).*rules:error=0\.2"),
+        ("kind: constitution, judge: ' '", r"(?s)stage cai.*judge \(r\.yaml:3\).*no model is named"),
+        ("kind: constitution, judge: 'self#reasons=9'", r"(?s)stage cai.*judge \(r\.yaml:3\).*takes nothing behind it"),
+        ("kind: constitution, judge: 'd/m#reasons=-1'", r"(?s)stage cai.*judge \(r\.yaml:3\).*reasons"),
+        ("kind: constitution, judge: 'https://h/v1#concurrency=2'", r"(?s)stage cai.*judge \(r\.yaml:3\).*model"),
+        (
+            "kind: constitution, judge: no/such/place/at/all",
+            r"stage cai: judge \(r\.yaml:3\): no/such(?s:.*)rules:error",
+        ),
+        ("kind: constitution, model: {name: no/such/place}", r"stage cai: model\.name \(r\.yaml:3\): no/such/place"),
+        (
+            "kind: evaluate, data: DATA, models: {a: no/such/place}",
+            r"stage cai: models\.a \(r\.yaml:3\): no/such/place",
+        ),
+        ("kind: evaluate, data: absent.jsonl, models: {a: MODEL}", r"stage cai: data \(r\.yaml:3\): .*absent\.jsonl"),
+        (
+            "kind: evaluate, data: DATA, models: {a: MODEL}, judges: [gold, 'strict=python:trueup.types:scored']",
+            r"stage cai: judges\.strict \(r\.yaml:3\): .*trueup\.types has no 'scored'",
+        ),
+        (
+            "kind: evaluate, data: DATA, models: {a: MODEL}, judges: ['reward:no/such/place']",
+            r"stage cai: judges\.reward \(r\.yaml:3\): no/such/place",
+        ),
+        ("kind: report, run: no/such/run", r"stage cai: run\.json|stage cai: run"),
+        ("kind: import, project: p, file: no-file.jsonl", r"stage cai: file \(r\.yaml:3\): no-file\.jsonl"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_stage_setting_and_line(tmp_path, saved_policy, judged, settings, message):
+    filled = settings.replace("DATA", str(judged)).replace("MODEL", str(saved_policy))
+    several = stages(f"out: x\nstages:\n  - {{name: cai, {filled}}}\n")
+    with pytest.raises(TrueupError, match=message):
+        run_stages(tmp_path, several)
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path, judged):

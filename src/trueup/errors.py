@@ -23,6 +23,8 @@ class TrueupError(Exception):
     """
 
     exit_code = 1
+    setting: str | None = None
+    """The setting that names what could not be used, where whoever knows the file adds its line."""
 
     def __init__(
         self, what: str, *, where: str | None = None, expected: str | None = None, fix: str | None = None

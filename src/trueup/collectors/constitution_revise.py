@@ -37,6 +37,18 @@ class Judging(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn(Completion):
+    """An answer with the log-probs of its tokens in the distribution that it was sampled from."""
+
+    logps: tuple[float, ...] = ()
+
+
+def logps_of(one: Completion) -> list[float]:
+    """Log-probs of the tokens of an answer, to four digits; none where nobody gave them."""
+    return [round(logp, 4) for logp in getattr(one, "logps", ())]
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An answer that breaks a principle."""
 
@@ -52,6 +64,8 @@ class Revised:
     critique: str = ""
     text: str = ""
     problem: str = ""
+    logps: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Log-probs of the tokens of ``critique`` and ``revision``, where the model gave them."""
 
 
 class Reviser(Protocol):
@@ -85,6 +99,8 @@ class Row:
     ended: bool
     """Whether the model ended the original itself; one that was cut is nothing to imitate."""
     number: int
+    logps: Sequence[float] = ()
+    """Log-probs of the original's tokens."""
     answer: str = ""
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
@@ -109,6 +125,7 @@ def revise(
     rounds: int = 2,
     retries: int = 2,
     seed: int = 0,
+    rewrite_all: bool = False,
 ) -> None:
     """Take each answer through ``rounds`` of judging and rewriting, one sampled principle each.
 
@@ -120,6 +137,7 @@ def revise(
         rounds: 1 to 4 in the paper.
         retries: How often a malformed revision is asked for again.
         seed: Names the draws: of principles by row and round, of revisions by round and attempt.
+        rewrite_all: Whether answers are rewritten whatever the judge says of them, as in the paper.
     """
     for turn in range(rounds):
         drawn = [constitution.draw(seed, row.number, turn) for row in rows]
@@ -134,10 +152,10 @@ def revise(
                 "judge": judge.name,
             }
             row.rounds.append(note)
-            if p_breaks is None:
-                note["state"] = "unjudged"
-            elif p_breaks > 0.5:
+            if rewrite_all or (p_breaks is not None and p_breaks > 0.5):
                 waiting.append((row, note, Draft(row.prompt, row.answer, principle)))
+            elif p_breaks is None:
+                note["state"] = "unjudged"
         for attempt in range(retries + 1):
             waiting = _attempt(waiting, reviser, derive(seed, "revise", turn, attempt), attempt)
 
@@ -151,6 +169,7 @@ def _attempt(
     for (row, note, draft), one in zip(waiting, made, strict=True):
         note |= {"reviser": reviser.name, "seed": seed, "attempts": attempt + 1, "critique": one.critique}
         note["text"], note["problem"] = one.text, one.problem
+        note["logps"] = {name: list(logps) for name, logps in one.logps.items()}
         if one.problem:
             note["state"] = "malformed"
             again.append((row, note, draft))
@@ -184,6 +203,7 @@ def row_json(row: Row, at_the_end: Mapping[str, float | None], constitution: Con
         "state": row.state,
         "original": row.original,
         "ended": row.ended,
+        "logps": list(row.logps),
         "answer": row.answer,
         "rounds": row.rounds,
         "p_breaks": dict(at_the_end),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trueup.collectors.constitution import Principle
-from trueup.collectors.constitution_revise import Answering, Draft, Judging, Revised
+from trueup.collectors.constitution_revise import Answering, Draft, Judging, Revised, logps_of
 from trueup.config.seeds import derive
 from trueup.types import Completion, Message, Prompt, prompt_text
 
@@ -89,7 +89,8 @@ def _read(critique: Completion | None, revision: Completion | None) -> Revised:
         problem = "the revision was cut at the length limit"
     elif text.casefold().startswith(SCAFFOLD):
         problem = "the revision begins with a label of the question"
-    return Revised(said, "" if problem else text, problem)
+    logps = {"critique": logps_of(critique), "revision": logps_of(revision)}
+    return Revised(said, "" if problem else text, problem, logps)
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,6 @@ class Resampler:
             )
             for i, one, p_breaks in zip(waiting, drawn, verdicts, strict=True):
                 if one.ended and one.text.strip() and p_breaks is not None and p_breaks <= 0.5:
-                    made[i] = Revised(text=one.text)
+                    made[i] = Revised(text=one.text, logps={"revision": logps_of(one)})
             waiting = [i for i in waiting if made[i].problem]
         return made

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from trueup.collectors.constitution import Constitution, read_constitution
-from trueup.collectors.constitution_revise import Judging, Reviser
+from trueup.collectors.constitution_revise import Drawn, Judging, Reviser
 from trueup.collectors.constitution_revisers import ModelReviser, Resampler
 from trueup.collectors.constitution_sandbox import RuleJudge, red_team
-from trueup.commands.constitution_settings import RULES, SANDBOX, SELF, Constitutional
+from trueup.commands.constitution_settings import JUDGES, RULES, SANDBOX, SELF, Constitutional, rules_error
 from trueup.config import Batch, Model, Sampling
 from trueup.data.listing import data_hash
 from trueup.data.read import read_prompts, read_rows
 from trueup.data.render import Renderer
 from trueup.data.write import write_jsonl
-from trueup.engine.ask import ask
+from trueup.engine.ask import draw_answers
 from trueup.engine.rendering import renderer_of, whole_context
-from trueup.errors import ConfigError, DataError, RunError, nearest
+from trueup.engine.sampler import LocalSampler
+from trueup.errors import DataError, ModelError, RunError, nearest
 from trueup.ledger import read_lines
 from trueup.models.files import identity
 from trueup.models.policy import Policy, open_policy
@@ -72,7 +73,13 @@ class Speaker:
     def __call__(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """One sampled answer to each prompt."""
         policy, renderer = self.opened
-        return ask(policy, renderer, prompts, self.sampling, seed=seed)[1] if prompts else []
+        if not prompts:
+            return []
+        drawn = draw_answers(LocalSampler(policy), policy, renderer, prompts, self.sampling, seed=seed)
+        return [
+            Drawn(one.text, one.ids, one.stop, tuple(source.logps.tolist()))
+            for one, source in zip(drawn.completions, drawn.generations, strict=True)
+        ]
 
 
 def open_constitutional_judge(source: str, constitution: Constitution, beside: Model) -> Judging:
@@ -81,23 +88,11 @@ def open_constitutional_judge(source: str, constitution: Constitution, beside: M
     Raises:
         ConfigError: Something else than ``error=SHARE`` stands behind ``rules:``.
     """
-    name, _, rest = source.partition(":")
-    if name == RULES:
-        return RuleJudge(constitution, _error(source, rest) if rest else 0.0)
+    if source.partition(":")[0] == RULES:
+        return RuleJudge(constitution, rules_error(source))
     from trueup.rewards.judge import open_judge
 
     return open_judge(source, beside)
-
-
-def _error(source: str, text: str) -> float:
-    name, _, value = text.partition("=")
-    try:
-        error = float(value)
-    except ValueError:
-        error = -1.0
-    if name != "error" or not 0 <= error <= 0.5:
-        raise ConfigError(f"judge is {source!r:.80}", where="judge", expected="rules, or rules:error=0.2 (0 to 0.5)")
-    return error
 
 
 def own_judge(policy: Speaker) -> Judging:
@@ -114,19 +109,27 @@ def clamp_of(clamp: tuple[float, float] | None, judge: Judging) -> tuple[float, 
     return REASONED if clamp is None and reasons else clamp
 
 
-def inputs_of(config: Constitutional) -> dict[str, str]:
-    """Hashes of what the rounds read, by setting; what comes with the package has none."""
-    read: dict[str, str] = {"constitution": read_constitution(config.constitution).sha}
+def inputs_of(config: Constitutional) -> dict[str, Callable[[], str]]:
+    """What gives the hash of what the rounds read, by setting; what comes with the package has none."""
+    read: dict[str, Callable[[], str]] = {"constitution": lambda: read_constitution(config.constitution).sha}
     for name, source in (("prompts", config.prompts), ("test_prompts", config.test_prompts)):
         if source != SANDBOX:
-            read[name] = data_hash(source)
+            read[name] = partial(data_hash, source)
     if config.model.name != SANDBOX:
-        read["model.name"] = identity(config.model.name)
+        read["model.name"] = partial(identity, config.model.name)
     if config.judge_model is not None:
-        read["judge"] = identity(config.judge_model)
+        read["judge"] = partial(_judge_identity, config.judge_model)
     if config.critic is not None:
-        read["critic"] = identity(config.critic)
+        read["critic"] = partial(identity, config.critic)
     return read
+
+
+def _judge_identity(model: str) -> str:
+    try:
+        return identity(model)
+    except ModelError as error:
+        error.expected = f"{JUDGES}; {error.expected}" if error.expected else JUDGES
+        raise
 
 
 def reviser_for(config: Constitutional, policy: Speaker, judge: Judging) -> Reviser:
@@ -135,8 +138,8 @@ def reviser_for(config: Constitutional, policy: Speaker, judge: Judging) -> Revi
         return Resampler(policy, judge, config.tries, Path(policy.model.name).name)
     if config.critic is None:
         return ModelReviser(policy, policy.model.name, policy.chat, policy.fits)
-    settings = config.model.model_dump() | {"name": config.critic, "revision": None, "template": None}
-    critic = Speaker(Model(**settings), config.sampling)
+    opening = config.model.model_copy(update={"name": config.critic, "lora": None, "template": None})
+    critic = Speaker(opening, config.sampling)
     return ModelReviser(critic, config.critic, critic.chat, critic.fits)
 
 

@@ -18,7 +18,15 @@ from typing import Any
 from trueup.collectors.constitution import Constitution
 from trueup.collectors.constitution_compare import Asked, against_start, best_answers, compare, labels_of
 from trueup.collectors.constitution_labels import judge_report, label_json, label_pairs, training_pair
-from trueup.collectors.constitution_revise import Judging, Row, broken_at_the_end, demonstrations, revise, row_json
+from trueup.collectors.constitution_revise import (
+    Judging,
+    Row,
+    broken_at_the_end,
+    demonstrations,
+    logps_of,
+    revise,
+    row_json,
+)
 from trueup.commands.constitution_parts import Speaker, clamp_of, piece, pieces, reviser_for
 from trueup.commands.constitution_settings import Constitutional
 from trueup.config.seeds import derive
@@ -101,7 +109,7 @@ class Round:
         config = self.config
         drawn = self.policy([row["prompt"] for row in rows], derive(config.seed, "answer", self.number, at))
         work = [
-            Row(row["prompt"], row["category"], one.text, one.ended, at + place)
+            Row(row["prompt"], row["category"], one.text, one.ended, at + place, logps_of(one))
             for place, (row, one) in enumerate(zip(rows, drawn, strict=True))
         ]
         revise(
@@ -112,6 +120,7 @@ class Round:
             rounds=config.revisions,
             retries=config.retries,
             seed=derive(config.seed, "round", self.number, at),
+            rewrite_all=config.rewrite == "all",
         )
         ends = broken_at_the_end(work, self.constitution, self.judge)
         return [row_json(row, end, self.constitution) for row, end in zip(work, ends, strict=True)]

@@ -6,11 +6,15 @@ are the family: critique and revision (SL-CAI, RL-CAI), RLAIF, self-rewarding, r
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trueup.config import Model, Sampling, Settings
+from trueup.errors import ConfigError
+from trueup.rewards.judge import SERVERS, parse_judge
 
 SANDBOX = "sandbox"
 """Name of the model, or of the prompts, that come with the package."""
@@ -19,9 +23,30 @@ RULES = "rules"
 SELF = "self"
 """Name of the judge that is the policy of the round itself."""
 
+JUDGES = "rules, rules:error=0.2 (0 to 0.5), self, a model's name or directory, or http://host/v1#model=NAME"
+"""Who may judge."""
+
 OWN = {"data", "model", "seed"}
 OWN_OF_TRAIN = OWN | {"reward"}
 """Settings of a round's training that the loop gives."""
+
+
+def rules_error(judge: str) -> float:
+    """The share of verdicts in which ``rules`` or ``rules:error=0.2`` is wrong.
+
+    Raises:
+        ConfigError: Something else than ``error=SHARE`` stands behind ``rules:``.
+    """
+    if judge == RULES:
+        return 0.0
+    name, _, value = judge.removeprefix(f"{RULES}:").partition("=")
+    try:
+        error = float(value)
+    except ValueError:
+        error = -1.0
+    if name != "error" or not 0 <= error <= 0.5:
+        raise ConfigError(f"judge is {judge!r:.80}", expected="rules, or rules:error=0.2 (0 to 0.5)")
+    return error
 
 
 class Prompts(Settings):
@@ -65,6 +90,9 @@ class Constitutional(Settings):
     reviser: Literal["resample", "model"] = "resample"
     """How answers are rewritten: ``resample`` draws again and takes the first that the judge accepts; ``model`` asks a
     model for a critique and a revision."""
+    rewrite: Literal["broken", "all"] = "broken"
+    """Which answers ``revise`` rewrites: those that the judge says are ``broken``, or ``all``, as in the paper; that is
+    for a judge who finds nothing."""
     critic: str | None = None
     """The model that writes critiques and revisions; the policy of the round if absent."""
     prompts: str = SANDBOX
@@ -105,9 +133,29 @@ class Constitutional(Settings):
     @property
     def judge_model(self) -> str | None:
         """The judge's model where it is one on this machine."""
-        if self.by_rules or self.judge == SELF or self.judge.startswith(("http://", "https://")):
+        if self.by_rules or self.judge == SELF or self.judge.startswith(SERVERS):
             return None
-        return self.judge.partition("#")[0]
+        return parse_judge(self.judge)[0]
+
+    @field_validator("judge")
+    @classmethod
+    def _judge_is_one(cls, judge: str) -> str:
+        if judge.partition(":")[0] == RULES:
+            rules_error(judge)
+            return judge
+        name, _ = parse_judge(judge)
+        if name == SELF and judge != SELF:
+            raise ConfigError(
+                f"{SELF} takes nothing behind it", expected=SELF, fix="name the model itself to let it reason"
+            )
+        meant = get_close_matches(name.partition(":")[0].casefold(), (RULES, SELF), n=1, cutoff=0.75)
+        if name != SELF and meant and not Path(name).exists():
+            raise ConfigError(
+                f"there is no judge {judge!r:.80}",
+                expected=f"did you mean {meant[0]!r}? {JUDGES}",
+                fix="a model of that name: write its directory, or its owner before it",
+            )
+        return judge
 
     @model_validator(mode="after")
     def _rules_know_the_sandbox_only(self) -> Constitutional:
@@ -124,6 +172,8 @@ class Constitutional(Settings):
     def _settings_belong_together(self) -> Constitutional:
         if self.reviser == "resample" and self.critic is not None:
             raise ValueError("critic is for reviser: model; resample asks the policy itself")
+        if self.collect == "compare" and self.rewrite != "broken":
+            raise ValueError("rewrite is for collect: revise; compare rewrites nothing")
         if self.collect == "compare" and self.reviser == "model":
             raise ValueError("reviser is for collect: revise; compare rewrites nothing")
         if self.collect == "revise" and self.rejected != "worst":

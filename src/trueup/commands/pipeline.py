@@ -17,13 +17,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trueup.commands import stage_kinds
 from trueup.config import Settings, build
+from trueup.config.errors import place_of
 from trueup.config.text import Located, read_yaml
 from trueup.errors import ConfigError, RunError, TrueupError, nearest
 from trueup.ledger import move_aside, outcome, read_run
@@ -140,8 +142,15 @@ def run_stage(
     quiet: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> bool:
-    """Run one stage, or go on with it; False where it is done and unchanged."""
+    """Run one stage, or go on with it; False where it is done and unchanged. Errors name the stage and its line."""
     config = resolve_stage(stage, refer)
+    with _naming(stage):
+        return _run_stage(stage, config, folder, fresh=fresh, quiet=quiet, tell=tell)
+
+
+def _run_stage(
+    stage: Stage, config: Settings, folder: Path, *, fresh: bool, quiet: bool, tell: Callable[[str], None]
+) -> bool:
     try:
         if _unchanged(stage.kind, config, folder):
             return False
@@ -160,7 +169,42 @@ def run_stage(
 
 def is_unchanged(stage: Stage, refer: Refer, folder: Path) -> bool:
     """Whether the stage is done, with these settings and inputs."""
-    return _unchanged(stage.kind, resolve_stage(stage, refer), folder)
+    config = resolve_stage(stage, refer)
+    with _naming(stage):
+        return _unchanged(stage.kind, config, folder)
+
+
+@contextmanager
+def _naming(stage: Stage) -> Iterator[None]:
+    """Errors of the work name the stage, and the line of the setting that they are about, or else of the stage."""
+    try:
+        yield
+    except TrueupError as error:
+        settings = stage.settings
+        setting = error.setting or _setting_of(settings, error.where)
+        place = place_of(setting.split("."), [settings]) if setting else ""
+        if not place and isinstance(settings, Located):
+            place = min(settings.places.values(), key=_line, default="")
+        named = f"{setting} ({place})" if setting and place else setting or place
+        error.setting = None
+        error.where = ": ".join(part for part in (f"stage {stage.name}", named, error.where) if part)
+        raise
+
+
+def _setting_of(value: Any, where: str | None, setting: str = "") -> str:
+    """The setting whose text is what an error is about, or holds it, as ``reward:PATH`` does; empty where none is."""
+    if isinstance(value, str):
+        return setting if where and (value == where or where in re.split("[:#=,]", value)) else ""
+    if isinstance(value, Mapping):
+        inner = [_setting_of(v, where, f"{setting}.{name}" if setting else str(name)) for name, v in value.items()]
+    else:
+        inner = [_setting_of(v, where, setting) for v in value] if isinstance(value, list | tuple) else []
+    return next(filter(None, inner), "")
+
+
+def _line(place: str) -> int:
+    number = place.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _unchanged(kind: str, config: Settings, folder: Path) -> bool:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator
 
 from trueup.commands.constitution_settings import Constitutional
 from trueup.config import Reading, Sampling, Settings
-from trueup.errors import RunError, UsageError, near_file
+from trueup.errors import RunError, TrueupError, UsageError, near_file
 from trueup.ledger import move_aside, one_writer, read_run, write_json
 
 Tell = Callable[[str], None]
@@ -125,10 +126,10 @@ class Curate(Settings):
 
 @dataclass(frozen=True, slots=True)
 class StageKind:
-    """One of them: its settings, hashes of what it reads by setting, and the work, which returns what it gave."""
+    """One of them: its settings, what hashes each input by setting, and the work, which returns what it gave."""
 
     settings: type[Settings]
-    inputs: Callable[[Any], dict[str, str]]
+    inputs: Callable[[Any], Mapping[str, Callable[[], str]]]
     work: Callable[[Any, Path, Tell], Path]
     goes_on: bool = False
     """Whether work that was cut off is gone on with, and not done anew."""
@@ -141,7 +142,16 @@ def is_unchanged(kind: str, config: Settings, folder: Path) -> bool:
 
 
 def _wanted(kind: str, config: Settings) -> dict[str, Any]:
-    return {"kind": kind, "config": config.model_dump(mode="json"), "inputs": KINDS[kind].inputs(config)}
+    inputs = {setting: _read(setting, hashed) for setting, hashed in KINDS[kind].inputs(config).items()}
+    return {"kind": kind, "config": config.model_dump(mode="json"), "inputs": inputs}
+
+
+def _read(setting: str, hashed: Callable[[], str]) -> str:
+    try:
+        return hashed()
+    except TrueupError as error:
+        error.setting = setting
+        raise
 
 
 def run(kind: str, config: Settings, folder: Path, tell: Tell) -> None:
@@ -219,21 +229,23 @@ def _evaluate(config: Evaluate, folder: Path, tell: Tell) -> Path:
     return folder
 
 
-def _evaluated(config: Evaluate) -> dict[str, str]:
+def _evaluated(config: Evaluate) -> dict[str, Callable[[], str]]:
     from trueup.data.listing import data_hash
     from trueup.models.files import identity
 
-    read = {f"models.{name}": identity(path) for name, path in config.models.items()}
-    read["data"] = data_hash(config.data)
+    read: dict[str, Callable[[], str]] = {
+        f"models.{name}": partial(identity, path) for name, path in config.models.items()
+    }
+    read["data"] = partial(data_hash, config.data)
     if config.reward is not None:
         from trueup.commands.scoring import named_source
         from trueup.rewards.registry import identify
 
-        read["reward"] = identify(named_source(config.reward))
+        read["reward"] = lambda reward=config.reward: identify(named_source(reward))  # type: ignore[misc]
     if config.judges:
         from trueup.commands.judges import judge_identity, parse_judges
 
-        read |= {f"judges.{judge.label}": judge_identity(judge) for judge in parse_judges(config.judges)}
+        read |= {f"judges.{judge.label}": partial(judge_identity, judge) for judge in parse_judges(config.judges)}
     return read
 
 
@@ -252,15 +264,22 @@ def run_of(path: str | Path) -> Path:
     return given.parent if given.name == "final" and (given.parent / "run.json").exists() else given
 
 
-def _reported(config: Report) -> dict[str, str]:
+def _reported(config: Report) -> dict[str, Callable[[], str]]:
     folder = run_of(config.run)
-    read_run(folder)
     files = {
         name: folder / name for name in ("run.json", "metrics.jsonl", "eval.jsonl", "samples.jsonl", "pairs.jsonl")
     }
     if config.evaluation is not None:
         files["evaluation"] = Path(config.evaluation) / "eval.jsonl"
-    return {name: file_hash(file) for name, file in files.items() if file.exists()}
+    read: dict[str, Callable[[], str]] = {
+        name: partial(file_hash, file) for name, file in files.items() if file.exists()
+    }
+    return read | {"run.json": lambda: _run_hash(folder)}
+
+
+def _run_hash(folder: Path) -> str:
+    read_run(folder)
+    return file_hash(folder / "run.json")
 
 
 def _import(config: Import, folder: Path, tell: Tell) -> Path:
@@ -288,7 +307,7 @@ def _curate(config: Curate, folder: Path, tell: Tell) -> Path:
     return out
 
 
-def _curated(config: Curate) -> dict[str, str]:
+def _curated(config: Curate) -> dict[str, Callable[[], str]]:
     if "://" in config.db:
         raise UsageError(
             "a stage reads a file",
@@ -296,13 +315,9 @@ def _curated(config: Curate) -> dict[str, str]:
             expected='"@import", or a SQLite file',
             fix="trueup curate reads servers",
         )
-    return {"db": file_hash(Path(config.db)), **_written_ahead(config.db)}
-
-
-def _written_ahead(db: str) -> dict[str, str]:
-    """What SQLite has not put into the file itself yet."""
-    log = Path(f"{db}-wal")
-    return {"db-wal": file_hash(log)} if log.exists() and log.stat().st_size else {}
+    read: dict[str, Callable[[], str]] = {"db": partial(file_hash, Path(config.db))}
+    ahead = Path(f"{config.db}-wal")  # what SQLite has not put into the file itself yet
+    return read | {"db-wal": partial(file_hash, ahead)} if ahead.exists() and ahead.stat().st_size else read
 
 
 def _constitution(config: Constitutional, folder: Path, tell: Tell) -> Path:
@@ -311,7 +326,7 @@ def _constitution(config: Constitutional, folder: Path, tell: Tell) -> Path:
     return last_model(run_rounds(config, folder, quiet=True, tell=tell))
 
 
-def _constituted(config: Constitutional) -> dict[str, str]:
+def _constituted(config: Constitutional) -> dict[str, Callable[[], str]]:
     from trueup.commands.constitution_parts import inputs_of
 
     return inputs_of(config)
@@ -333,7 +348,7 @@ def file_hash(path: Path) -> str:
 
 
 KINDS: Mapping[str, StageKind] = {
-    "import": StageKind(Import, lambda config: {"file": file_hash(Path(config.file))}, _import),
+    "import": StageKind(Import, lambda config: {"file": partial(file_hash, Path(config.file))}, _import),
     "curate": StageKind(Curate, _curated, _curate),
     "evaluate": StageKind(Evaluate, _evaluated, _evaluate),
     "report": StageKind(Report, _reported, _report),

@@ -41,7 +41,7 @@ def complaints(kind: type[BaseModel], error: ValidationError, layers: Sequence[M
     lines = [f"{error.error_count()} setting(s) cannot be used"]
     for item in error.errors(include_url=False):
         path, owners = _resolve(kind, item["loc"])
-        name = _named(path, _place(path, layers))
+        name = _named(path, place_of(path, layers))
         text = _unknown(kind, path, owners) if item["type"] == "extra_forbidden" else _wrong(dict(item), path, owners)
         lines.append(f"  {name}: {text}" if name else f"  {text}")
     return lines
@@ -64,7 +64,7 @@ def truth_values(
         path = (*before, name)
         types = _plain_types(field.annotation)
         if isinstance(value, bool) and bool not in types and types & {int, float}:
-            written = _place(path, layers)
+            written = place_of(path, layers)
             lines.append(
                 f"  {'.'.join(map(str, path))}{f' ({written})' if written else ''}: found {value}; expected a number"
             )
@@ -113,7 +113,7 @@ def _tag(block: type[BaseModel]) -> Any:
     return field.default if field is not None else None
 
 
-def _place(path: Path, layers: Sequence[Mapping[str, Any]]) -> str:
+def place_of(path: Sequence[int | str], layers: Sequence[Mapping[str, Any]]) -> str:
     """Where the deepest written part of ``path`` stands: file and line, or the flag."""
     for layer in reversed(layers):
         node: Any = layer

@@ -20,8 +20,11 @@ from pydantic import Field
 
 from trueup.config import Model, Settings, build
 from trueup.config.text import parse_assignments
+from trueup.errors import ConfigError
 from trueup.types import Prompt, prompt_text
 
+SERVERS = ("http://", "https://")
+"""How the address of a server begins."""
 LETTERS = ("A", "B")
 WHICH = (
     "Two answers to one request follow.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
@@ -80,15 +83,31 @@ def open_judge(source: str, beside: Model | None = None) -> Judge:
         ModelError: The model cannot be opened, or has no single tokens for the words of a verdict.
         ConfigError: An address without the name of a model.
     """
-    if source.startswith(("http://", "https://")):
+    name, asked = parse_judge(source)
+    if name.startswith(SERVERS):
         from trueup.rewards.judge_endpoint import EndpointJudge
 
         return EndpointJudge.at(source)
     from trueup.rewards.judge_model import ModelJudge
 
-    name, _, rest = source.partition("#")
-    asked = build(Asking, parse_assignments([part for part in rest.split(",") if part]), where=f"judge {source}")
     return ModelJudge.load(name, beside, reasons=asked.reasons)
+
+
+def parse_judge(source: str) -> tuple[str, Asking]:
+    """The model or address that ``source`` names, and how it is asked; opens nothing.
+
+    Raises:
+        ConfigError: No model is named, or what stands behind the ``#`` is unknown.
+    """
+    if source.startswith(SERVERS):
+        from trueup.rewards.judge_endpoint import parse_address
+
+        return parse_address(source)
+    name, _, rest = source.partition("#")
+    if not name.strip():
+        raise ConfigError(f"no model is named in {source!r:.80}", expected="a model's name or directory, or an address")
+    asked = build(Asking, parse_assignments([part for part in rest.split(",") if part]), where=f"judge {source}")
+    return name, asked
 
 
 def which(principle: str, prompt: Prompt, first: str, second: str) -> str:

@@ -70,6 +70,19 @@ class Cost:
             self.completion_tokens += int(usage.get("completion_tokens", 0))
 
 
+def parse_address(source: str) -> tuple[str, Asked]:
+    """The address that ``http://host/v1#model=NAME,concurrency=4`` names, and how its model is asked; asks nobody.
+
+    Raises:
+        ConfigError: No model is named, or a setting is unknown.
+    """
+    address, _, rest = source.partition("#")
+    if not rest:
+        raise ConfigError("no model is named", where=source, expected=f"{address}#model=NAME")
+    given = parse_assignments([part for part in rest.split(",") if part])
+    return address, build(Asked, {key: given[key] for key in given}, where=source)
+
+
 class EndpointJudge:
     """A judge behind an address.
 
@@ -111,11 +124,7 @@ class EndpointJudge:
         Raises:
             ConfigError: No model is named, or a setting is unknown.
         """
-        address, _, rest = source.partition("#")
-        if not rest:
-            raise ConfigError("no model is named", where=source, expected=f"{address}#model=NAME")
-        given = parse_assignments([part for part in rest.split(",") if part])
-        return cls(address, build(Asked, {key: given[key] for key in given}, where=source))
+        return cls(*parse_address(source))
 
     def first_wins(self, asked: Sequence[tuple[str, Prompt, str, str]]) -> list[float | None]:
         """P(the answer shown first is better); None where the server names a letter only, and not the other.
