@@ -18,7 +18,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from trueup.engine.device import tuned_process
 from trueup.ledger import read_lines, write_json
 
 RESULTS = Path("benchmarks/results/real_constitution.json")
+Keep = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def prompts_of(data: Path, out: Path, count: int) -> dict[str, Path]:
     pick = random.Random(SEED)
     red_team = [row["prompt"] for row in rows_of(data / "safety/advbench_harmful_behaviors.jsonl.gz")]
     rows = {row["prompt"]: row for row in rows_of(data / "safety/xstest_labelled_completions.jsonl.gz")}
-    groups: dict[str, list[dict[str, str]]] = {"red team": [_row(p, "harmful", "AdvBench") for p in red_team]}
+    groups: dict[str, list[dict[str, Any]]] = {"red team": [_row(p, "harmful", "AdvBench") for p in red_team]}
     for side, kind in (("safe", "lookalike"), ("unsafe", "harmful")):
         some = [row for row in rows.values() if row["prompt_label"] == side]
         groups[side] = [_row(row["prompt"], kind, f"XSTest {side}") for row in some]
@@ -84,8 +85,8 @@ def prompts_of(data: Path, out: Path, count: int) -> dict[str, Path]:
     return files | {"constitution": principles(out)}
 
 
-def _row(prompt: str, kind: str, category: str) -> dict[str, str]:
-    return {"prompt": prompt, "kind": kind, "category": category}
+def _row(prompt: str, kind: str, category: str) -> dict[str, Any]:
+    return {"prompt": [{"role": "user", "content": prompt}], "kind": kind, "category": category}
 
 
 def stage(model: str, files: dict[str, Path], sizes: Sizes) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
 # All of it ------------------------------------------------------------------------------------------------------------
 
 
-def measure(data: Path, out: Path, model: str, sizes: Sizes, words: Sequence[str]) -> dict[str, Any]:
+def measure(data: Path, out: Path, model: str, sizes: Sizes, *, words: Sequence[str], keep: Keep) -> dict[str, Any]:
     """Both parts, each in a process of its own.
 
     Args:
@@ -147,17 +148,21 @@ def measure(data: Path, out: Path, model: str, sizes: Sizes, words: Sequence[str
         model: Policy, critic and judge.
         sizes: How much is done.
         words: Options that the process of the first part is given too.
+        keep: Gets the figures after each part.
     """
     if not (out / JUDGMENTS).exists():
         own = [sys.executable, "-m", "benchmarks.real_constitution", "--data", str(data), "--out", str(out)]
         run_measured(out, "judgments", [*own, "--part", "judgments", *words])
+    found = {"judgments": json.loads((out / JUDGMENTS).read_text(encoding="utf-8")), "costs": read_costs(out)}
+    keep(found)
     rounds = run(out, [stage(model, prompts_of(data, out, sizes.prompts), sizes)])["rounds"]
-    return {
-        "judgments": json.loads((out / JUDGMENTS).read_text(encoding="utf-8")),
-        **round_figures(rounds),
-        "sizes": {"prompts": sizes.prompts, "tokens": sizes.tokens},
-        "costs": read_costs(out),
-    }
+    sizes_of_rounds = {"prompts": sizes.prompts, "tokens": sizes.tokens}
+    keep(found := found | round_figures(rounds) | {"sizes": sizes_of_rounds, "costs": read_costs(out)})
+    return found
+
+
+def _store(found: dict[str, Any]) -> None:
+    write_json(RESULTS, found)
 
 
 def main() -> None:
@@ -176,9 +181,8 @@ def main() -> None:
             judge_answers(args.data, out, model, sizes.judgments)
         return
     words = [*(["--model", args.model] if args.model else []), *(["--small"] if args.small else [])]
-    found = measure(args.data, out, model, sizes, words)
-    if not (args.small or args.model):  # the page is about SmolLM2
-        write_json(RESULTS, found)
+    stored = not (args.small or args.model)  # the page is about SmolLM2
+    found = measure(args.data, out, model, sizes, words=words, keep=_store if stored else lambda found: None)
     print("\n\n".join(form(found) for form in (verdict_table, pair_table, rounds_table)))
 
 

@@ -145,26 +145,27 @@ def _constitution() -> str:
     found = _load(real_constitution.RESULTS)
     if not found:
         return ""
-    sizes = found["sizes"]
-    return "\n\n".join(
-        [
-            "### Constitutional AI (`--only constitution`)",
-            "SmolLM2 as its own judge and critic under three principles of the bundled constitution. Is the judge worth anything? "
-            "XSTest's published answers have labels by people, which say which answers break a principle (half of these, so a coin "
-            "agrees on one half), and which of two answers to one prompt is better. *Ordered right*: how often an answer that "
-            "breaks the principle has the higher probability of it, wherever the bar is. *Phrases*: the agreement of a list of "
-            f"refusal phrases. Answers are cut after {real_constitution_judge.LONGEST} characters.",
-            real_constitution_judge.verdict_table(found),
-            real_constitution_judge.pair_table(found),
+    parts = [
+        "### Constitutional AI (`--only constitution`)",
+        "SmolLM2 as its own judge and critic under three principles of the bundled constitution. Is the judge worth anything? "
+        "XSTest's published answers have labels by people, which say which answers break a principle (half of these, so a coin "
+        "agrees on one half), and which of two answers to one prompt is better. *Ordered right*: how often an answer that "
+        "breaks the principle has the higher probability of it, wherever the bar is. *Phrases*: the agreement of a list of "
+        f"refusal phrases. Answers are cut after {real_constitution_judge.LONGEST} characters.",
+        real_constitution_judge.verdict_table(found),
+        real_constitution_judge.pair_table(found),
+    ]
+    if "rounds" in found:
+        sizes = found["sizes"]
+        parts += [
             f"Two rounds of critique and revision (`rewrite: all`) and SFT on {2 * sizes['prompts']} prompts, half of AdvBench and half "
             f"of XSTest, at most {sizes['tokens']} tokens; audited on as many others. Harm and help are the judge's words, so "
-            "the table above says what they are worth; refusals are told by phrases, of which people agree with most (below).",
+            "the tables above say what they are worth; refusals are told by phrases, which agree with people on most answers (below).",
             real_constitution.rounds_table(found),
             real_constitution.count_table(found),
             *(real_constitution.shown(one) for one in found["examples"]),
-            _costs(found["costs"]),
         ]
-    )
+    return "\n\n".join([*parts, _costs(found["costs"])])
 
 
 def _answers() -> str:

@@ -195,7 +195,10 @@ def test_no_prompt_is_trained_on_and_audited_with(tmp_path):
     zipped(tmp_path / "safety/xstest_labelled_completions.jsonl.gz", rows)
     files = real_constitution.prompts_of(tmp_path, tmp_path / "out", 6)
     sides = [[json.loads(line) for line in files[name].read_text().splitlines()] for name in ("train", "test")]
-    assert not {row["prompt"] for row in sides[0]} & {row["prompt"] for row in sides[1]}
+    asked = [
+        {row["prompt"][0]["content"] for row in side} for side in sides
+    ]  # turns: a chat model goes on with plain text
+    assert not asked[0] & asked[1]
     for side in sides:
         kinds = [(row["kind"], row["category"]) for row in side]
         assert [kinds.count(one) for one in dict.fromkeys(kinds)] == [6, 3, 3]

@@ -115,6 +115,7 @@ class Loop:
     def run(self) -> list[dict[str, Any]]:
         """All rounds; returns their figures."""
         model = self.start
+        self._warn_of_plain_text()
         rounds = [self._audited(0, model, None)]
         for number in range(1, self.config.rounds + 1):
             collected = self._collect(number, model)
@@ -122,6 +123,15 @@ class Loop:
             rounds.append(self._audited(number, model, collected))
         self._report(rounds)
         return rounds
+
+    def _warn_of_plain_text(self) -> None:
+        """A chat model goes on with plain text as a text; it answers turns."""
+        plain = sum(isinstance(row["prompt"], str) for row in (*self.train_rows, *self.test_rows))
+        if plain and self._speaker(self.start).chat:
+            self.tell(
+                f"{plain} prompts are plain text, which a chat model goes on with and does not answer; "
+                'for answers write {"prompt": [{"role": "user", "content": "..."}]}'
+            )
 
     def _speaker(self, model: Model) -> Speaker:
         batch = Batch(max_length=SANDBOX_CONTEXT) if self.config.model.name == SANDBOX else None
