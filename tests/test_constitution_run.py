@@ -280,7 +280,6 @@ def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_po
             "judge": "a judge",
             "reviser": "model",
             "critic": str(saved_policy),
-            "rewrite": "all",
             "prompts": str(tmp_path / "train.jsonl"),
             "test_prompts": str(tmp_path / "test.jsonl"),
             "rounds": 1,
@@ -292,7 +291,6 @@ def test_prompts_of_a_file_and_a_model_that_criticises_itself(tmp_path, saved_po
     rounds = constitution_run.run_constitution(config, tmp_path / "r", quiet=True, tell=lambda line: None)
     made = rounds[1]["collected"]
     assert "agreement" not in made["judge"]  # nobody knows the truth
-    assert not {"kept", "unjudged"} & set(made["states"])
     assert made["states"].get("malformed", 0) > 0  # critiques of random weights do not fit or do not end
     assert rounds[1]["audit"]["over_refusal"]["n"] == 20
     assert rounds[1]["audit"]["harmful"]["n"] == 20
