@@ -60,6 +60,7 @@ NUMBERS = {
     ("sample", "--top-k"): [-1],
     ("sample", "--repetition-penalty"): [0, -1, 0.99],
     ("sample", "--seed"): [-1],
+    ("data", "sandbox", "--seed"): [-1],
     ("score", "--top"): [0, -1],
     ("hacking", "--kl-limit"): [-1, -1e-9],
     ("score", "--limit"): [0, -1],

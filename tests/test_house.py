@@ -220,6 +220,7 @@ MANY_PARAMETERS = {
     "commands/exploit.py": "an option of a command is a parameter",
     "commands/explore.py": "an option of a command is a parameter",
     "commands/plan.py": "an option of a command is a parameter",
+    "commands/rollouts.py": "an option of a command is a parameter",
     "commands/sample.py": "an option of a command is a parameter",
     "commands/score.py": "an option of a command is a parameter",
     "commands/why.py": "an option of a command is a parameter",

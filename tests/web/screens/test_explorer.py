@@ -524,5 +524,5 @@ def test_answers_that_were_learned_from_are_shown_by_advantage_and_by_clipping(s
     page.reload()
     page.get_by_text("Step 0, rollouts 1 of 2").wait_for()
     page.get_by_role("combobox", name="Answers").select_option("to the fixed prompts")
-    page.get_by_text("Step 3, probe").wait_for()
+    page.get_by_text("Step 0, probe 1 of 1").wait_for()
     expect(page.get_by_label("Show as").locator("option:disabled")).to_have_text(["Advantage", "Clipped"])

@@ -61,8 +61,8 @@ def ends_at(page, step):
     expect(page.locator(".sample .links a:first-child")).to_have_text([f"Step {step}"] * 3)
     expect(page.locator(".step-name")).to_have_text(f"Step {step}, probe {step + 1} of {STEPS}")
     expect(page.locator(".sample ins").first).to_have_text(str(step))
-    assert page.get_by_label("Probe step").input_value() == str(step)
-    assert f"step={step}" in page.url.split("&")
+    expect(page.get_by_label("Probe step")).to_have_value(str(step))
+    expect(page).to_have_url(re.compile(rf"[#&]step={step}(&|$)"))
     assert page.locator(".notice").all_inner_texts() == []
 
 
