@@ -117,10 +117,7 @@ def scored_rows(answers: Sequence[tuple[int | None, Prompt, str]], judged: Score
             k = place[i]
             row["reward"] = float(judged.score_K[k])
             if judged.parts:
-                row["parts"] = {
-                    part.name: {"raw": float(part.raw_K[k]), "weighted": float(part.weighted_K[k])}
-                    for part in judged.parts
-                }
+                row["parts"] = {part.name: part.of(k) for part in judged.parts}
         rows.append(row)
     return rows
 

@@ -53,7 +53,7 @@ def train(config: BestOfN, run: Run) -> None:
         groups = rollouts.group(rollout.net_B, rollout, config.answers)
         best_GK = choose_best(groups, config.keep, config.threshold, seed=derive(config.seed, "ties", step.number))
         rows = best_GK.flatten()[list(rollout.kept)].nonzero().flatten().tolist()
-        step.see(rollout, labels=dict.fromkeys(rows, "imitated"))
+        step.trained.see(rollout, labels=dict.fromkeys(rows, "imitated"))
         statistics = rollouts.UpdateStatistics()
         tokens = float(rollout.mask_BC[rows].sum())
         for part in rollouts.passes(

@@ -57,7 +57,7 @@ def train(config: OnlineDpo, run: Run) -> None:
         rollout = rollouts.draw_groups(config, session, step.prompts, seed=seed)
         groups = rollouts.group(rollout.net_B, rollout, config.answers)
         pairs = best_and_worst(groups, rollout, seed=derive(config.seed, "ties", step.number))
-        step.see(rollout, labels={row: name for pair in pairs for row, name in zip(pair, SIDES, strict=True)})
+        step.trained.see(rollout, labels={row: name for pair in pairs for row, name in zip(pair, SIDES, strict=True)})
         return rollout, _improve(config, session, stepper, rollout, pairs) | groups.metrics
 
     headline = ("score", "kl", "accuracy", "margin", "completion_length")

@@ -96,7 +96,7 @@ def _improve(
     raw_BC = advantages.gae(rewards_BC, rollout.values_BC, mask_BC, config.gamma, config.lam)
     returns_BC = advantages.returns(raw_BC, rollout.values_BC, mask_BC)
     advantages_BC = advantages.whiten(raw_BC, mask_BC) if config.whiten_advantages else raw_BC
-    step.see(rollout, advantages_BC)
+    step.trained.see(rollout, advantages_BC)
     statistics = rollouts.UpdateStatistics(step.trained)
     mixed: list[float] = []
     info: dict[str, float] = {}

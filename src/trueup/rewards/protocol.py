@@ -84,6 +84,10 @@ class PartScores:
     spread: float | None = None
     """Of an ensemble: the standard deviation of its members over one answer, mean over the answers."""
 
+    def of(self, k: int) -> dict[str, float]:
+        """What it gave to one answer, as files write it."""
+        return {"raw": float(self.raw_K[k]), "weighted": float(self.weighted_K[k])}
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:

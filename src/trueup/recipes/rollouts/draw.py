@@ -246,5 +246,5 @@ def _sample_scores(judged: Scored, place: int) -> dict[str, Any]:
     k = judged.kept.index(place)
     row: dict[str, Any] = {"score": float(judged.score_K[k])}
     if judged.parts:
-        row["parts"] = {p.name: {"raw": float(p.raw_K[k]), "weighted": float(p.weighted_K[k])} for p in judged.parts}
+        row["parts"] = {part.name: part.of(k) for part in judged.parts}
     return row

@@ -185,7 +185,7 @@ def improve(
         advantages_BC: Their advantages.
         surrogate: The method's loss.
     """
-    step.see(rollout, advantages_BC)
+    step.trained.see(rollout, advantages_BC)
     statistics = UpdateStatistics(step.trained)
     info: dict[str, float] = {}
     for batch in mini_batches(len(rollout), *config.cuts, seed=config.seed, step=step.number):

@@ -135,19 +135,8 @@ class Step:
     prompts: tuple[Prompt, ...]
     beta: float
     """Coefficient of the KL penalty; 0 in a method that has none."""
-    trained: Trained | None = None
-    """Where this step writes down what it learned from: to be given the answers, and the statistics of the updates."""
-
-    def see(
-        self,
-        rollout: Rollout,
-        advantages_BC: torch.Tensor | None = None,
-        *,
-        labels: Mapping[int, str] | None = None,
-    ) -> None:
-        """What the updates of this step learn from; see ``Trained.see``."""
-        if self.trained is not None:
-            self.trained.see(rollout, advantages_BC, labels=labels)
+    trained: Trained
+    """Takes note of what this step learns from: ``see`` is given the answers, and the statistics are given this."""
 
 
 Learn: TypeAlias = Callable[[Step], tuple[Rollout, Mapping[str, float]]]

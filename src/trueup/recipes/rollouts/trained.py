@@ -93,8 +93,5 @@ class Trained:
         described |= {"label": self._labels[row]} if row in self._labels else {}
         described |= {"score": rounded(float(rollout.score_B[row])), "log_ratio": rounded(float(ratio_C.sum()))}
         if rollout.parts:
-            described["parts"] = {
-                part.name: {"raw": float(part.raw_K[row]), "weighted": float(part.weighted_K[row])}
-                for part in rollout.parts
-            }
+            described["parts"] = {part.name: part.of(row) for part in rollout.parts}
         return described | {"tokens": tokens}
