@@ -275,10 +275,10 @@ def _value_collapse(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
 def _members_part(columns: Columns, config: Mapping[str, Any]) -> list[Alert]:
     """The members of an ensemble agree less and less while the score rises: it rises where they do not know."""
     spreads = [name for name in columns.names if name.startswith("reward/") and name.endswith("/spread")]
-    return [alert for name in spreads for alert in _one_parts(columns, name)]
+    return [alert for name in spreads for alert in _drift_apart(columns, name)]
 
 
-def _one_parts(columns: Columns, name: str) -> list[Alert]:
+def _drift_apart(columns: Columns, name: str) -> list[Alert]:
     scored, score = columns.curve("score")
     steps, spread = columns.curve(name)
     if len(spread) < START + HELD or not np.array_equal(steps, scored):
