@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
+from benchmarks.methods import followed
 from benchmarks.mixed_reward import write_data
 from trueup import __version__
 from trueup.commands.live.normal import PARTS, WEIGHT, comparable, planned_steps, share_done
@@ -44,8 +45,8 @@ from trueup.ledger.columns import Columns
 from trueup.metrics import BANDS, COMPARABLE, kind_of_bands
 
 DEMONSTRATIONS, PAIRS = 1_280, 960
-ANSWERS, LENGTH, STEPS = 32, 64, 40
-"""A step of an online method draws so many answers of at most so many tokens; an online run takes so many steps."""
+ANSWERS, STEPS = 32, 40
+"""A step of an online method draws so many answers; an online run takes so many steps."""
 FIXED = {"kind": "fixed", "beta": 0.05}
 ONLINE: dict[str, dict[str, Any]] = {
     "ppo": {"epochs": 2, "mini_batches": 2, "kl": FIXED},
@@ -149,16 +150,7 @@ def _preferences(name: str, pairs: dict[str, Any]) -> Stage:
 
 
 def _online(name: str, files: dict[str, str], shared: dict[str, Any]) -> Stage:
-    common = {
-        "data": files["prompts"],
-        "model": {"name": "@sft"},
-        "reward": "@reward",
-        "batch": {"size": ANSWERS, "max_length": 160},
-        "steps": STEPS,
-        "sampling": {"max_new_tokens": LENGTH},
-        "optim": {"learning_rate": 5e-4, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
-    }
-    return Stage(name, name, shared | common | ONLINE[name])
+    return Stage(name, name, shared | followed(files, STEPS, 5e-4, ANSWERS) | ONLINE[name])
 
 
 def read_clean(folder: Path) -> Clean:

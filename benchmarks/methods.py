@@ -87,19 +87,26 @@ def first(files: Mapping[str, str], seed: int) -> list[dict[str, Any]]:
     return [sft | shared, reward | shared | {"epochs": 2, "optim": learn | {"weight_decay": 0.1}}]
 
 
+def followed(files: Mapping[str, str], steps: int, rate: float, answers: int) -> dict[str, Any]:
+    """What any method takes that starts from the SFT model and follows the reward model."""
+    return {
+        "data": files["prompts"],
+        "model": {"name": "@sft"},
+        "reward": "@reward",
+        "batch": {"size": answers, "max_length": 160},
+        "steps": steps,
+        "sampling": {"max_new_tokens": LENGTH},
+        "optim": {"learning_rate": rate, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
+    }
+
+
 def online(name: str, files: Mapping[str, str], steps: int, rate: float, seed: int) -> dict[str, Any]:
     """The stage of one method."""
     kind, settings = METHODS[name]
     return {
         "name": name,
         "kind": kind,
-        "data": files["prompts"],
-        "model": {"name": "@sft"},
-        "reward": "@reward",
-        "batch": {"size": ANSWERS, "max_length": 160},
-        "steps": steps,
-        "sampling": {"max_new_tokens": LENGTH},
-        "optim": {"learning_rate": rate, "eps": 1e-5, "schedule": "constant", "warmup": 0.0},
+        **followed(files, steps, rate, ANSWERS),
         "probes": 32,
         "probe_every": max(1, steps // 5),
         "seed": seed,
