@@ -523,6 +523,12 @@ def test_answers_that_were_learned_from_are_shown_by_advantage_and_by_clipping(s
     expect(page.locator(".group .sample")).to_have_count(4)
     page.reload()
     page.get_by_text("Step 0, rollouts 1 of 2").wait_for()
+    plant(served.root / "b")  # a link of another run, or a file, where there are none
+    page.goto(f"{served.url}#run=b&view=samples&of=training")
+    page.get_by_text("Step 35, probe 8 of 8").wait_for()
+    expect(page.get_by_role("heading", name="Score of the fixed prompts")).to_have_count(1)
+    page.goto(f"{served.url}#run=a&view=samples&of=training&step=0")
+    page.get_by_text("Step 0, rollouts 1 of 2").wait_for()
     page.get_by_role("combobox", name="Answers").select_option("to the fixed prompts")
     page.get_by_text("Step 0, probe 1 of 1").wait_for()
     expect(page.get_by_label("Show as").locator("option:disabled")).to_have_text(["Advantage", "Clipped"])

@@ -57,9 +57,9 @@ const earlier = (row, place) => (place.of ? undefined : { "": row.before, start:
 /** A choice in an address that there is not is none. */
 const offered = (list, value) => (list.some(([known]) => known === value) ? value : "");
 
-/** A place with choices that there are. */
-function checked(place) {
-  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer), of: offered(ASKED, place.of) };
+/** A place with choices that there are for a run. */
+function checked(place, run) {
+  return { ...place, against: offered(AGAINST, place.against), layer: offered(LAYERS, place.layer), of: run.trained ? offered(ASKED, place.of) : "" };
 }
 
 const options = (list) => list.map(([value, label]) => h("option", { value }, label));
@@ -172,7 +172,7 @@ export class Book {
 
   /** Where somebody is in this book. */
   place() {
-    return checked({ ...here(), ...this.moved });
+    return checked({ ...here(), ...this.moved }, this.run);
   }
 
   index() {
